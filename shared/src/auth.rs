@@ -1,0 +1,212 @@
+//! Who is calling: credentials, users, sessions.
+
+mod sessions;
+mod simple;
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+
+use axum::extract::{FromRef, FromRequestParts};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, StatusCode, header, request::Parts};
+use secrecy::SecretString;
+
+pub use self::simple::Roles;
+use self::{sessions::Sessions, simple::Directory};
+use crate::{
+    http::Failure,
+    http::{claimed_session, query_value},
+    ids::{SessionId, UserId},
+    lifecycle::Lifecycle,
+    store::{Error, Store},
+};
+
+/// Settings of authentication.
+#[derive(Clone, Debug, clap::Args)]
+pub struct AuthConfig {
+    /// How callers prove who they are.
+    #[arg(long, env = "AUTH_MODE", value_enum, default_value = "simple")]
+    pub auth_mode: AuthMode,
+    /// JSON file of users for `simple` mode: `[{"user", "name", "token", "roles"}]`. Without it: demo users on loopback.
+    #[arg(long, env = "AUTH_USERS_FILE")]
+    pub auth_users_file: Option<PathBuf>,
+    /// Name of the cookie that holds the access token.
+    #[arg(long, env = "AUTH_TOKEN_COOKIE_NAME", default_value = "__Secure-LATC")]
+    pub auth_token_cookie_name: String,
+    /// Whether streams take `bearer_token` in the query, for `EventSource`, which cannot send headers.
+    #[arg(long, env = "ALLOW_QUERY_TOKENS", default_value_t = true, action = clap::ArgAction::Set)]
+    pub allow_query_tokens: bool,
+}
+
+/// How callers prove who they are.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum AuthMode {
+    /// One static token a user.
+    Simple,
+}
+
+/// Knows every caller; a clone is the same one.
+#[derive(Clone, Debug)]
+pub struct Auth {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    config: AuthConfig,
+    directory: Directory,
+    sessions: Sessions,
+}
+
+/// A caller who has proved who they are.
+#[derive(Clone, Debug)]
+pub struct User {
+    /// The caller.
+    pub id: UserId,
+    /// The name to show.
+    pub name: String,
+    /// What the caller may do besides their memberships.
+    pub roles: Roles,
+    /// The session the call is in.
+    pub session: SessionId,
+}
+
+/// A caller of a stream, who may have put the token into the query.
+#[derive(Clone, Debug)]
+pub struct StreamUser(pub User);
+
+/// Why a caller is not let in.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    #[error("credentials are missing or not valid")]
+    Unauthenticated,
+    #[error("the session is another user's")]
+    ForeignSession,
+    #[error("a session id has 1 to 128 characters of A-Z a-z 0-9 . _ -")]
+    InvalidSession,
+    #[error(transparent)]
+    Store(#[from] Error),
+}
+
+impl Auth {
+    /// Reads the users and refuses what is unsafe: demo users anywhere but on loopback.
+    pub fn new(config: &AuthConfig, store: Store, listen: SocketAddr) -> anyhow::Result<Self> {
+        let AuthMode::Simple = config.auth_mode;
+        let directory = match &config.auth_users_file {
+            Some(file) => Directory::read(file)?,
+            None if listen.ip().is_loopback() => Directory::demo(),
+            None => anyhow::bail!(
+                "the demo users are for loopback only and {listen} is not: set AUTH_USERS_FILE"
+            ),
+        };
+        let sessions = Sessions::new(store);
+        Ok(Self { inner: Arc::new(Inner { config: config.clone(), directory, sessions }) })
+    }
+
+    /// Returns the mode's name as the wire shows it.
+    #[must_use]
+    pub fn mode(&self) -> &'static str {
+        "simple"
+    }
+
+    /// Returns the name to show for a user, `None` if there is no such user.
+    #[must_use]
+    pub fn name(&self, user: &UserId) -> Option<String> {
+        self.inner.directory.name(user)
+    }
+
+    /// Forgets sessions that nobody has used to log in for a month. Returns how many.
+    pub async fn trim_sessions(&self) -> Result<usize, Error> {
+        self.inner.sessions.trim().await
+    }
+
+    async fn user(&self, parts: &Parts, query_tokens: bool) -> Result<User, Refused> {
+        let token = self.token(parts, query_tokens).ok_or(Refused::Unauthenticated)?;
+        let known = self.inner.directory.find(&token).ok_or(Refused::Unauthenticated)?;
+        let claimed = claimed_session(parts).ok_or(Refused::InvalidSession)?;
+        let session = self.inner.sessions.bind(claimed, &known.user).await?;
+        Ok(User { id: known.user.clone(), name: known.name.clone(), roles: known.roles, session })
+    }
+
+    /// The first credential found wins, even if it is not valid.
+    fn token(&self, parts: &Parts, query_tokens: bool) -> Option<SecretString> {
+        let config = &self.inner.config;
+        if let Some(value) = parts.headers.get(header::AUTHORIZATION) {
+            let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+            return scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().into());
+        }
+        if query_tokens
+            && config.allow_query_tokens
+            && let Some(token) = query_value(parts.uri.query().unwrap_or_default(), "bearer_token")
+        {
+            return Some(token.into());
+        }
+        cookie(&parts.headers, &config.auth_token_cookie_name)
+    }
+}
+
+fn cookie(headers: &HeaderMap, name: &str) -> Option<SecretString> {
+    let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let mut pairs =
+        cookies.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    pairs.find(|(key, _)| *key == name).map(|(_, value)| value.into())
+}
+
+impl<S> FromRequestParts<S> for User
+where
+    Auth: FromRef<S>,
+    S: Send + Sync,
+{
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {
+        Auth::from_ref(state).user(parts, false).await
+    }
+}
+
+impl<S> FromRequestParts<S> for StreamUser
+where
+    Auth: FromRef<S>,
+    S: Send + Sync,
+{
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {
+        Auth::from_ref(state).user(parts, true).await.map(Self)
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let message = self.to_string();
+        match self {
+            Self::Unauthenticated => {
+                Failure::new(StatusCode::UNAUTHORIZED, "unauthenticated", message)
+            }
+            Self::ForeignSession => Failure::new(StatusCode::FORBIDDEN, "forbidden", message),
+            Self::InvalidSession => {
+                Failure::new(StatusCode::BAD_REQUEST, "invalid_request", message)
+            }
+            Self::Store(Error::Overloaded) => Failure::retry(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "backpressure",
+                "too many writes are waiting",
+            ),
+            Self::Store(error) => {
+                tracing::error!(%error, "a session could not be read");
+                Failure::internal()
+            }
+        }
+        .into_response()
+    }
+}
+
+/// Deletes what is no longer needed, once a minute, until shutdown.
+pub async fn sweep(auth: Auth, lifecycle: Lifecycle) {
+    let shutdown = lifecycle.shutdown();
+    let mut tick = tokio::time::interval(std::time::Duration::from_mins(10));
+    while shutdown.run_until_cancelled(tick.tick()).await.is_some() {
+        if let Err(error) = auth.trim_sessions().await {
+            tracing::warn!(%error, "sessions were not trimmed");
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The manners of every public listener: trace ids, sessions, one shape of errors, extractors that keep to it.
+
+mod extract;
+mod failure;
+mod trace;
+
+use std::net::SocketAddr;
+
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, Request, State},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use tokio::net::TcpListener;
+use tower_http::{
+    catch_panic::CatchPanicLayer,
+    cors::{AllowHeaders, AllowOrigin, CorsLayer, ExposeHeaders},
+};
+
+pub(crate) use self::trace::{ClaimedSession, claimed_session, query_value};
+pub use self::{
+    extract::{BodyError, Json, Path, Query},
+    failure::Failure,
+    trace::current as current_trace,
+};
+use crate::lifecycle::Lifecycle;
+
+/// The longest body of a JSON request in bytes.
+pub const MAX_BODY_BYTES: usize = 64 * 1024;
+
+/// Puts the manners around a service's routes.
+pub fn layered(
+    routes: Router,
+    lifecycle: &Lifecycle,
+    cors_origin: &[String],
+) -> anyhow::Result<Router> {
+    let health = crate::health::routes(lifecycle.clone());
+    let routes = routes
+        .layer(middleware::from_fn_with_state(lifecycle.clone(), refuse_when_closing))
+        .merge(health)
+        .fallback(|| async {
+            Failure::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here")
+        })
+        .method_not_allowed_fallback(|| async {
+            Failure::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                "this path has no such method",
+            )
+        })
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(CatchPanicLayer::custom(|_| Failure::internal().into_response()))
+        .layer(middleware::from_fn(trace::middleware))
+        .layer(cors(cors_origin)?);
+    Ok(routes)
+}
+
+async fn refuse_when_closing(
+    State(lifecycle): State<Lifecycle>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if lifecycle.closing().is_cancelled() {
+        return Failure::retry(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "draining",
+            "this instance is going away",
+        )
+        .with("status", "draining")
+        .into_response();
+    }
+    next.run(request).await
+}
+
+/// Lets pages of the configured origins read every answer, errors and their `Retry-After` too.
+fn cors(origins: &[String]) -> anyhow::Result<CorsLayer> {
+    let origins = origins.iter().map(|origin| origin.trim().parse::<HeaderValue>());
+    let origins = origins.collect::<Result<Vec<_>, _>>()?;
+    if origins.iter().any(|origin| origin == "*") {
+        anyhow::bail!("CORS_ORIGIN names origins; `*` would let any page use a visitor's cookies");
+    }
+    let exposed = [
+        header::RETRY_AFTER,
+        header::LOCATION,
+        HeaderName::from_static("x-session-id"),
+        HeaderName::from_static("x-trace-id"),
+        HeaderName::from_static("x-sse-connection-id"),
+        HeaderName::from_static("x-sse-connection-limit"),
+        HeaderName::from_static("x-sse-current-connections"),
+        HeaderName::from_static("x-heartbeat-interval"),
+        HeaderName::from_static("x-silence-threshold"),
+        HeaderName::from_static("x-stream-max-seconds"),
+    ];
+    Ok(CorsLayer::new()
+        .allow_origin(AllowOrigin::list(origins))
+        .allow_credentials(true)
+        .allow_methods([
+            Method::GET,
+            Method::HEAD,
+            Method::POST,
+            Method::PUT,
+            Method::PATCH,
+            Method::DELETE,
+        ])
+        .allow_headers(AllowHeaders::mirror_request())
+        .expose_headers(ExposeHeaders::list(exposed))
+        .max_age(std::time::Duration::from_hours(2)))
+}
+
+/// Serves until new work is to be refused, then finishes what is running.
+pub async fn serve(listener: TcpListener, routes: Router, lifecycle: Lifecycle) {
+    let closing = lifecycle.closing();
+    let service = routes.into_make_service_with_connect_info::<SocketAddr>();
+    let served = axum::serve(listener, service)
+        .with_graceful_shutdown(async move { closing.cancelled().await })
+        .await;
+    if let Err(error) = served {
+        tracing::error!(%error, "listener failed");
+    }
+}

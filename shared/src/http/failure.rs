@@ -1,0 +1,64 @@
+//! The one shape of errors.
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use rand::RngExt as _;
+use serde_json::{Map, Value, json};
+
+/// An answer that says what went wrong: `{"error", "message", "trace_id", …}`.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    status: StatusCode,
+    body: Map<String, Value>,
+    retry_after_ms: Option<u64>,
+}
+
+impl Failure {
+    /// Says `code` to programs and `message` to people.
+    #[must_use]
+    pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        let mut body = Map::new();
+        body.insert("error".into(), code.into());
+        body.insert("message".into(), message.into().into());
+        Self { status, body, retry_after_ms: None }
+    }
+
+    /// Says that trying again in one to three seconds may succeed.
+    #[must_use]
+    pub fn retry(status: StatusCode, code: &'static str, message: &str) -> Self {
+        let after_ms: u64 = rand::rng().random_range(1_000..3_000);
+        let mut failure = Self::new(status, code, message).with("retry_after_ms", after_ms);
+        failure.retry_after_ms = Some(after_ms);
+        failure
+    }
+
+    /// Says that it is our fault, and nothing else.
+    #[must_use]
+    pub fn internal() -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "internal error")
+    }
+
+    /// Adds a field to the body.
+    #[must_use]
+    pub fn with(mut self, field: &str, value: impl Into<Value>) -> Self {
+        self.body.insert(field.into(), value.into());
+        self
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(mut self) -> Response {
+        let trace = super::trace::current().map_or(Value::Null, |trace| json!(trace.as_str()));
+        self.body.insert("trace_id".into(), trace);
+        let mut response = (self.status, axum::Json(self.body)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(ms) = self.retry_after_ms {
+            headers.insert(header::RETRY_AFTER, ms.div_ceil(1000).into());
+        }
+        response
+    }
+}

@@ -1,0 +1,260 @@
+//! Ordered logs in the database: everything a client may have to catch up on is an entry of one.
+//!
+//! An entry is appended in its caller's transaction, which takes the topic's row: so the order of numbers is the order
+//! of commits, the log has no holes, and a rollback gives the number back.
+
+pub mod cursor;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use rand::RngExt as _;
+
+pub use self::cursor::{Cursor, Position};
+use crate::{
+    ids::{ProjectId, UserId},
+    store::{Error, Reader, Row, Store, Tx, Value},
+    time::Timestamp,
+};
+
+/// The name of one log.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Topic(Arc<str>);
+
+impl Topic {
+    /// What happens in a project.
+    #[must_use]
+    pub fn project(id: ProjectId) -> Self {
+        Self(format!("project/{id}").into())
+    }
+
+    /// What becomes of a user's jobs.
+    #[must_use]
+    pub fn user(id: &UserId) -> Self {
+        Self(format!("user/{id}").into())
+    }
+
+    /// What becomes of everybody's jobs.
+    #[must_use]
+    pub fn jobs() -> Self {
+        Self("jobs".into())
+    }
+
+    /// Returns the name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Topic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// One entry of a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The log it is in.
+    pub topic: Topic,
+    /// Its place in the log, and the log's epoch.
+    pub position: Position,
+    /// The event's type, such as `message.created`.
+    pub kind: Arc<str>,
+    /// The event as clients see it: one line of JSON.
+    pub data: Arc<str>,
+    /// When it was appended.
+    pub at: Timestamp,
+}
+
+impl Entry {
+    fn new(topic: &Topic, epoch: i64, seq: i64, kind: &str, data: &str, at: Timestamp) -> Self {
+        let tag = crc32fast::hash(data.as_bytes());
+        let position = Position { epoch, seq, tag };
+        Self { topic: topic.clone(), position, kind: kind.into(), data: data.into(), at }
+    }
+}
+
+/// Why a log cannot be continued at a cursor.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResetReason {
+    /// What follows the cursor is no longer kept.
+    Expired,
+    /// The cursor is of another log, or of this log before its store was replaced.
+    UnknownEpoch,
+    /// The cursor is beyond the log's end.
+    Ahead,
+    /// The cursor cannot be read.
+    Malformed,
+}
+
+/// Where a follower starts.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// The follower has everything up to here.
+    pub position: Position,
+    /// Set when this is not where the cursor was.
+    pub reset: Option<ResetReason>,
+}
+
+impl Tx<'_> {
+    /// Appends an entry to `topic`, to be published when the transaction is committed.
+    pub fn append(&mut self, topic: &Topic, kind: &str, data: &str) -> Result<Arc<Entry>, Error> {
+        let at = Timestamp::now();
+        let (epoch, seq) = self.advance(topic, 1)?;
+        self.execute(
+            "INSERT INTO entries (topic, seq, type, data, at) VALUES ($1, $2, $3, $4, $5)",
+            &[topic.as_str().into(), seq.into(), kind.into(), data.into(), at.into()],
+        )?;
+        let entry = Arc::new(Entry::new(topic, epoch, seq, kind, data, at));
+        self.appended.push(entry.clone());
+        Ok(entry)
+    }
+
+    /// Makes the topic if it does not exist, so that it has an epoch to put into cursors.
+    pub fn ensure(&mut self, topic: &Topic) -> Result<(), Error> {
+        self.advance(topic, 0).map(drop)
+    }
+
+    fn advance(&mut self, topic: &Topic, by: i64) -> Result<(i64, i64), Error> {
+        // 40 bits tell stores apart and keep cursors short.
+        let epoch =
+            i64::from(rand::rng().random::<u32>()) << 8 | i64::from(rand::rng().random::<u8>());
+        let sql = "INSERT INTO topics (name, epoch, head, floor) VALUES ($1, $2, $3, 1) \
+                   ON CONFLICT (name) DO UPDATE SET head = topics.head + excluded.head RETURNING epoch, head";
+        self.find(sql, &[topic.as_str().into(), epoch.into(), by.into()], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?
+        .ok_or(Error::Gone)
+    }
+}
+
+impl Reader<'_> {
+    /// Returns the end of the log, `None` if there is no such log.
+    pub fn head(&self, topic: &Topic) -> Result<Option<Position>, Error> {
+        let sql = "SELECT t.epoch, t.head, e.data FROM topics t LEFT JOIN entries e \
+                   ON e.topic = t.name AND e.seq = t.head WHERE t.name = $1";
+        self.find(sql, &[topic.as_str().into()], |row| {
+            let tag =
+                row.get::<Option<String>>(2)?.map_or(0, |data| crc32fast::hash(data.as_bytes()));
+            Ok(Position { epoch: row.get(0)?, seq: row.get(1)?, tag })
+        })
+    }
+
+    /// Returns at most `limit` entries after `seq`, in order.
+    pub fn entries(&self, topic: &Topic, after: i64, limit: i64) -> Result<Vec<Arc<Entry>>, Error> {
+        let sql = "SELECT t.epoch, e.seq, e.type, e.data, e.at FROM entries e JOIN topics t ON t.name = e.topic \
+                   WHERE e.topic = $1 AND e.seq > $2 ORDER BY e.seq LIMIT $3";
+        self.query(sql, &[topic.as_str().into(), after.into(), limit.into()], |row: &Row<'_>| {
+            let (kind, data) = (row.get::<String>(2)?, row.get::<String>(3)?);
+            Ok(Arc::new(Entry::new(topic, row.get(0)?, row.get(1)?, &kind, &data, row.get(4)?)))
+        })
+    }
+
+    /// Says where a follower with `cursor` goes on: at the cursor if the log can prove that nothing is missing, else at
+    /// the log's end with the reason. `None` as a cursor starts at the end. Returns `None` if there is no such log.
+    pub fn start(&self, topic: &Topic, cursor: Option<&str>) -> Result<Option<Start>, Error> {
+        let Some(head) = self.head(topic)? else { return Ok(None) };
+        let Some(cursor) = cursor else { return Ok(Some(Start { position: head, reset: None })) };
+        let outcome = match cursor.parse::<Cursor>() {
+            Ok(cursor) => match cursor.position(topic) {
+                Some(position) => self.prove(topic, head, position)?,
+                None => Err(ResetReason::UnknownEpoch),
+            },
+            Err(cursor::Malformed) => Err(ResetReason::Malformed),
+        };
+        Ok(Some(match outcome {
+            Ok(position) => Start { position, reset: None },
+            Err(reason) => Start { position: head, reset: Some(reason) },
+        }))
+    }
+
+    fn prove(
+        &self,
+        topic: &Topic,
+        head: Position,
+        position: Position,
+    ) -> Result<Result<Position, ResetReason>, Error> {
+        if position.epoch != head.epoch {
+            return Ok(Err(ResetReason::UnknownEpoch));
+        }
+        if position.seq > head.seq {
+            return Ok(Err(ResetReason::Ahead));
+        }
+        let sql = "SELECT t.floor, e.data FROM topics t LEFT JOIN entries e \
+                   ON e.topic = t.name AND e.seq = $2 WHERE t.name = $1";
+        let params = [topic.as_str().into(), position.seq.into()];
+        let found =
+            self.find(sql, &params, |row| Ok((row.get::<i64>(0)?, row.get::<Option<String>>(1)?)))?;
+        Ok(match found {
+            // The beginning has no entry to compare with; it can be continued while nothing was dropped.
+            Some((floor, _)) if position.seq == 0 && floor <= 1 => Ok(position),
+            Some((_, Some(data))) if crc32fast::hash(data.as_bytes()) == position.tag => {
+                Ok(position)
+            }
+            // Another entry has this number: a tail was lost and its numbers used again.
+            Some((_, Some(_))) => Err(ResetReason::UnknownEpoch),
+            _ => Err(ResetReason::Expired),
+        })
+    }
+}
+
+/// How long entries are kept.
+#[derive(Clone, Debug, clap::Args)]
+pub struct RetentionConfig {
+    /// How long an event can be replayed.
+    #[arg(long, env = "JOURNAL_MAX_AGE", default_value = "7d", value_parser = crate::config::duration)]
+    pub journal_max_age: Duration,
+    /// How many events of one project, or of one user's jobs, can be replayed.
+    #[arg(long, env = "JOURNAL_MAX_ENTRIES", default_value_t = 100_000)]
+    pub journal_max_entries: i64,
+}
+
+/// Entries deleted in one transaction.
+const TRIM: i64 = 2_000;
+
+/// Deletes entries past their age or count, a few at a time; the newest of each log stays, so that cursors can be
+/// proved. Returns how many it deleted.
+pub async fn trim(store: &Store, config: &RetentionConfig, now: Timestamp) -> Result<usize, Error> {
+    let oldest = now.before(config.journal_max_age);
+    let most = config.journal_max_entries.max(1);
+    let mut deleted = 0;
+    loop {
+        let sql = "SELECT name, floor, head, COALESCE((SELECT MIN(e.seq) FROM entries e \
+                     WHERE e.topic = name AND e.seq > floor AND e.at >= $1), head) FROM topics \
+                   WHERE head - floor >= $2 OR (head > floor AND \
+                     (SELECT e.at FROM entries e WHERE e.topic = name AND e.seq = floor) < $1) LIMIT 16";
+        let due = store
+            .read(move |reader| {
+                reader.query(sql, &[oldest.into(), most.into()], |row| {
+                    Ok((
+                        row.get::<String>(0)?,
+                        row.get::<i64>(1)?,
+                        row.get::<i64>(2)?,
+                        row.get::<i64>(3)?,
+                    ))
+                })
+            })
+            .await?;
+        if due.is_empty() {
+            return Ok(deleted);
+        }
+        for (name, floor, head, young) in due {
+            let target = young.max(head - most + 1).clamp(floor, head).min(floor + TRIM);
+            deleted += store
+                .write(move |tx| {
+                    let params = [Value::from(&name), target.into()];
+                    tx.execute(
+                        "UPDATE topics SET floor = $2 WHERE name = $1 AND floor < $2",
+                        &params,
+                    )?;
+                    tx.execute("DELETE FROM entries WHERE topic = $1 AND seq < $2", &params)
+                })
+                .await?;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,135 @@
+//! The journal over a real database file.
+
+use std::time::Duration;
+
+use super::*;
+
+struct Fixture {
+    store: Store,
+    topic: Topic,
+    _folder: tempfile::TempDir,
+}
+
+fn fixture() -> Fixture {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path(), crate::bus::Bus::default()).unwrap();
+    Fixture { store, topic: Topic::project(ProjectId::mint()), _folder: folder }
+}
+
+impl Fixture {
+    async fn append(&self, data: &'static str) -> Arc<Entry> {
+        let topic = self.topic.clone();
+        self.store.write(move |tx| tx.append(&topic, "test", data)).await.unwrap()
+    }
+
+    async fn start(&self, cursor: &str) -> Start {
+        let (topic, cursor) = (self.topic.clone(), cursor.to_owned());
+        self.store.read(move |reader| reader.start(&topic, Some(&cursor))).await.unwrap().unwrap()
+    }
+
+    fn cursor(&self, entry: &Entry) -> String {
+        Cursor::at(&self.topic, entry.position).to_string()
+    }
+}
+
+#[tokio::test]
+async fn a_rollback_gives_its_number_back() {
+    let fixture = fixture();
+    assert_eq!(fixture.append("1").await.position.seq, 1);
+    let topic = fixture.topic.clone();
+    let failed: Result<(), Error> = fixture
+        .store
+        .write(move |tx| {
+            tx.append(&topic, "test", "never")?;
+            Err(Error::Gone)
+        })
+        .await;
+    assert!(failed.is_err());
+    assert_eq!(fixture.append("2").await.position.seq, 2);
+}
+
+#[tokio::test]
+async fn concurrent_appends_are_dense_and_published_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let bus = crate::bus::Bus::default();
+    let store = Store::open(folder.path(), bus.clone()).unwrap();
+    let topic = Topic::jobs();
+    let mut heard = bus.subscribe(&topic);
+    let writes =
+        (0..200).map(|_| {
+            let (store, topic) = (store.clone(), topic.clone());
+            async move {
+                store.write(move |tx| tx.append(&topic, "test", "x")).await.unwrap().position.seq
+            }
+        });
+    let mut answered = futures_util::future::join_all(writes).await;
+    answered.sort_unstable();
+    assert_eq!(answered, (1..=200).collect::<Vec<_>>());
+    for seq in 1..=200 {
+        let crate::bus::Notice::Entry(entry) = heard.next().await.unwrap() else { panic!() };
+        assert_eq!(entry.position.seq, seq);
+    }
+}
+
+#[tokio::test]
+async fn a_panicking_write_leaves_nothing_and_the_writer_goes_on() {
+    let fixture = fixture();
+    let topic = fixture.topic.clone();
+    let lost: Result<(), Error> = fixture
+        .store
+        .write(move |tx| {
+            tx.append(&topic, "test", "never")?;
+            panic!("deliberate")
+        })
+        .await;
+    assert!(matches!(lost, Err(Error::Gone)));
+    assert_eq!(fixture.append("1").await.position.seq, 1);
+}
+
+#[tokio::test]
+async fn every_kind_of_unusable_cursor_resets_to_the_head() {
+    let fixture = fixture();
+    let first = fixture.append("1").await;
+    let last = fixture.append("2").await;
+    let good = fixture.start(&fixture.cursor(&first)).await;
+    assert_eq!(good, Start { position: first.position, reset: None });
+
+    let changed = |change: fn(&mut Position)| {
+        let mut position = first.position;
+        change(&mut position);
+        Cursor::at(&fixture.topic, position).to_string()
+    };
+    let foreign = Cursor::at(&Topic::jobs(), first.position).to_string();
+    for (cursor, reason) in [
+        ("junk".to_owned(), ResetReason::Malformed),
+        ("v1.".repeat(60), ResetReason::Malformed),
+        (foreign, ResetReason::UnknownEpoch),
+        (changed(|p| p.epoch += 1), ResetReason::UnknownEpoch),
+        (changed(|p| p.tag ^= 1), ResetReason::UnknownEpoch),
+        (changed(|p| p.seq = 99), ResetReason::Ahead),
+    ] {
+        let start = fixture.start(&cursor).await;
+        assert_eq!(start, Start { position: last.position, reset: Some(reason) }, "{cursor}");
+    }
+}
+
+#[tokio::test]
+async fn retention_keeps_the_newest_and_expires_the_rest() {
+    let fixture = fixture();
+    let mut entries = Vec::new();
+    for _ in 0..10 {
+        entries.push(fixture.append("x").await);
+    }
+    let by_count =
+        RetentionConfig { journal_max_age: Duration::from_hours(1), journal_max_entries: 4 };
+    let deleted = trim(&fixture.store, &by_count, Timestamp::now()).await.unwrap();
+    assert_eq!(deleted, 6);
+    assert_eq!(fixture.start(&fixture.cursor(&entries[5])).await.reset, Some(ResetReason::Expired));
+    assert_eq!(fixture.start(&fixture.cursor(&entries[6])).await.reset, None);
+
+    let later = Timestamp::now().after(Duration::from_hours(2));
+    trim(&fixture.store, &by_count, later).await.unwrap();
+    assert_eq!(fixture.start(&fixture.cursor(&entries[8])).await.reset, Some(ResetReason::Expired));
+    assert_eq!(fixture.start(&fixture.cursor(&entries[9])).await.reset, None);
+    assert_eq!(fixture.append("y").await.position.seq, 11);
+}

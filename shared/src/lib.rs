@@ -1,0 +1,14 @@
+//! What both services of Parley use: the store and its journal, the bus, identity, HTTP manners, the lifecycle.
+
+pub mod auth;
+pub mod bus;
+pub mod config;
+pub mod health;
+pub mod http;
+pub mod ids;
+pub mod journal;
+pub mod lifecycle;
+pub mod service_token;
+pub mod store;
+pub mod telemetry;
+pub mod time;

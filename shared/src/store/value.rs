@@ -1,0 +1,149 @@
+//! What goes into a statement and comes out of a row: the few types that `SQLite` and `PostgreSQL` share.
+
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use uuid::Uuid;
+
+use super::Error;
+use crate::time::Timestamp;
+
+/// A parameter of a statement.
+#[derive(Copy, Clone, Debug)]
+pub enum Value<'a> {
+    /// SQL `NULL`.
+    Null,
+    /// `BIGINT`; also times, in milliseconds, and booleans.
+    Int(i64),
+    /// `TEXT`; also JSON.
+    Text(&'a str),
+    /// `UUID`.
+    Uuid(Uuid),
+    /// `BYTEA`.
+    Bytes(&'a [u8]),
+}
+
+impl From<i64> for Value<'_> {
+    fn from(value: i64) -> Self {
+        Self::Int(value)
+    }
+}
+
+impl From<bool> for Value<'_> {
+    fn from(value: bool) -> Self {
+        Self::Int(value.into())
+    }
+}
+
+impl From<Timestamp> for Value<'_> {
+    fn from(value: Timestamp) -> Self {
+        Self::Int(value.as_ms())
+    }
+}
+
+impl<'a> From<&'a str> for Value<'a> {
+    fn from(value: &'a str) -> Self {
+        Self::Text(value)
+    }
+}
+
+impl<'a> From<&'a String> for Value<'a> {
+    fn from(value: &'a String) -> Self {
+        Self::Text(value)
+    }
+}
+
+impl<'a> From<&'a [u8]> for Value<'a> {
+    fn from(value: &'a [u8]) -> Self {
+        Self::Bytes(value)
+    }
+}
+
+impl<'a, T: Into<Value<'a>>> From<Option<T>> for Value<'a> {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::Null, Into::into)
+    }
+}
+
+impl rusqlite::ToSql for Value<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            Self::Null => ValueRef::Null,
+            Self::Int(value) => ValueRef::Integer(*value),
+            Self::Text(value) => ValueRef::Text(value.as_bytes()),
+            Self::Uuid(value) => ValueRef::Blob(value.as_bytes()),
+            Self::Bytes(value) => ValueRef::Blob(value),
+        }))
+    }
+}
+
+/// A column's value as the database gives it.
+pub type ColumnValue<'a> = ValueRef<'a>;
+
+/// A type that a column can be read as.
+pub trait Column: Sized {
+    /// Returns `None` if the value is not of this type.
+    fn from_value(value: ColumnValue<'_>) -> Option<Self>;
+}
+
+impl Column for i64 {
+    fn from_value(value: ColumnValue<'_>) -> Option<Self> {
+        value.as_i64().ok()
+    }
+}
+
+impl Column for bool {
+    fn from_value(value: ColumnValue<'_>) -> Option<Self> {
+        value.as_i64().ok().map(|value| value != 0)
+    }
+}
+
+impl Column for Timestamp {
+    fn from_value(value: ColumnValue<'_>) -> Option<Self> {
+        value.as_i64().ok().map(Self::from_ms)
+    }
+}
+
+impl Column for String {
+    fn from_value(value: ColumnValue<'_>) -> Option<Self> {
+        value.as_str().ok().map(str::to_owned)
+    }
+}
+
+impl Column for Uuid {
+    fn from_value(value: ColumnValue<'_>) -> Option<Self> {
+        Self::from_slice(value.as_blob().ok()?).ok()
+    }
+}
+
+impl Column for Vec<u8> {
+    fn from_value(value: ColumnValue<'_>) -> Option<Self> {
+        value.as_blob().ok().map(<[u8]>::to_vec)
+    }
+}
+
+impl<T: Column> Column for Option<T> {
+    fn from_value(value: ColumnValue<'_>) -> Option<Self> {
+        if matches!(value, ValueRef::Null) { Some(None) } else { T::from_value(value).map(Some) }
+    }
+}
+
+/// One row of an answer.
+#[derive(Debug)]
+pub struct Row<'a>(pub(super) &'a rusqlite::Row<'a>);
+
+impl Row<'_> {
+    /// Returns the column at `index`, counted from zero.
+    pub fn get<T: Column>(&self, index: usize) -> Result<T, Error> {
+        T::from_value(self.0.get_ref(index)?).ok_or(Error::Column { column: index })
+    }
+
+    /// Returns the column at `index` parsed from its text.
+    pub fn parse<T: std::str::FromStr>(&self, index: usize) -> Result<T, Error> {
+        self.get::<String>(index)?.parse().map_err(|_| Error::Column { column: index })
+    }
+
+    /// Returns the column at `index` read as JSON.
+    pub fn json<T: serde::de::DeserializeOwned>(&self, index: usize) -> Result<T, Error> {
+        let text = self.0.get_ref(index)?.as_str().map_err(|_| Error::Column { column: index })?;
+        serde_json::from_str(text).map_err(|_| Error::Column { column: index })
+    }
+}

@@ -2,6 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use secrecy::SecretString;
+
 use crate::{auth::AuthConfig, journal::RetentionConfig};
 
 /// Settings of both services.
@@ -10,6 +12,12 @@ pub struct Config {
     /// Folder of the embedded database and of uploads and artifacts.
     #[arg(long, env = "DATA_DIR", default_value = "data")]
     pub data_dir: PathBuf,
+    /// Database of services that run apart: `postgres://…`. Without it, the embedded one in the data folder.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    pub database_url: Option<SecretString>,
+    /// Bus of services that run apart: `nats://…`.
+    #[arg(long, env = "NATS_URL", hide_env_values = true)]
+    pub nats_url: Option<SecretString>,
     #[command(flatten)]
     pub auth: AuthConfig,
     #[command(flatten)]

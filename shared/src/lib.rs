@@ -8,6 +8,7 @@ pub mod http;
 pub mod ids;
 pub mod journal;
 pub mod lifecycle;
+pub mod parts;
 pub mod service_token;
 pub mod store;
 pub mod telemetry;

@@ -1,8 +1,10 @@
 //! Owns every task of a process: starts them, tells them to stop, waits for them, and stops all when one breaks.
 
-use std::{future::Future, time::Duration};
+use std::future::Future;
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::config::DrainConfig;
 
 /// The process's tasks and the stages of their end; a clone is the same lifecycle.
 #[derive(Clone, Debug, Default)]
@@ -61,20 +63,56 @@ impl Lifecycle {
         self.shutdown.clone()
     }
 
-    /// Ends everything in order: not ready, `delay`, refuse and close streams, wait at most `timeout` in all.
-    /// Returns whether every task ended in time.
-    pub async fn stop(&self, delay: Duration, timeout: Duration) -> bool {
+    /// Runs until `stop` resolves or a task breaks, then ends everything in order: not ready, still serving for
+    /// the delay, then refusing new work and closing streams, and at the latest at the timeout all is over.
+    pub async fn run(
+        &self,
+        stop: impl Future<Output = ()>,
+        config: &DrainConfig,
+    ) -> anyhow::Result<()> {
+        tokio::select! {
+            () = stop => {}
+            () = self.draining.cancelled() => {}
+        }
+        let broken = self.draining.is_cancelled();
         self.draining.cancel();
+        tracing::info!(delay = ?config.drain_delay, "stopping");
         let ordered = async {
-            tokio::time::sleep(delay).await;
+            tokio::time::sleep(config.drain_delay).await;
             self.closing.cancel();
             self.shutdown.cancel();
             self.tasks.close();
             self.tasks.wait().await;
         };
-        let in_time = tokio::time::timeout(timeout, ordered).await.is_ok();
+        let in_time = tokio::time::timeout(config.drain_timeout, ordered).await.is_ok();
         self.closing.cancel();
         self.shutdown.cancel();
-        in_time
+        if !in_time {
+            tracing::warn!(timeout = ?config.drain_timeout, "not everything ended in time");
+        }
+        anyhow::ensure!(!broken, "a part of the server broke");
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+/// Resolves at the first SIGTERM or SIGINT. A second one ends the process at once.
+pub async fn signalled() {
+    signal().await;
+    #[expect(clippy::disallowed_methods, reason = "outlives every lifecycle by design")]
+    tokio::spawn(async {
+        signal().await;
+        std::process::exit(130);
+    });
+}
+
+async fn signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return };
+    let Ok(mut interrupt) = signal(SignalKind::interrupt()) else { return };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
     }
 }

@@ -1,0 +1,171 @@
+//! Judges one element of a day file: a message to keep, one to skip, or a broken record.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{
+    Message, Outcome, Reaction, Ts, index,
+    text::{Names, plain_text},
+};
+
+const MAX_TEXT_BYTES: usize = 64 << 10;
+const MAX_KIND_CHARS: usize = 64;
+
+/// Subtypes whose text somebody said; all others are Slack's own notices.
+const KEPT_SUBTYPES: [&str; 6] = [
+    "me_message",
+    "bot_message",
+    "thread_broadcast",
+    "reply_broadcast",
+    "file_share",
+    "file_comment",
+];
+
+/// Holds the fields that matter, of any type, so that a wrong one can be named.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Fields {
+    r#type: Value,
+    subtype: Value,
+    ts: Value,
+    thread_ts: Value,
+    text: Value,
+    user: Value,
+    bot_id: Value,
+    username: Value,
+    user_profile: Value,
+    bot_profile: Value,
+    comment: Value,
+    edited: Value,
+    reactions: Value,
+    file: Value,
+    files: Value,
+}
+
+/// Holds why there is no message to keep: a kind or a reason.
+enum Rejected {
+    Skipped(String),
+    Failed(String),
+}
+
+/// Judges the element `json` of a day file of `channel`.
+pub(super) fn outcome(json: &[u8], channel: &str, names: &Names) -> Outcome {
+    match judge(json, channel, names) {
+        Ok(message) => Outcome::Message(message),
+        Err(Rejected::Skipped(kind)) => Outcome::Skipped(kind),
+        Err(Rejected::Failed(reason)) => Outcome::Failed(reason),
+    }
+}
+
+fn judge(json: &[u8], channel: &str, names: &Names) -> Result<Message, Rejected> {
+    // Checked first because serde would also take an array for the fields in order.
+    if !json.starts_with(b"{") {
+        return Err(failed("record is not a JSON object"));
+    }
+    let fields: Fields = serde_json::from_slice(json).map_err(|error| {
+        // The error's own text can quote the message.
+        Rejected::Failed(format!(
+            "record is not valid JSON at line {} column {}",
+            error.line(),
+            error.column()
+        ))
+    })?;
+    let kind = optional_str(&fields.r#type).map_err(|()| failed("type is not a string"))?;
+    if let Some(kind) = kind.filter(|&kind| kind != "message") {
+        return Err(skipped(kind));
+    }
+    let subtype = optional_str(&fields.subtype).map_err(|()| failed("subtype is not a string"))?;
+    if let Some(kind) = subtype.filter(|kind| !KEPT_SUBTYPES.contains(kind)) {
+        return Err(skipped(kind));
+    }
+
+    let text = optional_str(&fields.text).map_err(|()| failed("text is not a string"))?;
+    let text = text.unwrap_or_default();
+    let too_long = || failed("text is longer than 64 KiB");
+    if text.len() > MAX_TEXT_BYTES {
+        return Err(too_long());
+    }
+    if text.contains('\0') {
+        return Err(failed("text holds a NUL character"));
+    }
+    let text = plain_text(text, names);
+    if text.trim().is_empty() {
+        let has_file = fields.file.is_object()
+            || fields.files.as_array().is_some_and(|files| !files.is_empty())
+            || subtype == Some("file_share");
+        return Err(skipped(if has_file { "file_without_text" } else { "empty" }));
+    }
+    // Names can make a text longer than its markup.
+    if text.len() > MAX_TEXT_BYTES {
+        return Err(too_long());
+    }
+
+    let ts = fields.ts.as_str().ok_or_else(|| failed("ts is missing or not a string"))?;
+    let ts = Ts::parse(ts).ok_or_else(|| failed("ts is not a timestamp"))?;
+    let thread = optional_str(&fields.thread_ts)
+        .and_then(|thread| thread.map(|text| Ts::parse(text).ok_or(())).transpose())
+        .map_err(|()| failed("thread_ts is not a timestamp"))?;
+    let commenter = fields.comment.get("user").unwrap_or(&Value::Null);
+    let author = [&fields.user, commenter, &fields.bot_id, &fields.username]
+        .into_iter()
+        .find_map(|id| id.as_str().filter(|id| !id.is_empty()))
+        .ok_or_else(|| failed("record has no author"))?;
+    if author.contains('\0') {
+        return Err(failed("author holds a NUL character"));
+    }
+    Ok(Message {
+        channel: channel.to_owned(),
+        ts,
+        author: author.to_owned(),
+        author_name: author_name(&fields),
+        is_bot: subtype == Some("bot_message") || fields.bot_id.is_string(),
+        text,
+        subtype: subtype.map(str::to_owned),
+        thread: thread.filter(|parent| *parent != ts),
+        edited: fields.edited.get("ts").and_then(Value::as_str).and_then(Ts::parse),
+        reactions: reactions(&fields.reactions),
+    })
+}
+
+fn failed(reason: &str) -> Rejected {
+    Rejected::Failed(reason.to_owned())
+}
+
+fn skipped(kind: &str) -> Rejected {
+    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    let fits = (1..=MAX_KIND_CHARS).contains(&kind.len()) && kind.chars().all(is_plain);
+    Rejected::Skipped(if fits { kind } else { "other" }.to_owned())
+}
+
+fn optional_str(value: &Value) -> Result<Option<&str>, ()> {
+    match value {
+        Value::Null => Ok(None),
+        Value::String(text) => Ok(Some(text)),
+        _ => Err(()),
+    }
+}
+
+fn author_name(fields: &Fields) -> Option<String> {
+    let profile = |key| fields.user_profile.get(key);
+    let places = [
+        Some(&fields.username),
+        fields.bot_profile.get("name"),
+        profile("display_name"),
+        profile("real_name"),
+        profile("name"),
+    ];
+    places.into_iter().find_map(index::name)
+}
+
+/// Reads what is sound of the reactions: a message is not lost for one of them.
+fn reactions(list: &Value) -> Vec<Reaction> {
+    let text = |value: &Value| {
+        value.as_str().filter(|text| !text.is_empty() && !text.contains('\0')).map(str::to_owned)
+    };
+    let reaction = |value: &Value| {
+        let users = value.get("users")?.as_array()?.iter().filter_map(text).collect();
+        Some(Reaction { name: text(value.get("name")?)?, users })
+    };
+    let found = list.as_array().into_iter().flatten().filter_map(reaction);
+    found.filter(|reaction| !reaction.users.is_empty()).collect()
+}

@@ -1,0 +1,190 @@
+//! Tests archives made to do harm or damaged on the way: each is refused for its own reason.
+
+use super::{
+    super::{Error, Limits},
+    *,
+};
+use proptest::prelude::*;
+
+/// Overwrites `bytes` at `offset` within the directory record of the file `name`.
+fn patched_directory(mut archive: Vec<u8>, name: &str, offset: usize, bytes: &[u8]) -> Vec<u8> {
+    let name_offset = 46;
+    let is_record = |window: &[u8]| {
+        window.starts_with(b"PK\x01\x02") && window[name_offset..].starts_with(name.as_bytes())
+    };
+    let at = archive.windows(name_offset + name.len()).position(is_record).unwrap();
+    archive[at + offset..at + offset + bytes.len()].copy_from_slice(bytes);
+    archive
+}
+
+const FLAGS: usize = 8;
+const METHOD: usize = 10;
+const CRC: usize = 16;
+const UNPACKED_SIZE: usize = 24;
+const MODE: usize = 40;
+
+const DAY: &str = "general/2020-01-01.json";
+
+fn sample() -> Vec<u8> {
+    export(&[(DAY, &format!("[{MESSAGE},{MESSAGE}]"))])
+}
+
+fn opening(limits: Limits) -> Error {
+    Archive::open(file(&sample()), limits).unwrap_err()
+}
+
+#[test]
+fn refuses_a_truncated_archive() {
+    let whole = sample();
+    survey(&whole).unwrap();
+    for length in (0..whole.len()).step_by(7).chain([whole.len() - 1]) {
+        assert!(matches!(survey(&whole[..length]), Err(Error::NotAZip)), "{length} bytes");
+    }
+}
+
+#[test]
+fn refuses_other_files() {
+    for other in [&b""[..], b"PK", b"PK\x03\x04", b"[]", &vec![0x50; 100_000]] {
+        assert!(matches!(survey(other), Err(Error::NotAZip)));
+    }
+}
+
+#[test]
+fn refuses_unsafe_names() {
+    for name in ["../x", "a/../../x", "/abs", "C:/x", "c:x", "a\\b", "a/..", "nul\0"] {
+        // The writer may refuse or mend a bad name, so it is patched in.
+        let stand_in = "y".repeat(name.len());
+        let bytes = patched_directory(export(&[(&stand_in, "")]), &stand_in, 46, name.as_bytes());
+        assert!(matches!(open(&bytes), Err(Error::UnsafeName { .. })), "{name:?}");
+    }
+    let long = "y".repeat(1025);
+    assert!(matches!(open(&export(&[(&long, "")])), Err(Error::UnsafeName { .. })));
+}
+
+#[test]
+fn refuses_odd_entries() {
+    let day = |offset, bytes: &[u8]| open(&patched_directory(sample(), DAY, offset, bytes));
+    assert!(matches!(day(FLAGS, &[1, 0]), Err(Error::Encrypted { .. })));
+    assert!(matches!(day(METHOD, &[12, 0]), Err(Error::UnsupportedCompression { .. })));
+    assert!(matches!(day(METHOD, &[99, 0]), Err(Error::UnsupportedCompression { .. })));
+    assert!(matches!(day(MODE, &0o120_777_u16.to_le_bytes()), Err(Error::Symlink { .. })));
+
+    let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
+    writer.add_symlink("users.json", "/etc/passwd", SimpleFileOptions::default()).unwrap();
+    let bytes = writer.finish().unwrap().into_inner();
+    assert!(matches!(open(&bytes), Err(Error::Symlink { name }) if name == "users.json"));
+}
+
+#[test]
+fn refuses_a_name_given_twice() {
+    let bytes = export(&[("general/2020-01-02.json", "[]"), (DAY, "[]")]);
+    let bytes = patched_directory(bytes, DAY, 46, b"general/2020-01-02.json");
+    assert!(matches!(open(&bytes), Err(Error::DuplicateName { .. })));
+}
+
+#[test]
+fn refuses_what_is_over_a_limit() {
+    let limits = Limits::default;
+    let few = opening(Limits { max_entries: 2, ..limits() });
+    assert!(matches!(few, Error::TooManyEntries { max_entries: 2 }));
+    let small = opening(Limits { max_entry_bytes: 70, ..limits() });
+    assert!(matches!(small, Error::EntryTooLarge { max_bytes: 70, .. }));
+    let total = opening(Limits { max_total_bytes: 150, ..limits() });
+    assert!(matches!(total, Error::TotalTooLarge { max_bytes: 150 }));
+    // A directory that claims more entries than it has must not make room for them.
+    let mut claim = sample();
+    let end = claim.len() - 22;
+    claim[end + 8..end + 12].copy_from_slice(&[0xFE; 4]);
+    assert!(matches!(open(&claim), Err(Error::NotAZip)));
+}
+
+#[test]
+fn refuses_a_bomb() {
+    let zeros = "0".repeat(10 << 20);
+    let bytes = export(&[(DAY, &zeros)]);
+    assert!(matches!(open(&bytes), Err(Error::RatioTooHigh { max_ratio: 200, .. })));
+    // Small files may be packed tightly, and so may a file whose bomb is hidden by a lie.
+    survey(&export(&[(DAY, &format!("[{}1]", " ".repeat(1 << 19)))])).unwrap();
+    let lie = patched_directory(bytes, DAY, UNPACKED_SIZE, &1000_u32.to_le_bytes());
+    assert!(matches!(survey(&lie), Err(Error::SizeMismatch { .. })));
+}
+
+#[test]
+fn refuses_lying_sizes_and_checksums() {
+    let size = u32::try_from(MESSAGE.len() * 2 + 3).unwrap();
+    for lie in [size - 1, size + 1, 0] {
+        let bytes = patched_directory(sample(), DAY, UNPACKED_SIZE, &lie.to_le_bytes());
+        let found = survey(&bytes);
+        assert!(matches!(found, Err(Error::SizeMismatch { .. })), "{lie}: {found:?}");
+    }
+    let bytes = patched_directory(sample(), DAY, CRC, &[1, 2, 3, 4]);
+    assert!(matches!(survey(&bytes), Err(Error::Checksum { name }) if name == DAY));
+    // A day file that is broken from its first byte is still held to its checksum.
+    let bytes = patched_directory(export(&[(DAY, "{}")]), DAY, CRC, &[1, 2, 3, 4]);
+    assert!(matches!(survey(&bytes), Err(Error::Checksum { .. })));
+    // Read without a survey, the damage is found on the way.
+    let bytes = patched_directory(sample(), DAY, CRC, &[1, 2, 3, 4]);
+    let found = open(&bytes).unwrap().read(Position::default(), |_| ControlFlow::Continue(()));
+    assert!(matches!(found, Err(Error::Checksum { .. })));
+}
+
+#[test]
+fn refuses_bad_indexes() {
+    let message = |users: &str, channels: &str| {
+        let files = [("users.json", users), ("channels.json", channels)];
+        survey(&packed(&files)).unwrap_err().to_string()
+    };
+    for (users, problem) in [
+        ("{}", "users.json is not a complete JSON array"),
+        ("", "users.json is not a complete JSON array"),
+        (r#"[{"id":"U1"}"#, "users.json is not a complete JSON array"),
+        (r#"[{"id":"U1"},{"name":"x"}]"#, "users.json entry 2 has no id"),
+        (r#"[{"id":7}]"#, "users.json entry 1 has no id"),
+        (r#"[{"id":""}]"#, "users.json entry 1 has no id"),
+        ("[7]", "users.json entry 1 is not a valid JSON object"),
+        ("[{]]", "users.json entry 1 is not a valid JSON object"),
+    ] {
+        assert_eq!(message(users, CHANNELS), problem);
+        let problem = problem.replace("users", "channels");
+        assert_eq!(message(USERS, users), problem);
+    }
+    let long = format!(r#"[{{"id":"{}"}}]"#, "x".repeat(4 << 20));
+    let bytes = packed(&[("users.json", &long), ("channels.json", CHANNELS)]);
+    let limits = Limits { max_ratio: 2000, ..Limits::default() };
+    let found = Archive::open(file(&bytes), limits).unwrap().survey().unwrap_err();
+    assert_eq!(found.to_string(), "users.json entry 1 is too long");
+
+    let found = survey(&packed(&[("channels.json", CHANNELS)]));
+    assert!(matches!(found, Err(Error::Missing { file: "users.json" })));
+    let found = survey(&packed(&[("users.json", USERS)]));
+    assert!(matches!(found, Err(Error::Missing { file: "channels.json" })));
+    let found = survey(&export(&[("groups.json", "{}")]));
+    assert!(matches!(found, Err(Error::NotAnArray { file: "groups.json" })));
+}
+
+proptest! {
+    #![proptest_config(seeded())]
+
+    #[test]
+    fn random_bytes_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
+        prop_assert!(survey(&bytes).is_err());
+    }
+
+    /// Flips bytes anywhere: whatever still opens must survey and read alike, without a panic.
+    #[test]
+    fn damage_never_panics(
+        flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+    ) {
+        let mut bytes = sample();
+        for (at, byte) in flips {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        if let Ok(mut archive) = open(&bytes)
+            && let Ok(found) = archive.survey()
+        {
+            let records = records(&mut archive, Position::default());
+            prop_assert_eq!(records.len() as u64, found.records);
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Tests single records: those kept, skipped and broken.
+
+use super::{
+    super::{Archive, Limits, Message, Outcome, Position, Reaction, Ts},
+    MESSAGE, export, file, open, records,
+};
+
+/// Reads the elements of one day file of `#general`, checking that the survey agrees.
+fn outcomes_of_file(json: &str) -> Vec<Outcome> {
+    let mut archive = open(&export(&[("general/2020-01-01.json", json)])).unwrap();
+    let found = records(&mut archive, Position::default());
+    assert_eq!(archive.survey().unwrap().records, found.len() as u64);
+    found.into_iter().map(|record| record.outcome).collect()
+}
+
+/// Reads one record that stands between two good ones, which must come through.
+fn outcome(record: &str) -> Outcome {
+    let found = outcomes_of_file(&format!("[{MESSAGE},{record},{MESSAGE}]"));
+    let [Outcome::Message(_), _, Outcome::Message(_)] = &found[..] else { panic!("{found:?}") };
+    found[1].clone()
+}
+
+fn message(record: &str) -> Message {
+    match outcome(record) {
+        Outcome::Message(message) => message,
+        other => panic!("{record}: {other:?}"),
+    }
+}
+
+#[test]
+fn keeps_a_message_with_all_it_has() {
+    let found = message(
+        r#"{"type":"message","subtype":"thread_broadcast","user":"U1","text":"<@U1> &amp; I",
+        "ts":"1107856560.000002","thread_ts":"1107856560.000001",
+        "edited":{"user":"U1","ts":"1107856561.000000"},"user_profile":{"real_name":"Anna B"},
+        "reactions":[{"name":"+1","users":["U1","U2",5],"count":2},{"name":"x","users":[]},7]}"#,
+    );
+    let users = vec!["U1".to_owned(), "U2".to_owned()];
+    assert_eq!(
+        found,
+        Message {
+            channel: "general".to_owned(),
+            ts: Ts::parse("1107856560.000002").unwrap(),
+            author: "U1".to_owned(),
+            author_name: Some("Anna B".to_owned()),
+            is_bot: false,
+            text: "@Anna Bell & I".to_owned(),
+            subtype: Some("thread_broadcast".to_owned()),
+            thread: Ts::parse("1107856560.000001"),
+            edited: Ts::parse("1107856561.0"),
+            reactions: vec![Reaction { name: "+1".to_owned(), users }],
+        }
+    );
+}
+
+#[test]
+fn finds_the_author() {
+    for (record, author, name, is_bot) in [
+        (r#"{"user":"U1","text":"x","ts":"1.0"}"#, "U1", None, false),
+        (r#"{"user":"U1","bot_id":"B1","text":"x","ts":"1.0"}"#, "U1", None, true),
+        (
+            r#"{"subtype":"bot_message","bot_id":"B1","username":"hal","text":"x","ts":"1.0"}"#,
+            "B1",
+            Some("hal"),
+            true,
+        ),
+        (
+            r#"{"bot_id":"B1","bot_profile":{"name":"hal"},"text":"x","ts":"1.0"}"#,
+            "B1",
+            Some("hal"),
+            true,
+        ),
+        (
+            r#"{"subtype":"bot_message","username":"hal","text":"x","ts":"1.0"}"#,
+            "hal",
+            Some("hal"),
+            true,
+        ),
+        (
+            r#"{"subtype":"file_comment","comment":{"user":"U2"},"text":"x","ts":"1.0"}"#,
+            "U2",
+            None,
+            false,
+        ),
+    ] {
+        let found = message(record);
+        assert_eq!(found.author, author, "{record}");
+        assert_eq!((found.author_name.as_deref(), found.is_bot), (name, is_bot), "{record}");
+    }
+}
+
+#[test]
+fn a_thread_parent_is_no_reply() {
+    let found = message(r#"{"user":"U1","text":"x","ts":"1.0","thread_ts":"1.000000"}"#);
+    assert_eq!(found.thread, None);
+}
+
+#[test]
+fn skips_what_nobody_said() {
+    let long = format!(r#"{{"subtype":"{}"}}"#, "a".repeat(65));
+    for (record, kind) in [
+        (r#"{"type":"message","subtype":"channel_join","user":"U1","text":"x"}"#, "channel_join"),
+        (r#"{"subtype":"group_join","ts":"junk"}"#, "group_join"),
+        (r#"{"subtype":"tombstone"}"#, "tombstone"),
+        (r#"{"type":"presence_change"}"#, "presence_change"),
+        (r#"{"subtype":"Odd kind"}"#, "other"),
+        (r#"{"subtype":""}"#, "other"),
+        (&long, "other"),
+        (r#"{"user":"U1","text":" \n","ts":"1.0"}"#, "empty"),
+        (r#"{"user":"U1","ts":"1.0","files":[]}"#, "empty"),
+        (r#"{"user":"U1","text":"","ts":"1.0","files":[{"id":"F1"}]}"#, "file_without_text"),
+        (r#"{"subtype":"file_share","user":"U1","text":"","ts":"1.0"}"#, "file_without_text"),
+    ] {
+        assert_eq!(outcome(record), Outcome::Skipped(kind.to_owned()), "{record}");
+    }
+}
+
+#[test]
+fn a_broken_record_spoils_no_other() {
+    let long_text = format!(r#"{{"user":"U1","text":"{}","ts":"1.0"}}"#, "x".repeat(65_537));
+    let long_names = format!(r#"{{"user":"U1","text":"{}","ts":"1.0"}}"#, "<@U1>".repeat(13_000));
+    for (record, reason) in [
+        (r#"{"user":"U1" "text":"secret"}"#, "not valid JSON at line 1 column 14"),
+        (r#"{"user":"U1",]}"#, "not valid JSON"),
+        ("", "not a JSON object"),
+        ("null", "not a JSON object"),
+        (r#"["message","U1","secret"]"#, "not a JSON object"),
+        (r#"{"user":"U1","text":["secret"],"ts":"1.0"}"#, "text is not a string"),
+        (r#"{"user":"U1","text":"secret"}"#, "ts is missing"),
+        (r#"{"user":"U1","text":"secret","ts":1.5}"#, "ts is missing or not a string"),
+        (r#"{"user":"U1","text":"secret","ts":"-1.0"}"#, "ts is not a timestamp"),
+        (r#"{"user":"U1","text":"secret","ts":"1.0","thread_ts":"x"}"#, "thread_ts"),
+        (r#"{"text":"secret","ts":"1.0"}"#, "no author"),
+        (r#"{"user":"","text":"secret","ts":"1.0"}"#, "no author"),
+        (r#"{"user":"U\u0000","text":"secret","ts":"1.0"}"#, "author holds a NUL"),
+        (r#"{"user":"U1","text":"secret\u0000","ts":"1.0"}"#, "text holds a NUL"),
+        (r#"{"user":"U1","text":"secret\ud800","ts":"1.0"}"#, "not valid JSON"),
+        (r#"{"type":7}"#, "type is not a string"),
+        (r#"{"subtype":[]}"#, "subtype is not a string"),
+        (&long_text, "longer than 64 KiB"),
+        (&long_names, "longer than 64 KiB"),
+    ] {
+        let Outcome::Failed(found) = outcome(record) else { panic!("{record}") };
+        assert!(found.contains(reason), "{found}");
+        assert!(!found.contains("secret"), "{found}");
+    }
+}
+
+#[test]
+fn a_long_record_spoils_no_other() {
+    let long = format!(r#"{{"user":"U1","text":"x","ts":"1.0","y":"{}"}}"#, "x".repeat(200));
+    let json = format!("[{MESSAGE},{long},{MESSAGE}]");
+    let limits = Limits { max_record_bytes: 200, ..Limits::default() };
+    let bytes = export(&[("general/2020-01-01.json", &json)]);
+    let mut archive = Archive::open(file(&bytes), limits).unwrap();
+    assert_eq!(archive.survey().unwrap().records, 3);
+    let found = records(&mut archive, Position::default());
+    let reason = "record is longer than 200 bytes".to_owned();
+    assert_eq!(found[1].outcome, Outcome::Failed(reason));
+    assert_eq!(found[0].outcome, found[2].outcome);
+}
+
+#[test]
+fn a_broken_file_is_one_failed_record_after_its_good_ones() {
+    for (json, good, reason) in [
+        ("{}".to_owned(), 0, "not a JSON array"),
+        (String::new(), 0, "not a JSON array"),
+        (format!("[{MESSAGE},{MESSAGE}"), 1, "never ends"),
+        (format!("[{MESSAGE},{{\"a\":[{MESSAGE}]"), 1, "never ends"),
+        (format!("[{MESSAGE}][]"), 1, "data after the end"),
+    ] {
+        let found = outcomes_of_file(&json);
+        assert_eq!(found.len(), good + 1, "{json}");
+        assert!(found[..good].iter().all(|outcome| matches!(outcome, Outcome::Message(_))));
+        assert!(matches!(&found[good], Outcome::Failed(text) if text.contains(reason)), "{json}");
+    }
+    assert!(outcomes_of_file("[]").is_empty());
+}

@@ -1,0 +1,51 @@
+//! What a service is made of besides itself: in one process both services are given the same.
+
+use anyhow::bail;
+use secrecy::ExposeSecret;
+
+use crate::{
+    bus::Bus, config::Config, lifecycle::Lifecycle, service_token::ServiceToken, store::Store,
+};
+
+/// The parts that services share; a clone is the same parts.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// The database.
+    pub store: Store,
+    /// The hints between replicas.
+    pub bus: Bus,
+    /// The owner of all tasks.
+    pub lifecycle: Lifecycle,
+    /// How the services know each other.
+    pub service_token: ServiceToken,
+}
+
+impl Parts {
+    /// Opens the embedded default: a SQLite file and a bus inside the process, for both services together.
+    pub fn embedded(config: &Config) -> anyhow::Result<Self> {
+        let bus = Bus::default();
+        let store = Store::open(&config.data_dir, bus.clone())?;
+        Ok(Self {
+            store,
+            bus,
+            lifecycle: Lifecycle::default(),
+            service_token: ServiceToken::random(),
+        })
+    }
+
+    /// Opens what one service alone needs, which the embedded default cannot be: its database has one process.
+    pub fn clustered(config: &Config) -> anyhow::Result<Self> {
+        let postgres = config.database_url.as_ref().map(ExposeSecret::expose_secret);
+        match (postgres, &config.nats_url) {
+            (Some(url), Some(_)) if url.starts_with("postgres://") => {
+                bail!(
+                    "PostgreSQL and NATS are not in this version yet; start `parley`, which runs both services in one process"
+                )
+            }
+            _ => bail!(
+                "a service of its own needs DATABASE_URL=postgres://… and NATS_URL; \
+                 start `parley` (cargo run) for both services in one process on an embedded database"
+            ),
+        }
+    }
+}

@@ -1,1 +1,146 @@
-//! x
+//! Ingress: who is calling, what happens in a project as a log and as streams, and the chat that makes it happen.
+
+mod access;
+mod bulk;
+mod channels;
+mod config;
+mod error;
+mod events;
+mod me;
+mod members;
+mod messages;
+mod presence;
+mod projects;
+mod reactions;
+mod read_marks;
+mod state;
+mod streams;
+mod typing;
+
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::Context;
+use http::Uri;
+use shared::{
+    auth::Auth,
+    http::{layered, serve},
+    journal,
+    parts::Parts,
+    time::Timestamp,
+};
+use tokio::net::TcpListener;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+
+pub use self::config::{Config, StreamsConfig};
+use self::{presence::Presence, state::AppState, streams::hub::Hub};
+
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "Parley ingress",
+    description = "Auth, event streams and chat. Errors have one shape: {error, message, trace_id, …}."
+))]
+struct Document;
+
+/// The service with its listeners bound and nothing served yet.
+#[derive(Debug)]
+pub struct App {
+    public: TcpListener,
+    internal: TcpListener,
+    auth: Auth,
+    common: shared::config::Config,
+    config: Config,
+    parts: Parts,
+}
+
+impl App {
+    /// Binds the listeners; a bad setting fails here, before any traffic.
+    pub async fn bind(
+        common: &shared::config::Config,
+        config: Config,
+        parts: Parts,
+    ) -> anyhow::Result<Self> {
+        let listen = async |addr: SocketAddr| {
+            TcpListener::bind(addr).await.with_context(|| format!("failed to listen on {addr}"))
+        };
+        let auth = Auth::new(&common.auth, parts.store.clone(), config.ingress_listen)?;
+        let public = listen(config.ingress_listen).await?;
+        let internal = listen(config.ingress_internal_listen).await?;
+        Ok(Self { public, internal, auth, common: common.clone(), config, parts })
+    }
+
+    /// Returns the address of the public listener.
+    pub fn addr(&self) -> std::io::Result<SocketAddr> {
+        self.public.local_addr()
+    }
+
+    /// Returns the address of gRPC.
+    pub fn internal_addr(&self) -> std::io::Result<SocketAddr> {
+        self.internal.local_addr()
+    }
+
+    /// Starts every task of the service on the lifecycle of its parts; jobs are asked of proc at `proc`.
+    pub fn start(self, proc: Uri) -> anyhow::Result<()> {
+        let Self { public, internal, auth, common, config, parts } = self;
+        let Parts { store, bus, lifecycle, service_token } = parts;
+        let hub = Hub::new(store.clone(), bus.clone(), lifecycle.clone());
+        let presence = Presence::new(bus.clone(), config.streams.presence_grace);
+        let jobs = state::Jobs::new(proc, service_token.clone());
+        let state = AppState {
+            auth: auth.clone(),
+            store: store.clone(),
+            bus,
+            hub: hub.clone(),
+            presence: presence.clone(),
+            jobs,
+            lifecycle: lifecycle.clone(),
+            streams: config.streams.clone(),
+            drain: common.drain.clone(),
+        };
+        let (routes, document) = routes().split_for_parts();
+        let document = document.to_json().context("failed to write the OpenAPI document")?;
+        let routes = routes
+            .route(
+                "/openapi.json",
+                axum::routing::get(async move || {
+                    ([(http::header::CONTENT_TYPE, "application/json")], document)
+                }),
+            )
+            .with_state(state);
+        let routes = layered(routes, &lifecycle, &common.cors_origin)?;
+        lifecycle.spawn("ingress http", serve(public, routes, lifecycle.clone()));
+        let grpc = bulk::service(store.clone(), service_token, &lifecycle);
+        lifecycle.spawn("ingress grpc", serve(internal, grpc, lifecycle.clone()));
+        lifecycle.spawn("head poll", hub.poll(config.streams.head_poll_interval));
+        lifecycle.spawn("presence", presence.run(lifecycle.shutdown()));
+        lifecycle.spawn("sessions", shared::auth::sweep(auth, lifecycle.clone()));
+        let shutdown = lifecycle.shutdown();
+        lifecycle.spawn("retention", async move {
+            let mut tick = tokio::time::interval(Duration::from_secs(60));
+            while shutdown.run_until_cancelled(tick.tick()).await.is_some() {
+                if let Err(error) = journal::trim(&store, &common.retention, Timestamp::now()).await
+                {
+                    tracing::warn!(%error, "the journal was not trimmed");
+                }
+            }
+        });
+        Ok(())
+    }
+}
+
+fn routes() -> OpenApiRouter<AppState> {
+    let chat = OpenApiRouter::new()
+        .merge(projects::routes())
+        .merge(members::routes())
+        .merge(channels::routes())
+        .merge(messages::routes())
+        .merge(reactions::routes())
+        .merge(typing::routes())
+        .merge(presence::routes())
+        .merge(read_marks::routes())
+        .merge(events::routes());
+    OpenApiRouter::with_openapi(Document::openapi())
+        .nest("/api/chat/projects", chat)
+        .merge(me::routes())
+        .merge(streams::routes())
+}

@@ -122,7 +122,7 @@ pub struct ExportPage {
     pub ndjson: ::prost::alloc::vec::Vec<u8>,
     #[prost(uint64, tag = "2")]
     pub records: u64,
-    /// Messages of the project in all, for progress.
+    /// Messages of the project in all, for progress; only in the first page.
     #[prost(uint64, tag = "3")]
     pub total_messages: u64,
     #[prost(uint64, tag = "4")]

@@ -1,0 +1,151 @@
+//! Who may do what in a project.
+
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use shared::{
+    auth::User,
+    http::current_trace,
+    ids::{ProjectId, TraceId, UserId},
+    journal::Topic,
+    store::{Reader, Tx},
+    time::Timestamp,
+};
+
+use crate::error::ApiError;
+
+/// What a member may do; each role may do what the ones before it may.
+#[derive(
+    Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Role {
+    /// May read.
+    Viewer,
+    /// May write.
+    Member,
+    /// May say who else is in, and change or end the project.
+    Owner,
+}
+
+impl Role {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Viewer => "viewer",
+            Self::Member => "member",
+            Self::Owner => "owner",
+        }
+    }
+}
+
+impl FromStr for Role {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        [Self::Viewer, Self::Member, Self::Owner]
+            .into_iter()
+            .find(|role| role.as_str() == text)
+            .ok_or(())
+    }
+}
+
+/// A caller in a project: who does what, and in which trace.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    pub(crate) project: ProjectId,
+    pub(crate) user: UserId,
+    pub(crate) trace: TraceId,
+}
+
+/// What every change to a project needs to be told to its members.
+#[derive(Serialize)]
+struct Event<'a, T: Serialize> {
+    r#type: &'a str,
+    project_id: ProjectId,
+    at: Timestamp,
+    actor: &'a UserId,
+    trace_id: &'a TraceId,
+    #[serde(flatten)]
+    resource: T,
+}
+
+impl Caller {
+    pub(crate) fn new(project: ProjectId, user: &User) -> Self {
+        let trace = current_trace().unwrap_or_else(TraceId::mint);
+        Self { project, user: user.id.clone(), trace }
+    }
+
+    /// Returns the caller's role; for a stranger the project does not exist.
+    pub(crate) fn role(&self, reader: &Reader<'_>) -> Result<Role, ApiError> {
+        let sql = "SELECT role FROM members WHERE project_id = $1 AND user_id = $2";
+        reader
+            .find(sql, &[self.project.into(), (&self.user).into()], |row| row.parse(0))?
+            .ok_or(ApiError::NotFound("the project"))
+    }
+
+    /// Lets pass who has at least `role`.
+    pub(crate) fn require(&self, reader: &Reader<'_>, role: Role) -> Result<(), ApiError> {
+        if self.role(reader)? >= role {
+            Ok(())
+        } else {
+            Err(ApiError::Forbidden("your role in the project does not allow this"))
+        }
+    }
+
+    /// Appends an event about `resource`, an object of its fields, to the project's log.
+    pub(crate) fn record(
+        &self,
+        tx: &mut Tx<'_>,
+        kind: &str,
+        resource: &impl Serialize,
+    ) -> Result<(), ApiError> {
+        tx.append(&Topic::project(self.project), kind, &self.event(kind, resource)?)?;
+        Ok(())
+    }
+
+    /// Returns the JSON of an event by this caller.
+    pub(crate) fn event(&self, kind: &str, resource: &impl Serialize) -> Result<String, ApiError> {
+        Ok(serde_json::to_string(&Event {
+            r#type: kind,
+            project_id: self.project,
+            at: Timestamp::now(),
+            actor: &self.user,
+            trace_id: &self.trace,
+            resource,
+        })?)
+    }
+}
+
+/// How much of a list to return.
+#[derive(Copy, Clone, Debug, Deserialize, utoipa::ToSchema)]
+#[serde(try_from = "i64")]
+pub(crate) struct Limit(i64);
+
+impl Limit {
+    /// Returns the number of rows to ask for: one more than the page, to know whether it is the last.
+    pub(crate) fn and_one(self) -> i64 {
+        self.0 + 1
+    }
+
+    /// Cuts the extra row off and says whether there was one.
+    pub(crate) fn cut<T>(self, rows: &mut Vec<T>) -> bool {
+        let page = usize::try_from(self.0).unwrap_or(0);
+        let more = rows.len() > page;
+        rows.truncate(page);
+        more
+    }
+}
+
+impl Default for Limit {
+    fn default() -> Self {
+        Self(50)
+    }
+}
+
+impl TryFrom<i64> for Limit {
+    type Error = &'static str;
+
+    fn try_from(limit: i64) -> Result<Self, &'static str> {
+        if (1..=200).contains(&limit) { Ok(Self(limit)) } else { Err("limit is 1 to 200") }
+    }
+}

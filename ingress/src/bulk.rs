@@ -1,0 +1,119 @@
+//! `parley.v1.Chat`: what proc reads and writes of chat, by chat's own rules.
+
+mod export;
+mod import;
+
+use std::{pin::Pin, sync::Arc};
+
+use axum::Router;
+use futures_util::Stream;
+use proto::{
+    ExportPage, ExportProjectRequest, GetAccessRequest, GetAccessResponse, ImportChannelsRequest,
+    ImportMessagesRequest, ImportPeopleRequest, ImportResponse, Principal,
+    chat_server::{self, ChatServer},
+};
+use shared::{ids::TraceId, lifecycle::Lifecycle, service_token::ServiceToken, store::Store};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, service::Routes};
+
+use crate::{access::Caller, error::ApiError};
+
+/// Returns the internal listener's routes.
+pub(crate) fn service(store: Store, token: ServiceToken, lifecycle: &Lifecycle) -> Router {
+    let chat = Chat { store, closing: lifecycle.closing() };
+    let check = move |request| token.check(request);
+    Routes::new(ChatServer::with_interceptor(chat, check)).prepare().into_axum_router()
+}
+
+struct Chat {
+    store: Store,
+    closing: CancellationToken,
+}
+
+#[tonic::async_trait]
+impl chat_server::Chat for Chat {
+    async fn get_access(
+        &self,
+        request: Request<GetAccessRequest>,
+    ) -> Result<Response<GetAccessResponse>, Status> {
+        let caller = caller(request.into_inner().principal)?;
+        let role = self.store.read(move |reader| caller.role(reader)).await.map_err(status)?;
+        Ok(Response::new(GetAccessResponse { role: role.as_str().into() }))
+    }
+
+    async fn import_people(
+        &self,
+        request: Request<ImportPeopleRequest>,
+    ) -> Result<Response<ImportResponse>, Status> {
+        let ImportPeopleRequest { principal, import_id, people } = request.into_inner();
+        let (caller, import) = (caller(principal)?, id(&import_id)?);
+        let outcome = self.store.write(move |tx| import::people(tx, &caller, import, &people)).await;
+        outcome.map(Response::new).map_err(status)
+    }
+
+    async fn import_channels(
+        &self,
+        request: Request<ImportChannelsRequest>,
+    ) -> Result<Response<ImportResponse>, Status> {
+        let ImportChannelsRequest { principal, import_id, channels } = request.into_inner();
+        let (caller, import) = (caller(principal)?, id(&import_id)?);
+        let outcome = self.store.write(move |tx| import::channels(tx, &caller, import, channels)).await;
+        outcome.map(Response::new).map_err(status)
+    }
+
+    async fn import_messages(
+        &self,
+        request: Request<ImportMessagesRequest>,
+    ) -> Result<Response<ImportResponse>, Status> {
+        let ImportMessagesRequest { principal, import_id, source, messages } = request.into_inner();
+        let (caller, import) = (caller(principal)?, id(&import_id)?);
+        let outcome = self.store.write(move |tx| import::messages(tx, &caller, import, &source, messages)).await;
+        outcome.map(Response::new).map_err(status)
+    }
+
+    type ExportProjectStream = Pin<Box<dyn Stream<Item = Result<ExportPage, Status>> + Send>>;
+
+    async fn export_project(
+        &self,
+        request: Request<ExportProjectRequest>,
+    ) -> Result<Response<Self::ExportProjectStream>, Status> {
+        use futures_util::StreamExt;
+
+        let caller = caller(request.into_inner().principal)?;
+        let pages = export::pages(self.store.clone(), Arc::new(caller));
+        Ok(Response::new(pages.take_until(self.closing.clone().cancelled_owned()).boxed()))
+    }
+}
+
+fn caller(principal: Option<Principal>) -> Result<Caller, Status> {
+    let principal = principal.ok_or_else(|| Status::invalid_argument("principal is missing"))?;
+    let invalid = |what: &str| Status::invalid_argument(format!("{what} is not valid"));
+    Ok(Caller {
+        project: principal.project_id.parse().map_err(|_| invalid("project_id"))?,
+        user: principal.user.parse().map_err(|_| invalid("user"))?,
+        trace: principal.trace_id.parse().unwrap_or_else(|_| TraceId::mint()),
+    })
+}
+
+fn id(text: &str) -> Result<uuid::Uuid, Status> {
+    text.parse().map_err(|_| Status::invalid_argument("import_id is not valid"))
+}
+
+fn status(error: ApiError) -> Status {
+    let message = error.to_string();
+    match error {
+        ApiError::NotFound(_) => Status::not_found(message),
+        ApiError::Forbidden(_) => Status::permission_denied(message),
+        ApiError::Conflict(_) | ApiError::IdempotencyConflict => {
+            Status::failed_precondition(message)
+        }
+        ApiError::Field { .. } | ApiError::Invalid(_) => Status::invalid_argument(message),
+        ApiError::Unavailable | ApiError::Overloaded | ApiError::SseDisabled { .. } => {
+            Status::unavailable(message)
+        }
+        ApiError::Internal(error) => {
+            tracing::error!(?error, "a call by proc failed");
+            Status::internal("internal error")
+        }
+    }
+}

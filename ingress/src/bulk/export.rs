@@ -1,0 +1,166 @@
+//! Reading a whole project as lines of JSON, a page at a time.
+
+use std::sync::Arc;
+
+use futures_util::{Stream, stream};
+use proto::ExportPage;
+use serde::Serialize;
+use serde_json::json;
+use shared::{
+    ids::{MessageId, UserId},
+    store::{Error, Reader, Row, Store, Value},
+    time::Timestamp,
+};
+use tonic::Status;
+
+use super::status;
+use crate::{
+    access::{Caller, Role},
+    error::ApiError,
+    messages::store::after,
+};
+
+/// Records in a page at most.
+const PAGE: i64 = 500;
+/// A page this long takes no further message: far below what gRPC lets pass.
+const PAGE_BYTES: usize = 512 * 1024;
+
+/// What the next page begins after.
+#[derive(Clone)]
+enum Next {
+    Start,
+    People(String),
+    Messages(Option<MessageId>),
+    End,
+}
+
+/// Returns the project's pages: what it is, who is in it, then its messages in the order of time.
+pub(super) fn pages(
+    store: Store,
+    caller: Arc<Caller>,
+) -> impl Stream<Item = Result<ExportPage, Status>> + Send {
+    stream::try_unfold(Next::Start, move |next| {
+        let (store, caller) = (store.clone(), caller.clone());
+        async move {
+            if matches!(next, Next::End) {
+                return Ok(None);
+            }
+            // Asked anew for each page: the caller may have been removed.
+            let page = store.read(move |reader| {
+                caller.require(reader, Role::Viewer)?;
+                page(reader, &caller, next)
+            });
+            page.await.map(Some).map_err(status)
+        }
+    })
+}
+
+fn page(reader: &Reader<'_>, caller: &Caller, next: Next) -> Result<(ExportPage, Next), ApiError> {
+    let mut lines = Lines::default();
+    let mut total_messages = 0;
+    let project = caller.project.into();
+    let following = match next {
+        Next::Start => {
+            let sql = "SELECT id, name, created_at FROM projects WHERE id = $1";
+            lines.all(reader, sql, &[project], |row| {
+                let (id, name): (uuid::Uuid, String) = (row.get(0)?, row.get(1)?);
+                Ok(json!({"kind": "project", "id": id, "name": name, "created_at": row.get::<Timestamp>(2)?}))
+            })?;
+            let sql = "SELECT user_id, role, added_at FROM members WHERE project_id = $1 ORDER BY user_id";
+            lines.all(reader, sql, &[project], |row| {
+                let (user, role): (String, String) = (row.get(0)?, row.get(1)?);
+                Ok(json!({"kind": "member", "user": user, "role": role, "added_at": row.get::<Timestamp>(2)?}))
+            })?;
+            let sql = "SELECT id, name, topic, created_at FROM channels WHERE project_id = $1 ORDER BY name";
+            lines.all(reader, sql, &[project], |row| {
+                let (id, name): (uuid::Uuid, String) = (row.get(0)?, row.get(1)?);
+                let topic: Option<String> = row.get(2)?;
+                Ok(json!({"kind": "channel", "id": id, "name": name, "topic": topic, "created_at": row.get::<Timestamp>(3)?}))
+            })?;
+            let sql = "SELECT COUNT(*) FROM messages WHERE project_id = $1";
+            let total = reader.find(sql, &[project], |row| row.get::<i64>(0))?;
+            total_messages = total.and_then(|total| total.try_into().ok()).unwrap_or(0);
+            Next::People(String::new())
+        }
+        Next::People(from) => {
+            let sql = "SELECT id, name, is_bot FROM people WHERE project_id = $1 AND id > $2 ORDER BY id LIMIT $3";
+            let read = |row: &Row<'_>| {
+                Ok((row.parse::<UserId>(0)?, row.get::<String>(1)?, row.get::<bool>(2)?))
+            };
+            let people = reader.query(sql, &[project, (&from).into(), PAGE.into()], read)?;
+            for (id, name, bot) in &people {
+                lines.push(&json!({"kind": "person", "id": id, "name": name, "is_bot": bot}))?;
+            }
+            match people.last() {
+                Some((id, ..)) if i64::try_from(people.len()) == Ok(PAGE) => {
+                    Next::People(id.to_string())
+                }
+                _ => Next::Messages(None),
+            }
+        }
+        Next::Messages(from) => messages(reader, caller, from, &mut lines)?,
+        Next::End => Next::End,
+    };
+    let page = ExportPage {
+        ndjson: lines.text,
+        records: lines.records,
+        messages: lines.messages,
+        total_messages,
+    };
+    Ok((page, following))
+}
+
+/// Adds messages until the page is long enough, whatever their length.
+fn messages(
+    reader: &Reader<'_>,
+    caller: &Caller,
+    from: Option<MessageId>,
+    lines: &mut Lines,
+) -> Result<Next, ApiError> {
+    let messages = after(reader, caller.project, None, from, PAGE)?;
+    let full = messages.len() == usize::try_from(PAGE).unwrap_or(0);
+    let mut last = from;
+    for message in &messages {
+        if lines.text.len() > PAGE_BYTES {
+            return Ok(Next::Messages(last));
+        }
+        lines.push(&Record { kind: "message", record: message })?;
+        lines.messages += 1;
+        last = Some(message.id);
+    }
+    Ok(if full { Next::Messages(last) } else { Next::End })
+}
+
+#[derive(Serialize)]
+struct Record<'a, T> {
+    kind: &'static str,
+    #[serde(flatten)]
+    record: &'a T,
+}
+
+/// A page in the making.
+#[derive(Default)]
+struct Lines {
+    text: Vec<u8>,
+    records: u64,
+    messages: u64,
+}
+
+impl Lines {
+    fn push(&mut self, record: &impl Serialize) -> Result<(), ApiError> {
+        serde_json::to_writer(&mut self.text, record)?;
+        self.text.push(b'\n');
+        self.records += 1;
+        Ok(())
+    }
+
+    fn all(
+        &mut self,
+        reader: &Reader<'_>,
+        sql: &str,
+        params: &[Value<'_>],
+        read: impl Fn(&Row<'_>) -> Result<serde_json::Value, Error>,
+    ) -> Result<(), ApiError> {
+        reader.query(sql, params, read)?.iter().try_for_each(|record| self.push(record))
+    }
+}

@@ -1,0 +1,248 @@
+//! Channels: what messages of a project are sorted by.
+
+use axum::{
+    extract::State,
+    response::{AppendHeaders, IntoResponse},
+};
+use http::{StatusCode, header};
+use serde::{Deserialize, Serialize};
+use shared::{
+    auth::User,
+    http::{Json, Path, Query},
+    ids::{ChannelId, ChannelName, ProjectId},
+    store::{Error, Reader, Row, Store, Tx},
+    time::Timestamp,
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    access::{Caller, Limit, Role},
+    error::ApiError,
+    state::AppState,
+};
+
+pub(crate) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(list, add)).routes(routes!(show, update))
+}
+
+/// A channel of a project.
+#[derive(Clone, Serialize, utoipa::ToSchema)]
+pub(crate) struct Channel {
+    id: ChannelId,
+    project_id: ProjectId,
+    name: ChannelName,
+    topic: Option<String>,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+#[derive(Serialize)]
+struct ChannelEvent<'a> {
+    channel: &'a Channel,
+}
+
+/// A page of channels, by name.
+#[derive(Serialize, utoipa::ToSchema)]
+struct Channels {
+    channels: Vec<Channel>,
+    next: Option<ChannelName>,
+}
+
+#[derive(Deserialize, utoipa::IntoParams)]
+struct Page {
+    #[serde(default)]
+    #[param(value_type = Option<i64>)]
+    limit: Limit,
+    /// The `next` of the page before.
+    #[param(value_type = Option<String>)]
+    after: Option<ChannelName>,
+}
+
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NewChannel {
+    name: ChannelName,
+    topic: Option<ChannelTopic>,
+}
+
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct ChannelFields {
+    topic: Option<ChannelTopic>,
+}
+
+/// What a channel is about, in at most 1,000 characters.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(try_from = "String")]
+struct ChannelTopic(String);
+
+impl TryFrom<String> for ChannelTopic {
+    type Error = &'static str;
+
+    fn try_from(topic: String) -> Result<Self, &'static str> {
+        let fits = topic.chars().count() <= 1_000 && !topic.contains('\0');
+        if fits {
+            Ok(Self(topic))
+        } else {
+            Err("a channel's topic has at most 1,000 characters and no NUL")
+        }
+    }
+}
+
+/// Returns the name of the channel that every project starts with and that messages without a channel go to.
+pub(crate) fn default_name() -> ChannelName {
+    "general".parse().expect("the default channel's name is valid")
+}
+
+const COLUMNS: &str = "SELECT id, project_id, name, topic, created_at, updated_at FROM channels WHERE project_id = $1";
+
+fn read(row: &Row<'_>) -> Result<Channel, Error> {
+    Ok(Channel {
+        id: row.get(0)?,
+        project_id: row.get(1)?,
+        name: row.parse(2)?,
+        topic: row.get(3)?,
+        created_at: row.get(4)?,
+        updated_at: row.get(5)?,
+    })
+}
+
+fn find(reader: &Reader<'_>, project: ProjectId, name: &ChannelName) -> Result<Channel, ApiError> {
+    let found =
+        reader.find(&format!("{COLUMNS} AND name = $2"), &[project.into(), name.into()], read)?;
+    found.ok_or(ApiError::NotFound("the channel"))
+}
+
+/// Lets pass a name that is a channel's.
+pub(crate) fn require(
+    reader: &Reader<'_>,
+    project: ProjectId,
+    name: &ChannelName,
+) -> Result<(), ApiError> {
+    let sql = "SELECT 1 FROM channels WHERE project_id = $1 AND name = $2";
+    let found = reader.find(sql, &[project.into(), name.into()], |_| Ok(()))?;
+    found.ok_or_else(no_such_channel)
+}
+
+/// Says that a request names a channel that there is not.
+pub(crate) fn no_such_channel() -> ApiError {
+    ApiError::Field { field: "channel", message: "the project has no such channel".into() }
+}
+
+/// Makes a channel.
+pub(crate) fn create(
+    tx: &mut Tx<'_>,
+    caller: &Caller,
+    name: ChannelName,
+    topic: Option<String>,
+) -> Result<Channel, ApiError> {
+    let now = Timestamp::now();
+    let channel = Channel {
+        id: ChannelId::mint(),
+        project_id: caller.project,
+        name,
+        topic,
+        created_at: now,
+        updated_at: now,
+    };
+    let made = tx.execute(
+        "INSERT INTO channels (project_id, name, id, topic, created_at, updated_at) \
+         VALUES ($1, $2, $3, $4, $5, $5) ON CONFLICT (project_id, name) DO NOTHING",
+        &[
+            caller.project.into(),
+            (&channel.name).into(),
+            channel.id.into(),
+            channel.topic.as_ref().into(),
+            now.into(),
+        ],
+    )?;
+    if made == 0 {
+        return Err(ApiError::Conflict("the project has a channel of this name"));
+    }
+    caller.record(tx, "channel.created", &ChannelEvent { channel: &channel })?;
+    Ok(channel)
+}
+
+#[utoipa::path(get, path = "/{project}/channels", params(Page), responses((status = 200, body = Channels)))]
+async fn list(
+    State(store): State<Store>,
+    user: User,
+    Path(project): Path<ProjectId>,
+    Query(page): Query<Page>,
+) -> Result<Json<Channels>, ApiError> {
+    let caller = Caller::new(project, &user);
+    store
+        .read(move |reader| {
+            caller.require(reader, Role::Viewer)?;
+            let after = page.after.as_ref().map_or("", ChannelName::as_str);
+            let sql = format!("{COLUMNS} AND name > $2 ORDER BY name LIMIT $3");
+            let params = [project.into(), after.into(), page.limit.and_one().into()];
+            let mut channels = reader.query(&sql, &params, read)?;
+            let more = page.limit.cut(&mut channels);
+            let next = channels.last().filter(|_| more).map(|channel| channel.name.clone());
+            Ok(Json(Channels { channels, next }))
+        })
+        .await
+}
+
+#[utoipa::path(post, path = "/{project}/channels", request_body = NewChannel, responses((status = 201, body = Channel)))]
+async fn add(
+    State(store): State<Store>,
+    user: User,
+    Path(project): Path<ProjectId>,
+    Json(NewChannel { name, topic }): Json<NewChannel>,
+) -> Result<impl IntoResponse, ApiError> {
+    let caller = Caller::new(project, &user);
+    let channel = store
+        .write(move |tx| {
+            caller.require(tx, Role::Member)?;
+            create(tx, &caller, name, topic.map(|topic| topic.0))
+        })
+        .await?;
+    let location = format!("/api/chat/projects/{project}/channels/{}", channel.name);
+    // A name outside ASCII cannot stand in a header as it is.
+    let location = location.is_ascii().then_some(AppendHeaders([(header::LOCATION, location)]));
+    Ok((StatusCode::CREATED, location, Json(channel)))
+}
+
+#[utoipa::path(get, path = "/{project}/channels/{channel}", responses((status = 200, body = Channel)))]
+async fn show(
+    State(store): State<Store>,
+    user: User,
+    Path((project, name)): Path<(ProjectId, ChannelName)>,
+) -> Result<Json<Channel>, ApiError> {
+    let caller = Caller::new(project, &user);
+    store
+        .read(move |reader| {
+            caller.require(reader, Role::Viewer)?;
+            find(reader, project, &name).map(Json)
+        })
+        .await
+}
+
+#[utoipa::path(patch, path = "/{project}/channels/{channel}", request_body = ChannelFields, responses((status = 200, body = Channel)))]
+async fn update(
+    State(store): State<Store>,
+    user: User,
+    Path((project, name)): Path<(ProjectId, ChannelName)>,
+    Json(fields): Json<ChannelFields>,
+) -> Result<Json<Channel>, ApiError> {
+    let caller = Caller::new(project, &user);
+    store
+        .write(move |tx| {
+            caller.require(tx, Role::Member)?;
+            tx.execute(
+                "UPDATE channels SET topic = $3, updated_at = $4 WHERE project_id = $1 AND name = $2",
+                &[
+                    project.into(),
+                    (&name).into(),
+                    fields.topic.as_ref().map(|topic| topic.0.as_str()).into(),
+                    Timestamp::now().into(),
+                ],
+            )?;
+            let channel = find(tx, project, &name)?;
+            caller.record(tx, "channel.updated", &ChannelEvent { channel: &channel })?;
+            Ok(Json(channel))
+        })
+        .await
+}

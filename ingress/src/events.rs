@@ -1,0 +1,108 @@
+//! The long-poll fallback: a project's log for who cannot hold a stream.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use shared::{
+    auth::User,
+    http::{Json, Path, Query},
+    ids::ProjectId,
+    journal::{Cursor, Entry, ResetReason, Start, Topic},
+    lifecycle::Lifecycle,
+    store::Store,
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    access::{Caller, Role},
+    error::ApiError,
+    state::AppState,
+    streams::hub::Hub,
+};
+
+/// The longest wait.
+const MAX_WAIT_SECONDS: f64 = 25.0;
+/// Events in one answer.
+const PAGE: i64 = 200;
+
+pub(crate) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(list))
+}
+
+#[derive(Deserialize, utoipa::IntoParams)]
+struct Poll {
+    /// The cursor of the answer before; without one, the log's end.
+    after: Option<String>,
+    /// How long to wait for an event, in seconds, at most 25.
+    #[serde(default)]
+    wait: f64,
+}
+
+/// Events in the log's order.
+#[derive(Serialize, utoipa::ToSchema)]
+struct Events {
+    #[schema(value_type = Vec<serde_json::Map<String, serde_json::Value>>)]
+    events: Vec<Box<RawValue>>,
+    /// What to give as `after` next.
+    cursor: String,
+    /// Why the log does not go on at `after`: fetch the state anew.
+    #[schema(value_type = Option<String>)]
+    reset: Option<ResetReason>,
+}
+
+#[utoipa::path(get, path = "/{project}/events", params(Poll), responses((status = 200, body = Events)))]
+async fn list(
+    State(store): State<Store>,
+    State(hub): State<Hub>,
+    State(lifecycle): State<Lifecycle>,
+    user: User,
+    Path(project): Path<ProjectId>,
+    Query(poll): Query<Poll>,
+) -> Result<Json<Events>, ApiError> {
+    if !(0.0..=MAX_WAIT_SECONDS).contains(&poll.wait) {
+        return Err(ApiError::Invalid("wait is 0 to 25 seconds"));
+    }
+    let caller = Caller::new(project, &user);
+    let topic = Topic::project(project);
+    let wait = Duration::from_secs_f64(poll.wait);
+    let (mut start, mut entries) = read(&store, caller.clone(), poll.after.clone()).await?;
+    let quiet = |start: &Start, entries: &[Arc<Entry>]| entries.is_empty() && start.reset.is_none();
+    if quiet(&start, &entries) && poll.after.is_some() && !wait.is_zero() {
+        // Once more after listening began, so that nothing falls between.
+        let mut follower = hub.follow(&topic).await?;
+        (start, entries) = read(&store, caller.clone(), poll.after.clone()).await?;
+        if quiet(&start, &entries) {
+            let closing = lifecycle.closing();
+            let arrived = closing.run_until_cancelled(follower.entry());
+            let _ = tokio::time::timeout(wait, arrived).await;
+            // Read anew rather than passed on: the caller may have been removed meanwhile.
+            (start, entries) = read(&store, caller, poll.after).await?;
+        }
+    }
+    let position = entries.last().map_or(start.position, |entry| entry.position);
+    let events = entries.iter().map(|entry| RawValue::from_string(entry.data.to_string()));
+    Ok(Json(Events {
+        events: events.collect::<Result<_, _>>()?,
+        cursor: Cursor::at(&topic, position).to_string(),
+        reset: start.reset,
+    }))
+}
+
+async fn read(
+    store: &Store,
+    caller: Caller,
+    after: Option<String>,
+) -> Result<(Start, Vec<Arc<Entry>>), ApiError> {
+    store
+        .read(move |reader| {
+            caller.require(reader, Role::Viewer)?;
+            let topic = Topic::project(caller.project);
+            let start =
+                reader.start(&topic, after.as_deref())?.ok_or(ApiError::NotFound("the project"))?;
+            let entries = reader.entries(&topic, start.position.seq, PAGE)?;
+            Ok((start, entries))
+        })
+        .await
+}

@@ -1,0 +1,25 @@
+//! The ingress service on its own: auth, event streams, chat REST.
+
+use clap::Parser;
+use shared::{lifecycle::signalled, parts::Parts, telemetry};
+
+/// Parley's ingress: auth, event streams and chat. Needs PostgreSQL and NATS; `parley` runs without.
+#[derive(Parser)]
+#[command(name = "ingress", version)]
+struct Arguments {
+    #[command(flatten)]
+    common: shared::config::Config,
+    #[command(flatten)]
+    ingress: ingress::Config,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let Arguments { common, ingress } = Arguments::parse();
+    telemetry::init(&common.log)?;
+    let parts = Parts::clustered(&common)?;
+    let proc = ingress.proc_grpc_url.clone();
+    let proc = proc.ok_or_else(|| anyhow::anyhow!("set PROC_GRPC_URL to where proc's gRPC is"))?;
+    ingress::App::bind(&common, ingress, parts.clone()).await?.start(proc)?;
+    parts.lifecycle.run(signalled(), &common.drain).await
+}

@@ -1,0 +1,205 @@
+//! Members of a project and their roles.
+
+use axum::extract::State;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use shared::{
+    auth::{Auth, User},
+    http::{Json, Path, Query},
+    ids::{ProjectId, UserId},
+    store::{Error, Reader, Row, Store, Tx},
+    time::Timestamp,
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    access::{Caller, Limit, Role},
+    error::ApiError,
+    state::AppState,
+};
+
+pub(crate) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(show, set, leave))
+}
+
+/// A member of a project.
+#[derive(Clone, Serialize, utoipa::ToSchema)]
+pub(crate) struct Member {
+    pub(crate) user: UserId,
+    name: String,
+    role: Role,
+    added_at: Timestamp,
+}
+
+#[derive(Serialize)]
+struct MemberEvent<'a> {
+    member: &'a Member,
+}
+
+/// A page of members, by user id.
+#[derive(Serialize, utoipa::ToSchema)]
+struct Members {
+    members: Vec<Member>,
+    next: Option<UserId>,
+}
+
+#[derive(Deserialize, utoipa::IntoParams)]
+struct Page {
+    #[serde(default)]
+    #[param(value_type = Option<i64>)]
+    limit: Limit,
+    /// The `next` of the page before.
+    #[param(value_type = Option<String>)]
+    after: Option<UserId>,
+}
+
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct RoleField {
+    role: Role,
+}
+
+const COLUMNS: &str = "SELECT m.user_id, p.name, m.role, m.added_at FROM members m \
+                       JOIN people p ON p.project_id = m.project_id AND p.id = m.user_id WHERE m.project_id = $1";
+
+fn read(row: &Row<'_>) -> Result<Member, Error> {
+    Ok(Member {
+        user: row.parse(0)?,
+        name: row.get(1)?,
+        role: row.parse(2)?,
+        added_at: row.get(3)?,
+    })
+}
+
+fn find(reader: &Reader<'_>, project: ProjectId, user: &UserId) -> Result<Option<Member>, Error> {
+    reader.find(&format!("{COLUMNS} AND m.user_id = $2"), &[project.into(), user.into()], read)
+}
+
+/// Returns every member.
+pub(crate) fn all(reader: &Reader<'_>, project: ProjectId) -> Result<Vec<Member>, Error> {
+    reader.query(COLUMNS, &[project.into()], read)
+}
+
+/// Adds a member or changes a member's role.
+pub(crate) fn put(
+    tx: &mut Tx<'_>,
+    caller: &Caller,
+    user: &UserId,
+    name: &str,
+    role: Role,
+) -> Result<Member, ApiError> {
+    tx.execute(
+        "INSERT INTO people (project_id, id, name, is_bot) VALUES ($1, $2, $3, 0) \
+         ON CONFLICT (project_id, id) DO UPDATE SET name = excluded.name",
+        &[caller.project.into(), user.into(), name.into()],
+    )?;
+    tx.execute(
+        "INSERT INTO members (project_id, user_id, role, added_at) VALUES ($1, $2, $3, $4) \
+         ON CONFLICT (project_id, user_id) DO UPDATE SET role = excluded.role",
+        &[caller.project.into(), user.into(), role.as_str().into(), Timestamp::now().into()],
+    )?;
+    let member = find(tx, caller.project, user)?.ok_or(ApiError::NotFound("the member"))?;
+    caller.record(tx, "member.added", &MemberEvent { member: &member })?;
+    Ok(member)
+}
+
+/// Ends a membership. The event is the last of the project that the member's streams are about.
+pub(crate) fn remove(tx: &mut Tx<'_>, caller: &Caller, member: Member) -> Result<(), ApiError> {
+    tx.execute(
+        "DELETE FROM members WHERE project_id = $1 AND user_id = $2",
+        &[caller.project.into(), (&member.user).into()],
+    )?;
+    caller.record(tx, "member.removed", &MemberEvent { member: &member })
+}
+
+/// A project without an owner could not be changed by anybody.
+fn keep_an_owner(
+    reader: &Reader<'_>,
+    project: ProjectId,
+    leaving: &UserId,
+) -> Result<(), ApiError> {
+    let sql = "SELECT 1 FROM members WHERE project_id = $1 AND role = 'owner' AND user_id <> $2";
+    reader
+        .find(sql, &[project.into(), leaving.into()], |_| Ok(()))?
+        .ok_or(ApiError::Conflict("a project keeps at least one owner"))
+}
+
+#[utoipa::path(get, path = "/{project}/members", params(Page), responses((status = 200, body = Members)))]
+async fn list(
+    State(store): State<Store>,
+    user: User,
+    Path(project): Path<ProjectId>,
+    Query(page): Query<Page>,
+) -> Result<Json<Members>, ApiError> {
+    let caller = Caller::new(project, &user);
+    store
+        .read(move |reader| {
+            caller.require(reader, Role::Viewer)?;
+            let after = page.after.as_ref().map_or("", UserId::as_str);
+            let sql = format!("{COLUMNS} AND m.user_id > $2 ORDER BY m.user_id LIMIT $3");
+            let params = [project.into(), after.into(), page.limit.and_one().into()];
+            let mut members = reader.query(&sql, &params, read)?;
+            let more = page.limit.cut(&mut members);
+            let next = members.last().filter(|_| more).map(|member| member.user.clone());
+            Ok(Json(Members { members, next }))
+        })
+        .await
+}
+
+#[utoipa::path(get, path = "/{project}/members/{user}", responses((status = 200, body = Member)))]
+async fn show(
+    State(store): State<Store>,
+    user: User,
+    Path((project, member)): Path<(ProjectId, UserId)>,
+) -> Result<Json<Member>, ApiError> {
+    let caller = Caller::new(project, &user);
+    store
+        .read(move |reader| {
+            caller.require(reader, Role::Viewer)?;
+            find(reader, project, &member)?.map(Json).ok_or(ApiError::NotFound("the member"))
+        })
+        .await
+}
+
+#[utoipa::path(put, path = "/{project}/members/{user}", request_body = RoleField, responses((status = 200, body = Member)))]
+async fn set(
+    State(store): State<Store>,
+    State(auth): State<Auth>,
+    user: User,
+    Path((project, member)): Path<(ProjectId, UserId)>,
+    Json(RoleField { role }): Json<RoleField>,
+) -> Result<Json<Member>, ApiError> {
+    let caller = Caller::new(project, &user);
+    let name = auth.name(&member);
+    store
+        .write(move |tx| {
+            caller.require(tx, Role::Owner)?;
+            let name =
+                name.ok_or(ApiError::Field { field: "user", message: "no such user".into() })?;
+            if role < Role::Owner {
+                keep_an_owner(tx, project, &member)?;
+            }
+            put(tx, &caller, &member, &name, role).map(Json)
+        })
+        .await
+}
+
+#[utoipa::path(delete, path = "/{project}/members/{user}", responses((status = 204)))]
+async fn leave(
+    State(store): State<Store>,
+    user: User,
+    Path((project, member)): Path<(ProjectId, UserId)>,
+) -> Result<StatusCode, ApiError> {
+    let caller = Caller::new(project, &user);
+    store
+        .write(move |tx| {
+            // Everybody may leave by themselves.
+            let needed = if member == caller.user { Role::Viewer } else { Role::Owner };
+            caller.require(tx, needed)?;
+            let member = find(tx, project, &member)?.ok_or(ApiError::NotFound("the member"))?;
+            keep_an_owner(tx, project, &member.user)?;
+            remove(tx, &caller, member)
+        })
+        .await?;
+    Ok(StatusCode::NO_CONTENT)
+}

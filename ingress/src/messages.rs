@@ -1,0 +1,256 @@
+//! Messages: send, edit, delete, history.
+
+pub(crate) mod store;
+
+use axum::{
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, StatusCode, header};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use shared::{
+    auth::User,
+    http::{Json, Path, Query},
+    ids::{ChannelName, Emoji, IdempotencyKey, MessageId, ProjectId, UserId},
+    journal::{Cursor, Topic},
+    store::Store,
+    time::Timestamp,
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use self::store::{Draft, Sent};
+use crate::{
+    access::{Caller, Limit, Role},
+    error::ApiError,
+    state::AppState,
+};
+
+pub(crate) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(list, send)).routes(routes!(show, edit, delete))
+}
+
+/// The longest text in characters.
+const MAX_TEXT_CHARS: usize = 32_000;
+/// The longest metadata in bytes.
+const MAX_METADATA_BYTES: usize = 4 * 1024;
+
+/// A message. One that was deleted stays in its place, without its text.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct Message {
+    pub(crate) id: MessageId,
+    pub(crate) project_id: ProjectId,
+    pub(crate) channel: ChannelName,
+    pub(crate) author: UserId,
+    /// The author's name to show.
+    pub(crate) author_name: String,
+    pub(crate) text: String,
+    pub(crate) reply_to: Option<MessageId>,
+    #[schema(value_type = Option<serde_json::Map<String, serde_json::Value>>)]
+    pub(crate) metadata: Option<Box<RawValue>>,
+    pub(crate) reactions: Vec<Reaction>,
+    pub(crate) created_at: Timestamp,
+    /// When it was last edited.
+    pub(crate) updated_at: Option<Timestamp>,
+    pub(crate) deleted_at: Option<Timestamp>,
+}
+
+/// Who reacted to a message in one way.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct Reaction {
+    pub(crate) emoji: Emoji,
+    pub(crate) users: Vec<UserId>,
+}
+
+#[derive(Serialize)]
+pub(crate) struct MessageEvent<'a> {
+    pub(crate) message: &'a Message,
+}
+
+/// A page of messages, newest first, and where to start a stream so that nothing is missed after it.
+#[derive(Serialize, utoipa::ToSchema)]
+struct Messages {
+    messages: Vec<Message>,
+    /// What to give as `before` (or `after`, if that was given) for the page that follows.
+    next: Option<MessageId>,
+    /// Where the project's log was when the page was read.
+    cursor: Option<String>,
+}
+
+/// Plain text: not empty, at most 32,000 characters, no NUL.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(try_from = "String")]
+pub(crate) struct Text(pub(crate) String);
+
+impl TryFrom<String> for Text {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, &'static str> {
+        if text.trim().is_empty() {
+            Err("a text is not empty")
+        } else if text.contains('\0') {
+            Err("a text has no NUL")
+        } else if text.chars().count() > MAX_TEXT_CHARS {
+            Err("a text has at most 32,000 characters")
+        } else {
+            Ok(Self(text))
+        }
+    }
+}
+
+/// A JSON object of at most 4 KiB, kept as it was sent.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(try_from = "serde_json::Map<String, serde_json::Value>")]
+pub(crate) struct Metadata(pub(crate) String);
+
+impl TryFrom<serde_json::Map<String, serde_json::Value>> for Metadata {
+    type Error = String;
+
+    fn try_from(map: serde_json::Map<String, serde_json::Value>) -> Result<Self, String> {
+        let text = serde_json::to_string(&map).map_err(|error| error.to_string())?;
+        // NUL arrives here as an escape again.
+        if text.contains("\\u0000") {
+            Err("metadata has no NUL".into())
+        } else if text.len() > MAX_METADATA_BYTES {
+            Err("metadata has at most 4 KiB".into())
+        } else {
+            Ok(Self(text))
+        }
+    }
+}
+
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NewMessage {
+    #[schema(value_type = Option<String>)]
+    channel: Option<ChannelName>,
+    text: Text,
+    /// Makes a retry the same message; the header `Idempotency-Key` does too.
+    #[schema(value_type = Option<String>)]
+    client_message_id: Option<IdempotencyKey>,
+    reply_to: Option<MessageId>,
+    #[schema(value_type = Option<serde_json::Map<String, serde_json::Value>>)]
+    metadata: Option<Metadata>,
+}
+
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct TextField {
+    text: Text,
+}
+
+#[derive(Deserialize, utoipa::IntoParams)]
+struct Page {
+    /// Only this channel's.
+    #[param(value_type = Option<String>)]
+    channel: Option<ChannelName>,
+    #[serde(default)]
+    #[param(value_type = Option<i64>)]
+    limit: Limit,
+    /// Messages older than this one.
+    before: Option<MessageId>,
+    /// Messages newer than this one, the nearest page of them.
+    after: Option<MessageId>,
+}
+
+#[utoipa::path(get, path = "/{project}/messages", params(Page), responses((status = 200, body = Messages)))]
+async fn list(
+    State(store): State<Store>,
+    user: User,
+    Path(project): Path<ProjectId>,
+    Query(page): Query<Page>,
+) -> Result<Json<Messages>, ApiError> {
+    if page.before.is_some() && page.after.is_some() {
+        return Err(ApiError::Invalid("give `before` or `after`, not both"));
+    }
+    let caller = Caller::new(project, &user);
+    store
+        .read(move |reader| {
+            caller.require(reader, Role::Viewer)?;
+            let channel = page.channel.as_ref();
+            let mut messages = if page.after.is_some() {
+                store::after(reader, project, channel, page.after, page.limit.and_one())?
+            } else {
+                store::before(reader, project, channel, page.before, page.limit.and_one())?
+            };
+            let more = page.limit.cut(&mut messages);
+            let next = messages.last().filter(|_| more).map(|message| message.id);
+            if page.after.is_some() {
+                messages.reverse();
+            }
+            let topic = Topic::project(project);
+            let cursor = reader.head(&topic)?.map(|head| Cursor::at(&topic, head).to_string());
+            Ok(Json(Messages { messages, next, cursor }))
+        })
+        .await
+}
+
+#[utoipa::path(post, path = "/{project}/messages", request_body = NewMessage, responses((status = 201, body = Message), (status = 200, body = Message)))]
+async fn send(
+    State(store): State<Store>,
+    user: User,
+    Path(project): Path<ProjectId>,
+    headers: HeaderMap,
+    Json(new): Json<NewMessage>,
+) -> Result<Response, ApiError> {
+    let draft = Draft {
+        channel: new.channel.unwrap_or_else(crate::channels::default_name),
+        text: new.text.0,
+        reply_to: new.reply_to,
+        metadata: new.metadata.map(|metadata| metadata.0),
+        key: new
+            .client_message_id
+            .map_or_else(|| idempotency_key(&headers), |key| Ok(Some(key)))?,
+    };
+    let caller = Caller::new(project, &user);
+    let sent = store.write(move |tx| store::send(tx, &caller, &draft)).await?;
+    Ok(match sent {
+        Sent::New(message) => {
+            let location = format!("/api/chat/projects/{project}/messages/{}", message.id);
+            (StatusCode::CREATED, [(header::LOCATION, location)], Json(message)).into_response()
+        }
+        Sent::Before(message) => Json(message).into_response(),
+    })
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, ApiError> {
+    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    let key = value.to_str().ok().and_then(|key| key.parse().ok());
+    key.map(Some).ok_or(ApiError::Invalid("Idempotency-Key has 1 to 128 visible ASCII characters"))
+}
+
+#[utoipa::path(get, path = "/{project}/messages/{id}", responses((status = 200, body = Message)))]
+async fn show(
+    State(store): State<Store>,
+    user: User,
+    Path((project, id)): Path<(ProjectId, MessageId)>,
+) -> Result<Json<Message>, ApiError> {
+    let caller = Caller::new(project, &user);
+    store
+        .read(move |reader| {
+            caller.require(reader, Role::Viewer)?;
+            store::get(reader, project, id).map(Json)
+        })
+        .await
+}
+
+#[utoipa::path(patch, path = "/{project}/messages/{id}", request_body = TextField, responses((status = 200, body = Message)))]
+async fn edit(
+    State(store): State<Store>,
+    user: User,
+    Path((project, id)): Path<(ProjectId, MessageId)>,
+    Json(TextField { text }): Json<TextField>,
+) -> Result<Json<Message>, ApiError> {
+    let caller = Caller::new(project, &user);
+    store.write(move |tx| store::edit(tx, &caller, id, &text.0).map(Json)).await
+}
+
+#[utoipa::path(delete, path = "/{project}/messages/{id}", responses((status = 200, body = Message)))]
+async fn delete(
+    State(store): State<Store>,
+    user: User,
+    Path((project, id)): Path<(ProjectId, MessageId)>,
+) -> Result<Json<Message>, ApiError> {
+    let caller = Caller::new(project, &user);
+    store.write(move |tx| store::delete(tx, &caller, id).map(Json)).await
+}

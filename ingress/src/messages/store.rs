@@ -1,0 +1,303 @@
+//! The queries of messages.
+
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+use shared::{
+    ids::{ChannelName, Emoji, IdempotencyKey, MessageId, ProjectId, UserId},
+    store::{Error, Reader, Row, Tx, Value},
+    time::Timestamp,
+};
+
+use super::{Message, MessageEvent, Reaction};
+use crate::{
+    access::{Caller, Role},
+    channels::no_such_channel,
+    error::ApiError,
+};
+
+/// What a caller wants to say.
+pub(crate) struct Draft {
+    pub(crate) channel: ChannelName,
+    pub(crate) text: String,
+    pub(crate) reply_to: Option<MessageId>,
+    pub(crate) metadata: Option<String>,
+    pub(crate) key: Option<IdempotencyKey>,
+}
+
+impl Draft {
+    /// Returns what tells a retry from another message under the same key.
+    fn digest(&self) -> [u8; 32] {
+        let reply_to = self.reply_to.map(|id| *id.0.as_bytes()).unwrap_or_default();
+        let metadata = self.metadata.as_deref().unwrap_or_default();
+        let mut digest = Sha256::new();
+        for part in
+            [self.channel.as_str().as_bytes(), self.text.as_bytes(), &reply_to, metadata.as_bytes()]
+        {
+            digest.update(part.len().to_be_bytes());
+            digest.update(part);
+        }
+        digest.finalize().into()
+    }
+}
+
+/// What became of a draft.
+pub(crate) enum Sent {
+    New(Message),
+    /// It was sent before, under the same key.
+    Before(Message),
+}
+
+const COLUMNS: &str = "SELECT m.id, m.project_id, m.channel, m.author, p.name, m.text, m.reply_to, m.metadata, \
+                       m.created_at, m.updated_at, m.deleted_at FROM messages m \
+                       LEFT JOIN people p ON p.project_id = m.project_id AND p.id = m.author WHERE m.project_id = $1";
+
+fn read(row: &Row<'_>) -> Result<Message, Error> {
+    let author: UserId = row.parse(3)?;
+    Ok(Message {
+        id: row.get(0)?,
+        project_id: row.get(1)?,
+        channel: row.parse(2)?,
+        author_name: row.get::<Option<String>>(4)?.unwrap_or_else(|| author.to_string()),
+        author,
+        text: row.get(5)?,
+        reply_to: row.get(6)?,
+        metadata: row.get::<Option<String>>(7)?.map(|_| row.json(7)).transpose()?,
+        reactions: Vec::new(),
+        created_at: row.get(8)?,
+        updated_at: row.get(9)?,
+        deleted_at: row.get(10)?,
+    })
+}
+
+/// Returns the message with its reactions, if it is of the project.
+pub(crate) fn get(
+    reader: &Reader<'_>,
+    project: ProjectId,
+    id: MessageId,
+) -> Result<Message, ApiError> {
+    let sql = format!("{COLUMNS} AND m.id = $2");
+    let mut message = reader
+        .find(&sql, &[project.into(), id.into()], read)?
+        .ok_or(ApiError::NotFound("the message"))?;
+    message.reactions = reactions(reader, id)?;
+    Ok(message)
+}
+
+/// Returns the reactions to a message, the first kind of reaction first.
+fn reactions(reader: &Reader<'_>, id: MessageId) -> Result<Vec<Reaction>, Error> {
+    let sql =
+        "SELECT emoji, user_id FROM reactions WHERE message_id = $1 ORDER BY at, emoji, user_id";
+    let rows = reader
+        .query(sql, &[id.into()], |row| Ok((row.parse::<Emoji>(0)?, row.parse::<UserId>(1)?)))?;
+    let mut kinds: Vec<Reaction> = Vec::new();
+    for (emoji, user) in rows {
+        match kinds.iter_mut().find(|kind| kind.emoji == emoji) {
+            Some(kind) => kind.users.push(user),
+            None => kinds.push(Reaction { emoji, users: vec![user] }),
+        }
+    }
+    Ok(kinds)
+}
+
+/// Returns at most `limit` messages older than the anchor, newest first.
+pub(crate) fn before(
+    reader: &Reader<'_>,
+    project: ProjectId,
+    channel: Option<&ChannelName>,
+    anchor: Option<MessageId>,
+    limit: i64,
+) -> Result<Vec<Message>, ApiError> {
+    let anchor = match anchor {
+        Some(id) => place(reader, project, id)?,
+        None => (Timestamp::from_ms(i64::MAX), MessageId(uuid::Uuid::max())),
+    };
+    page(reader, project, channel, anchor, "<", "DESC", limit)
+}
+
+/// Returns at most `limit` messages newer than the anchor, or from the first on, oldest first.
+pub(crate) fn after(
+    reader: &Reader<'_>,
+    project: ProjectId,
+    channel: Option<&ChannelName>,
+    anchor: Option<MessageId>,
+    limit: i64,
+) -> Result<Vec<Message>, ApiError> {
+    let anchor = match anchor {
+        Some(id) => place(reader, project, id)?,
+        None => (Timestamp::from_ms(i64::MIN), MessageId(uuid::Uuid::nil())),
+    };
+    page(reader, project, channel, anchor, ">", "ASC", limit)
+}
+
+fn place(
+    reader: &Reader<'_>,
+    project: ProjectId,
+    id: MessageId,
+) -> Result<(Timestamp, MessageId), ApiError> {
+    let sql = "SELECT created_at FROM messages WHERE project_id = $1 AND id = $2";
+    let at = reader.find(sql, &[project.into(), id.into()], |row| row.get(0))?;
+    Ok((at.ok_or(ApiError::NotFound("the message that the page begins at"))?, id))
+}
+
+fn page(
+    reader: &Reader<'_>,
+    project: ProjectId,
+    channel: Option<&ChannelName>,
+    (at, id): (Timestamp, MessageId),
+    side: &str,
+    order: &str,
+    limit: i64,
+) -> Result<Vec<Message>, ApiError> {
+    let mut params = vec![project.into(), at.into(), id.into(), limit.into()];
+    let mut filter = "";
+    if let Some(channel) = channel {
+        params.push(Value::from(channel));
+        filter = "AND m.channel = $5";
+    }
+    let sql = format!(
+        "{COLUMNS} AND (m.created_at, m.id) {side} ($2, $3) {filter} \
+         ORDER BY m.created_at {order}, m.id {order} LIMIT $4"
+    );
+    let mut messages = reader.query(&sql, &params, read)?;
+    for message in &mut messages {
+        message.reactions = reactions(reader, message.id)?;
+    }
+    Ok(messages)
+}
+
+/// Writes the message and its event, or finds what was sent under the same key before.
+pub(crate) fn send(tx: &mut Tx<'_>, caller: &Caller, draft: &Draft) -> Result<Sent, ApiError> {
+    let author_name = may_write(tx, caller, &draft.channel)?;
+    if let Some(answered) = draft.reply_to {
+        let sql = "SELECT 1 FROM messages WHERE project_id = $1 AND id = $2";
+        tx.find(sql, &[caller.project.into(), answered.into()], |_| Ok(()))?.ok_or(
+            ApiError::Field {
+                field: "reply_to",
+                message: "the project has no such message".into(),
+            },
+        )?;
+    }
+    let (id, now) = (MessageId::mint(), Timestamp::now());
+    let digest = draft.digest();
+    let made = tx.execute(
+        "INSERT INTO messages (id, project_id, channel, author, text, reply_to, metadata, created_at, client_key, request) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
+         ON CONFLICT (project_id, author, client_key) WHERE client_key IS NOT NULL DO NOTHING",
+        &[
+            id.into(),
+            caller.project.into(),
+            (&draft.channel).into(),
+            (&caller.user).into(),
+            (&draft.text).into(),
+            draft.reply_to.into(),
+            draft.metadata.as_ref().into(),
+            now.into(),
+            draft.key.as_ref().into(),
+            draft.key.as_ref().map(|_| digest.as_slice()).map_or(Value::Null, Value::Bytes),
+        ],
+    )?;
+    if made == 0 {
+        return sent_before(tx, caller, draft, &digest).map(Sent::Before);
+    }
+    let message = Message {
+        id,
+        project_id: caller.project,
+        channel: draft.channel.clone(),
+        author: caller.user.clone(),
+        author_name,
+        text: draft.text.clone(),
+        reply_to: draft.reply_to,
+        metadata: draft.metadata.clone().map(RawValue::from_string).transpose()?,
+        reactions: Vec::new(),
+        created_at: now,
+        updated_at: None,
+        deleted_at: None,
+    };
+    caller.record(tx, "message.created", &MessageEvent { message: &message })?;
+    Ok(Sent::New(message))
+}
+
+/// Lets pass who may write to the channel, in one query since it is every send's; returns their name.
+fn may_write(
+    reader: &Reader<'_>,
+    caller: &Caller,
+    channel: &ChannelName,
+) -> Result<String, ApiError> {
+    let sql = "SELECT m.role, p.name, c.name FROM members m \
+               JOIN people p ON p.project_id = m.project_id AND p.id = m.user_id \
+               LEFT JOIN channels c ON c.project_id = m.project_id AND c.name = $3 \
+               WHERE m.project_id = $1 AND m.user_id = $2";
+    let params = [caller.project.into(), (&caller.user).into(), channel.into()];
+    let found = reader.find(sql, &params, |row| {
+        Ok((row.parse::<Role>(0)?, row.get::<String>(1)?, row.get::<Option<String>>(2)?.is_some()))
+    })?;
+    match found {
+        None => Err(ApiError::NotFound("the project")),
+        Some((Role::Viewer, ..)) => Err(ApiError::Forbidden("a viewer does not write")),
+        Some((_, _, false)) => Err(no_such_channel()),
+        Some((_, name, true)) => Ok(name),
+    }
+}
+
+fn sent_before(
+    reader: &Reader<'_>,
+    caller: &Caller,
+    draft: &Draft,
+    digest: &[u8],
+) -> Result<Message, ApiError> {
+    let sql = "SELECT id, request FROM messages WHERE project_id = $1 AND author = $2 AND client_key = $3";
+    let params = [caller.project.into(), (&caller.user).into(), draft.key.as_ref().into()];
+    let (id, before) = reader
+        .find(sql, &params, |row| Ok((row.get::<MessageId>(0)?, row.get::<Vec<u8>>(1)?)))?
+        .ok_or(ApiError::NotFound("the message"))?;
+    if before == digest {
+        get(reader, caller.project, id)
+    } else {
+        Err(ApiError::IdempotencyConflict)
+    }
+}
+
+/// Changes the text; only the author does.
+pub(crate) fn edit(
+    tx: &mut Tx<'_>,
+    caller: &Caller,
+    id: MessageId,
+    text: &str,
+) -> Result<Message, ApiError> {
+    caller.require(tx, Role::Member)?;
+    let message = get(tx, caller.project, id)?;
+    if message.author != caller.user {
+        return Err(ApiError::Forbidden("only its author edits a message"));
+    }
+    if message.deleted_at.is_some() {
+        return Err(ApiError::Conflict("the message is deleted"));
+    }
+    tx.execute(
+        "UPDATE messages SET text = $2, updated_at = $3 WHERE id = $1",
+        &[id.into(), text.into(), Timestamp::now().into()],
+    )?;
+    let message = get(tx, caller.project, id)?;
+    caller.record(tx, "message.updated", &MessageEvent { message: &message })?;
+    Ok(message)
+}
+
+/// Takes away what the message said; its author and the project's owners do. Deleting it again changes nothing.
+pub(crate) fn delete(tx: &mut Tx<'_>, caller: &Caller, id: MessageId) -> Result<Message, ApiError> {
+    let role = caller.role(tx)?;
+    let message = get(tx, caller.project, id)?;
+    let may = role == Role::Owner || (role == Role::Member && message.author == caller.user);
+    if !may {
+        return Err(ApiError::Forbidden("only its author or an owner deletes a message"));
+    }
+    if message.deleted_at.is_some() {
+        return Ok(message);
+    }
+    tx.execute(
+        "UPDATE messages SET text = '', metadata = NULL, deleted_at = $2 WHERE id = $1",
+        &[id.into(), Timestamp::now().into()],
+    )?;
+    tx.execute("DELETE FROM reactions WHERE message_id = $1", &[id.into()])?;
+    let message = get(tx, caller.project, id)?;
+    caller.record(tx, "message.deleted", &MessageEvent { message: &message })?;
+    Ok(message)
+}

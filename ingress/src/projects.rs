@@ -1,0 +1,204 @@
+//! Projects: the rooms that have members, channels and one log.
+
+use axum::{extract::State, response::IntoResponse};
+use http::{StatusCode, header};
+use serde::{Deserialize, Serialize};
+use shared::{
+    auth::User,
+    http::{Json, Path, Query},
+    ids::{ProjectId, UserId},
+    store::{Reader, Row, Store, Tx},
+    time::Timestamp,
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    access::{Caller, Limit, Role},
+    channels,
+    error::ApiError,
+    members,
+    state::AppState,
+};
+
+pub(crate) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(show, update, remove))
+}
+
+/// A project as its members see it.
+#[derive(Serialize, utoipa::ToSchema)]
+struct Project {
+    id: ProjectId,
+    name: String,
+    /// The caller's role.
+    role: Role,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+/// A page of the caller's projects, newest first.
+#[derive(Serialize, utoipa::ToSchema)]
+struct Projects {
+    projects: Vec<Project>,
+    next: Option<ProjectId>,
+}
+
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct ProjectFields {
+    name: ProjectName,
+}
+
+/// 1 to 200 characters, no controls.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(try_from = "String")]
+struct ProjectName(String);
+
+impl TryFrom<String> for ProjectName {
+    type Error = &'static str;
+
+    fn try_from(name: String) -> Result<Self, &'static str> {
+        let name = name.trim().to_owned();
+        let fits = (1..=200).contains(&name.chars().count()) && !name.chars().any(char::is_control);
+        if fits {
+            Ok(Self(name))
+        } else {
+            Err("a project's name has 1 to 200 characters and no controls")
+        }
+    }
+}
+
+#[derive(Deserialize, utoipa::IntoParams)]
+struct Page {
+    #[serde(default)]
+    #[param(value_type = Option<i64>)]
+    limit: Limit,
+    /// The `next` of the page before.
+    before: Option<ProjectId>,
+}
+
+const COLUMNS: &str = "SELECT p.id, p.name, m.role, p.created_at, p.updated_at \
+                       FROM members m JOIN projects p ON p.id = m.project_id WHERE m.user_id = $1";
+
+fn read(row: &Row<'_>) -> Result<Project, shared::store::Error> {
+    Ok(Project {
+        id: row.get(0)?,
+        name: row.get(1)?,
+        role: row.parse(2)?,
+        created_at: row.get(3)?,
+        updated_at: row.get(4)?,
+    })
+}
+
+fn find(reader: &Reader<'_>, user: &UserId, project: ProjectId) -> Result<Project, ApiError> {
+    let sql = format!("{COLUMNS} AND p.id = $2");
+    let found = reader.find(&sql, &[user.into(), project.into()], read)?;
+    found.ok_or(ApiError::NotFound("the project"))
+}
+
+#[utoipa::path(get, path = "/", params(Page), responses((status = 200, body = Projects)))]
+async fn list(
+    State(store): State<Store>,
+    user: User,
+    Query(page): Query<Page>,
+) -> Result<Json<Projects>, ApiError> {
+    store
+        .read(move |reader| {
+            // Ids begin with their time, so the order of ids is the order of making.
+            let before = page.before.unwrap_or(ProjectId(uuid::Uuid::max()));
+            let sql = format!("{COLUMNS} AND p.id < $2 ORDER BY p.id DESC LIMIT $3");
+            let params = [(&user.id).into(), before.into(), page.limit.and_one().into()];
+            let mut projects = reader.query(&sql, &params, read)?;
+            let more = page.limit.cut(&mut projects);
+            let next = projects.last().filter(|_| more).map(|project| project.id);
+            Ok(Json(Projects { projects, next }))
+        })
+        .await
+}
+
+#[utoipa::path(post, path = "/", request_body = ProjectFields, responses((status = 201, body = Project)))]
+async fn create(
+    State(store): State<Store>,
+    user: User,
+    Json(fields): Json<ProjectFields>,
+) -> Result<impl IntoResponse, ApiError> {
+    let caller = Caller::new(ProjectId::mint(), &user);
+    let location = format!("/api/chat/projects/{}", caller.project);
+    let project = store
+        .write(move |tx| {
+            let now = Timestamp::now();
+            tx.execute(
+                "INSERT INTO projects (id, name, created_at, updated_at) VALUES ($1, $2, $3, $3)",
+                &[caller.project.into(), (&fields.name.0).into(), now.into()],
+            )?;
+            members::put(tx, &caller, &caller.user, &user.name, Role::Owner)?;
+            channels::create(tx, &caller, channels::default_name(), None)?;
+            find(tx, &caller.user, caller.project)
+        })
+        .await?;
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(project)))
+}
+
+#[utoipa::path(get, path = "/{project}", responses((status = 200, body = Project)))]
+async fn show(
+    State(store): State<Store>,
+    user: User,
+    Path(project): Path<ProjectId>,
+) -> Result<Json<Project>, ApiError> {
+    store.read(move |reader| find(reader, &user.id, project)).await.map(Json)
+}
+
+#[utoipa::path(patch, path = "/{project}", request_body = ProjectFields, responses((status = 200, body = Project)))]
+async fn update(
+    State(store): State<Store>,
+    user: User,
+    Path(project): Path<ProjectId>,
+    Json(fields): Json<ProjectFields>,
+) -> Result<Json<Project>, ApiError> {
+    let caller = Caller::new(project, &user);
+    store
+        .write(move |tx| {
+            caller.require(tx, Role::Owner)?;
+            tx.execute(
+                "UPDATE projects SET name = $2, updated_at = $3 WHERE id = $1",
+                &[project.into(), (&fields.name.0).into(), Timestamp::now().into()],
+            )?;
+            let changed = find(tx, &caller.user, project)?;
+            let named = serde_json::json!({"project": {"id": project, "name": changed.name, "updated_at": changed.updated_at}});
+            caller.record(tx, "project.updated", &named)?;
+            Ok(Json(changed))
+        })
+        .await
+}
+
+#[utoipa::path(delete, path = "/{project}", responses((status = 204)))]
+async fn remove(
+    State(store): State<Store>,
+    user: User,
+    Path(project): Path<ProjectId>,
+) -> Result<StatusCode, ApiError> {
+    let caller = Caller::new(project, &user);
+    store
+        .write(move |tx| {
+            caller.require(tx, Role::Owner)?;
+            delete(tx, &caller)
+        })
+        .await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Deletes what the project holds. Each member is told to be out, which ends their streams.
+fn delete(tx: &mut Tx<'_>, caller: &Caller) -> Result<(), ApiError> {
+    for member in members::all(tx, caller.project)? {
+        members::remove(tx, caller, member)?;
+    }
+    let project = [caller.project.into()];
+    tx.execute(
+        "DELETE FROM reactions WHERE message_id IN (SELECT id FROM messages WHERE project_id = $1)",
+        &project,
+    )?;
+    for table in ["messages", "channels", "people", "read_marks"] {
+        tx.execute(&format!("DELETE FROM {table} WHERE project_id = $1"), &project)?;
+    }
+    tx.execute("DELETE FROM projects WHERE id = $1", &project)?;
+    Ok(())
+}

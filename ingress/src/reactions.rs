@@ -1,0 +1,84 @@
+//! Reactions to messages.
+
+use axum::extract::State;
+use serde::Serialize;
+use shared::{
+    auth::User,
+    http::{Json, Path},
+    ids::{Emoji, MessageId, ProjectId, UserId},
+    store::{Store, Tx},
+    time::Timestamp,
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    access::{Caller, Role},
+    error::ApiError,
+    messages::{Message, store},
+    state::AppState,
+};
+
+pub(crate) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(add, remove))
+}
+
+#[derive(Serialize)]
+struct ReactionEvent<'a> {
+    reaction: ReactionFields<'a>,
+}
+
+#[derive(Serialize)]
+struct ReactionFields<'a> {
+    message_id: MessageId,
+    channel: &'a str,
+    emoji: &'a Emoji,
+    user: &'a UserId,
+}
+
+#[utoipa::path(put, path = "/{project}/messages/{id}/reactions/{emoji}", responses((status = 200, body = Message)))]
+async fn add(
+    State(store): State<Store>,
+    user: User,
+    Path((project, id, emoji)): Path<(ProjectId, MessageId, Emoji)>,
+) -> Result<Json<Message>, ApiError> {
+    let caller = Caller::new(project, &user);
+    let sql = "INSERT INTO reactions (message_id, emoji, user_id, at) VALUES ($1, $2, $3, $4) \
+               ON CONFLICT (message_id, emoji, user_id) DO NOTHING";
+    store.write(move |tx| change(tx, &caller, id, &emoji, "reaction.added", sql)).await.map(Json)
+}
+
+#[utoipa::path(delete, path = "/{project}/messages/{id}/reactions/{emoji}", responses((status = 200, body = Message)))]
+async fn remove(
+    State(store): State<Store>,
+    user: User,
+    Path((project, id, emoji)): Path<(ProjectId, MessageId, Emoji)>,
+) -> Result<Json<Message>, ApiError> {
+    let caller = Caller::new(project, &user);
+    let sql =
+        "DELETE FROM reactions WHERE message_id = $1 AND emoji = $2 AND user_id = $3 AND $4 > 0";
+    store.write(move |tx| change(tx, &caller, id, &emoji, "reaction.removed", sql)).await.map(Json)
+}
+
+/// Runs `sql` and tells of it, if it changed anything; returns the message as it is then.
+fn change(
+    tx: &mut Tx<'_>,
+    caller: &Caller,
+    id: MessageId,
+    emoji: &Emoji,
+    kind: &str,
+    sql: &str,
+) -> Result<Message, ApiError> {
+    caller.require(tx, Role::Member)?;
+    if store::get(tx, caller.project, id)?.deleted_at.is_some() {
+        return Err(ApiError::Conflict("the message is deleted"));
+    }
+    let params = [id.into(), emoji.into(), (&caller.user).into(), Timestamp::now().into()];
+    let changed = tx.execute(sql, &params)? > 0;
+    let message = store::get(tx, caller.project, id)?;
+    if changed {
+        let channel = message.channel.as_str();
+        let reaction = ReactionFields { message_id: id, channel, emoji, user: &caller.user };
+        caller.record(tx, kind, &ReactionEvent { reaction })?;
+    }
+    Ok(message)
+}

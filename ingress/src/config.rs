@@ -7,6 +7,7 @@ use shared::config::{duration, duration_ms};
 
 /// Settings of ingress.
 #[derive(Clone, Debug, clap::Args)]
+#[group(skip)]
 pub struct Config {
     /// Address of the public API and streams.
     #[arg(long, env = "INGRESS_LISTEN", default_value = "127.0.0.1:8010")]
@@ -23,6 +24,7 @@ pub struct Config {
 
 /// Settings of event streams.
 #[derive(Clone, Debug, clap::Args)]
+#[group(skip)]
 pub struct StreamsConfig {
     /// Whether event streams are served; without them clients use the long-poll fallback.
     #[arg(long, env = "ENABLE_SSE", default_value_t = true, action = clap::ArgAction::Set)]

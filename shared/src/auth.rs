@@ -22,6 +22,7 @@ use crate::{
 
 /// Settings of authentication.
 #[derive(Clone, Debug, clap::Args)]
+#[group(skip)]
 pub struct AuthConfig {
     /// How callers prove who they are.
     #[arg(long, env = "AUTH_MODE", value_enum, default_value = "simple")]

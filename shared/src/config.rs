@@ -8,6 +8,7 @@ use crate::{auth::AuthConfig, journal::RetentionConfig};
 
 /// Settings of both services.
 #[derive(Clone, Debug, clap::Args)]
+#[group(skip)]
 pub struct Config {
     /// Folder of the embedded database and of uploads and artifacts.
     #[arg(long, env = "DATA_DIR", default_value = "data")]
@@ -33,6 +34,7 @@ pub struct Config {
 
 /// How a process goes.
 #[derive(Clone, Debug, clap::Args)]
+#[group(skip)]
 pub struct DrainConfig {
     /// How long requests are still served after a stop signal, while load balancers learn of it.
     #[arg(long, env = "DRAIN_DELAY", default_value = "0s", value_parser = duration)]
@@ -47,6 +49,7 @@ pub struct DrainConfig {
 
 /// What is logged.
 #[derive(Clone, Debug, clap::Args)]
+#[group(skip)]
 pub struct LogConfig {
     /// What to log, as `tracing` filters say it: `info`, `ingress=debug,info`.
     #[arg(long, env = "LOG", default_value = "info")]

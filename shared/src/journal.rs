@@ -202,6 +202,7 @@ impl Reader<'_> {
 
 /// How long entries are kept.
 #[derive(Clone, Debug, clap::Args)]
+#[group(skip)]
 pub struct RetentionConfig {
     /// How long an event can be replayed.
     #[arg(long, env = "JOURNAL_MAX_AGE", default_value = "7d", value_parser = crate::config::duration)]

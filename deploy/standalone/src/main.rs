@@ -1,1 +1,20 @@
-fn main() {}
+//! `cargo run`: Parley in one process, with what to try first.
+
+use clap::Parser;
+use shared::{lifecycle::signalled, telemetry};
+use standalone::{App, Config};
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let config = Config::parse();
+    telemetry::init(&config.common.log)?;
+    let demo = config.common.auth.auth_users_file.is_none();
+    let app = App::bind(config).await?;
+    println!("ingress  http://{}", app.ingress_addr()?);
+    println!("proc     http://{}", app.proc_addr()?);
+    if demo {
+        println!("\nTry it as the demo user ada:");
+        println!("  curl -s -H 'Authorization: Bearer dev-ada' http://{}/api/auth/me", app.ingress_addr()?);
+    }
+    app.run(signalled()).await
+}

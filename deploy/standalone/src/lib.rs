@@ -1,0 +1,57 @@
+//! Both services of Parley in one process, on an embedded database and a bus of their own.
+
+use std::{future::Future, net::SocketAddr};
+
+use clap::Parser;
+use shared::parts::Parts;
+
+/// Parley, the backend of a chat platform: both services in one process, data in a folder.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "parley", version)]
+pub struct Config {
+    #[command(flatten)]
+    pub common: shared::config::Config,
+    #[command(flatten)]
+    pub ingress: ingress::Config,
+    #[command(flatten)]
+    pub proc: proc::Config,
+}
+
+/// Both services with their listeners bound.
+#[derive(Debug)]
+pub struct App {
+    config: Config,
+    parts: Parts,
+    ingress: ingress::App,
+    proc: proc::App,
+}
+
+impl App {
+    /// Opens the database and binds every listener; nothing is served yet.
+    pub async fn bind(config: Config) -> anyhow::Result<Self> {
+        let Config { common, ingress, proc } = config.clone();
+        let parts = Parts::embedded(&common)?;
+        let ingress = ingress::App::bind(&common, ingress, parts.clone()).await?;
+        let proc = proc::App::bind(&common, proc, parts.clone()).await?;
+        Ok(Self { config, parts, ingress, proc })
+    }
+
+    /// Returns where ingress is.
+    pub fn ingress_addr(&self) -> std::io::Result<SocketAddr> {
+        self.ingress.addr()
+    }
+
+    /// Returns where proc is.
+    pub fn proc_addr(&self) -> std::io::Result<SocketAddr> {
+        self.proc.addr()
+    }
+
+    /// Serves until `stop` resolves, then ends in order.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let Self { config, parts, ingress, proc } = self;
+        let (ingress_grpc, proc_grpc) = (ingress.internal_addr()?, proc.internal_addr()?);
+        ingress.start(format!("http://{proc_grpc}").parse()?)?;
+        proc.start(format!("http://{ingress_grpc}").parse()?)?;
+        parts.lifecycle.run(stop, &config.common.drain).await
+    }
+}

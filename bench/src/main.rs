@@ -1,1 +1,41 @@
-fn main() {}
+//! Measures the real server in a process of its own. Run with `--release`; each figure says what it is a ratio of.
+
+mod bare;
+mod client;
+mod import;
+mod sends;
+mod server;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "bench", about = "What Parley does a second, on this machine, now")]
+struct Arguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Acknowledged sends a second, beside the same SQL in a bare loop.
+    Sends(sends::Options),
+    /// Imports a Slack export while another client sends.
+    Import {
+        /// The export's ZIP.
+        archive: PathBuf,
+    },
+    /// The server that is measured; started by the others.
+    #[command(hide = true)]
+    Serve(Box<standalone::Config>),
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    match Arguments::parse().what {
+        What::Sends(options) => sends::run(options).await,
+        What::Import { archive } => import::run(&archive).await,
+        What::Serve(config) => server::serve(*config).await,
+    }
+}

@@ -47,7 +47,8 @@ impl chat_server::Chat for Chat {
     ) -> Result<Response<ImportResponse>, Status> {
         let ImportPeopleRequest { principal, import_id, people } = request.into_inner();
         let (caller, import) = (caller(principal)?, id(&import_id)?);
-        let outcome = self.store.write(move |tx| import::people(tx, &caller, import, &people)).await;
+        let outcome =
+            self.store.write(move |tx| import::people(tx, &caller, import, &people)).await;
         outcome.map(Response::new).map_err(status)
     }
 
@@ -57,7 +58,8 @@ impl chat_server::Chat for Chat {
     ) -> Result<Response<ImportResponse>, Status> {
         let ImportChannelsRequest { principal, import_id, channels } = request.into_inner();
         let (caller, import) = (caller(principal)?, id(&import_id)?);
-        let outcome = self.store.write(move |tx| import::channels(tx, &caller, import, channels)).await;
+        let outcome =
+            self.store.write(move |tx| import::channels(tx, &caller, import, channels)).await;
         outcome.map(Response::new).map_err(status)
     }
 
@@ -67,7 +69,10 @@ impl chat_server::Chat for Chat {
     ) -> Result<Response<ImportResponse>, Status> {
         let ImportMessagesRequest { principal, import_id, source, messages } = request.into_inner();
         let (caller, import) = (caller(principal)?, id(&import_id)?);
-        let outcome = self.store.write(move |tx| import::messages(tx, &caller, import, &source, messages)).await;
+        let outcome = self
+            .store
+            .write(move |tx| import::messages(tx, &caller, import, &source, messages))
+            .await;
         outcome.map(Response::new).map_err(status)
     }
 

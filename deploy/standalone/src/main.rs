@@ -14,7 +14,10 @@ async fn main() -> anyhow::Result<()> {
     println!("proc     http://{}", app.proc_addr()?);
     if demo {
         println!("\nTry it as the demo user ada:");
-        println!("  curl -s -H 'Authorization: Bearer dev-ada' http://{}/api/auth/me", app.ingress_addr()?);
+        println!(
+            "  curl -s -H 'Authorization: Bearer dev-ada' http://{}/api/auth/me",
+            app.ingress_addr()?
+        );
     }
     app.run(signalled()).await
 }

@@ -1,0 +1,28 @@
+# `make test` is the whole test run: what CI runs, and nothing else of weight.
+.PHONY: help run setup test check audit proto bench
+
+help:            ## Shows this list.
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+run:             ## Starts both services on http://127.0.0.1:8010 and :8020.
+	cargo run --locked
+
+setup:           ## Installs what building and testing need (Debian; does nothing when it is there).
+	@scripts/setup
+
+test: setup      ## Runs every test.
+	cargo test --workspace --locked
+
+check:           ## Format, lints and documentation, warnings being errors.
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items --locked
+
+audit:           ## Licences, sources and duplicates of dependencies; needs `cargo install cargo-deny`.
+	cargo deny --locked check
+
+proto:           ## Writes proto/src anew after a change to a .proto file.
+	PARLEY_REGENERATE=1 cargo test --locked -p proto
+
+bench:           ## Acknowledged sends a second, beside the same SQL in a bare loop.
+	cargo run --release --locked -p bench -- sends

@@ -42,7 +42,7 @@ struct Poll {
 
 /// Events in the log's order.
 #[derive(Serialize, utoipa::ToSchema)]
-struct Events {
+struct EventPage {
     #[schema(value_type = Vec<serde_json::Map<String, serde_json::Value>>)]
     events: Vec<Box<RawValue>>,
     /// What to give as `after` next.
@@ -52,7 +52,7 @@ struct Events {
     reset: Option<ResetReason>,
 }
 
-#[utoipa::path(get, path = "/{project}/events", params(Poll), responses((status = 200, body = Events)))]
+#[utoipa::path(get, path = "/{project}/events", params(Poll), responses((status = 200, body = EventPage)))]
 async fn list(
     State(store): State<Store>,
     State(hub): State<Hub>,
@@ -60,7 +60,7 @@ async fn list(
     user: User,
     Path(project): Path<ProjectId>,
     Query(poll): Query<Poll>,
-) -> Result<Json<Events>, ApiError> {
+) -> Result<Json<EventPage>, ApiError> {
     if !(0.0..=MAX_WAIT_SECONDS).contains(&poll.wait) {
         return Err(ApiError::Invalid("wait is 0 to 25 seconds"));
     }
@@ -83,7 +83,7 @@ async fn list(
     }
     let position = entries.last().map_or(start.position, |entry| entry.position);
     let events = entries.iter().map(|entry| RawValue::from_string(entry.data.to_string()));
-    Ok(Json(Events {
+    Ok(Json(EventPage {
         events: events.collect::<Result<_, _>>()?,
         cursor: Cursor::at(&topic, position).to_string(),
         reset: start.reset,

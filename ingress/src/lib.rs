@@ -116,7 +116,7 @@ impl App {
         lifecycle.spawn("sessions", shared::auth::sweep(auth, lifecycle.clone()));
         let shutdown = lifecycle.shutdown();
         lifecycle.spawn("retention", async move {
-            let mut tick = tokio::time::interval(Duration::from_secs(60));
+            let mut tick = tokio::time::interval(Duration::from_mins(1));
             while shutdown.run_until_cancelled(tick.tick()).await.is_some() {
                 if let Err(error) = journal::trim(&store, &common.retention, Timestamp::now()).await
                 {

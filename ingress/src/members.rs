@@ -104,12 +104,12 @@ pub(crate) fn put(
 }
 
 /// Ends a membership. The event is the last of the project that the member's streams are about.
-pub(crate) fn remove(tx: &mut Tx<'_>, caller: &Caller, member: Member) -> Result<(), ApiError> {
+pub(crate) fn remove(tx: &mut Tx<'_>, caller: &Caller, member: &Member) -> Result<(), ApiError> {
     tx.execute(
         "DELETE FROM members WHERE project_id = $1 AND user_id = $2",
         &[caller.project.into(), (&member.user).into()],
     )?;
-    caller.record(tx, "member.removed", &MemberEvent { member: &member })
+    caller.record(tx, "member.removed", &MemberEvent { member })
 }
 
 /// A project without an owner could not be changed by anybody.
@@ -198,7 +198,7 @@ async fn leave(
             caller.require(tx, needed)?;
             let member = find(tx, project, &member)?.ok_or(ApiError::NotFound("the member"))?;
             keep_an_owner(tx, project, &member.user)?;
-            remove(tx, &caller, member)
+            remove(tx, &caller, &member)
         })
         .await?;
     Ok(StatusCode::NO_CONTENT)

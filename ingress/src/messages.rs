@@ -69,7 +69,7 @@ pub(crate) struct MessageEvent<'a> {
 
 /// A page of messages, newest first, and where to start a stream so that nothing is missed after it.
 #[derive(Serialize, utoipa::ToSchema)]
-struct Messages {
+struct MessagePage {
     messages: Vec<Message>,
     /// What to give as `before` (or `after`, if that was given) for the page that follows.
     next: Option<MessageId>,
@@ -153,13 +153,13 @@ struct Page {
     after: Option<MessageId>,
 }
 
-#[utoipa::path(get, path = "/{project}/messages", params(Page), responses((status = 200, body = Messages)))]
+#[utoipa::path(get, path = "/{project}/messages", params(Page), responses((status = 200, body = MessagePage)))]
 async fn list(
     State(store): State<Store>,
     user: User,
     Path(project): Path<ProjectId>,
     Query(page): Query<Page>,
-) -> Result<Json<Messages>, ApiError> {
+) -> Result<Json<MessagePage>, ApiError> {
     if page.before.is_some() && page.after.is_some() {
         return Err(ApiError::Invalid("give `before` or `after`, not both"));
     }
@@ -180,7 +180,7 @@ async fn list(
             }
             let topic = Topic::project(project);
             let cursor = reader.head(&topic)?.map(|head| Cursor::at(&topic, head).to_string());
-            Ok(Json(Messages { messages, next, cursor }))
+            Ok(Json(MessagePage { messages, next, cursor }))
         })
         .await
 }

@@ -188,7 +188,7 @@ async fn remove(
 
 /// Deletes what the project holds. Each member is told to be out, which ends their streams.
 fn delete(tx: &mut Tx<'_>, caller: &Caller) -> Result<(), ApiError> {
-    for member in members::all(tx, caller.project)? {
+    for member in &members::all(tx, caller.project)? {
         members::remove(tx, caller, member)?;
     }
     let project = [caller.project.into()];

@@ -249,11 +249,8 @@ fn count(
 ) -> Result<(), Error> {
     let ours = made > 0
         || reader.find(sql, key, |row| row.get::<Option<Uuid>>(0))?.flatten() == Some(import);
-    if ours {
-        response.written += 1
-    } else {
-        response.existing += 1
-    }
+    let counter = if ours { &mut response.written } else { &mut response.existing };
+    *counter += 1;
     Ok(())
 }
 

@@ -1,5 +1,7 @@
 //! The bytes of events: encoded once, written to every stream that carries them.
 
+use std::{borrow::Cow, fmt::Write};
+
 use bytes::Bytes;
 use serde::Serialize;
 use shared::{
@@ -53,7 +55,7 @@ pub(crate) fn heartbeat(now: Timestamp) -> Bytes {
 }
 
 /// JSON has no line ends of its own here; these three are line ends to some readers and legal inside strings.
-fn one_line(json: &str) -> std::borrow::Cow<'_, str> {
+fn one_line(json: &str) -> Cow<'_, str> {
     let breaks = |c: char| matches!(c, '\u{85}' | '\u{2028}' | '\u{2029}' | '\r' | '\n');
     if !json.contains(breaks) {
         return json.into();
@@ -62,7 +64,9 @@ fn one_line(json: &str) -> std::borrow::Cow<'_, str> {
     for c in json.chars() {
         match c {
             '\r' | '\n' => line.push(' '),
-            c if breaks(c) => line.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c if breaks(c) => {
+                let _ = write!(line, "\\u{:04x}", u32::from(c));
+            }
             c => line.push(c),
         }
     }

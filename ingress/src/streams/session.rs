@@ -233,13 +233,13 @@ impl Session {
 
     /// Waits for something to happen.
     async fn wait(&mut self) -> Option<Bytes> {
-        let far = Instant::now() + Duration::from_secs(86_400);
+        let far = Instant::now() + Duration::from_hours(24);
         tokio::select! {
             delivery = self.follower.next() => match delivery {
                 Ok(Delivery::Entry(entry, frame)) => self.pass(&entry, || frame),
                 Ok(Delivery::Ephemeral(frame)) => Some(self.sent(frame)),
-                Err(Cut::Lagged) => self.bye(Reason::SlowConsumer, true),
-                Err(Cut::Replaced) if self.opening.closing.is_cancelled() => self.go(),
+                Err(Cut::Lagged) => Some(self.bye(Reason::SlowConsumer, true)),
+                Err(Cut::Replaced) if self.opening.closing.is_cancelled() => Some(self.go()),
                 Err(Cut::Replaced) => {
                     if let Err(error) = self.restart().await {
                         tracing::warn!(%error, "a stream was not restarted");
@@ -252,14 +252,14 @@ impl Session {
                 let beat = frame::heartbeat(Timestamp::now());
                 Some(self.sent(beat))
             }
-            () = tokio::time::sleep_until(self.idle_at.unwrap_or(far)) => self.bye(Reason::IdleTimeout, true),
+            () = tokio::time::sleep_until(self.idle_at.unwrap_or(far)) => Some(self.bye(Reason::IdleTimeout, true)),
             () = self.opening.closing.cancelled(), if self.goes_at.is_none() => {
                 // Each at its own time, so that clients do not all come back at once.
                 let spread = self.opening.drain_spread.mul_f64(rand::rng().random_range(0.0..1.0));
                 self.goes_at = Some(Instant::now() + spread);
                 None
             }
-            () = tokio::time::sleep_until(self.goes_at.unwrap_or(far)) => self.go(),
+            () = tokio::time::sleep_until(self.goes_at.unwrap_or(far)) => Some(self.go()),
         }
     }
 
@@ -270,7 +270,7 @@ impl Session {
         }
         self.position = entry.position;
         if self.opening.here.is_some() && super::removes(entry, &self.opening.user) {
-            return self.bye(Reason::Revoked, false);
+            return Some(self.bye(Reason::Revoked, false));
         }
         self.idle_at = self.opening.idle_timeout.map(|timeout| Instant::now() + timeout);
         Some(self.sent(frame()))
@@ -282,7 +282,7 @@ impl Session {
         frame
     }
 
-    fn go(&mut self) -> Option<Bytes> {
+    fn go(&mut self) -> Bytes {
         let retry_after_ms = retry_ms();
         self.ready.push(frame::control(
             Control::Bye,
@@ -290,13 +290,13 @@ impl Session {
         ));
         self.over = true;
         let going = ServerShutdown { reason: "draining", retry_after_ms };
-        Some(frame::control(Control::ServerShutdown, &going))
+        frame::control(Control::ServerShutdown, &going)
     }
 
-    fn bye(&mut self, reason: Reason, reconnect: bool) -> Option<Bytes> {
+    fn bye(&mut self, reason: Reason, reconnect: bool) -> Bytes {
         self.over = true;
         let retry_after_ms = retry_ms();
-        Some(frame::control(Control::Bye, &Bye { reason, reconnect, retry_after_ms }))
+        frame::control(Control::Bye, &Bye { reason, reconnect, retry_after_ms })
     }
 }
 

@@ -1,1 +1,132 @@
-//! x
+//! Proc: bundles of operations that run as durable jobs, and the files they read and make.
+
+mod artifacts;
+mod blobs;
+mod bundles;
+mod config;
+mod error;
+mod grpc;
+mod ingress;
+mod jobs;
+mod state;
+mod uploads;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use anyhow::Context;
+use http::Uri;
+use shared::{
+    auth::Auth,
+    http::{layered, serve},
+    parts::Parts,
+};
+use tokio::net::TcpListener;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+
+pub use self::config::{Config, JobsConfig, UploadsConfig};
+use self::{
+    blobs::Blobs,
+    bundles::Registry,
+    ingress::Ingress,
+    jobs::{Engine, Tools},
+    state::AppState,
+};
+
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "Parley proc",
+    description = "Integrations: bundles of operations that run as jobs. Errors have one shape: {error, message, trace_id, …}."
+))]
+struct Document;
+
+/// The service with its listeners bound and nothing served yet.
+#[derive(Debug)]
+pub struct App {
+    public: TcpListener,
+    internal: TcpListener,
+    auth: Auth,
+    blobs: Blobs,
+    registry: Registry,
+    common: shared::config::Config,
+    config: Config,
+    parts: Parts,
+}
+
+impl App {
+    /// Binds the listeners; a bad setting fails here, before any traffic.
+    pub async fn bind(
+        common: &shared::config::Config,
+        config: Config,
+        parts: Parts,
+    ) -> anyhow::Result<Self> {
+        let listen = async |addr: SocketAddr| {
+            TcpListener::bind(addr).await.with_context(|| format!("failed to listen on {addr}"))
+        };
+        let auth = Auth::new(&common.auth, parts.store.clone(), config.proc_listen)?;
+        let blobs = Blobs::open(&common.data_dir)?;
+        let registry = Registry::built_in()?;
+        let public = listen(config.proc_listen).await?;
+        let internal = listen(config.proc_internal_listen).await?;
+        let common = common.clone();
+        Ok(Self { public, internal, auth, blobs, registry, common, config, parts })
+    }
+
+    /// Returns the address of the public listener.
+    pub fn addr(&self) -> std::io::Result<SocketAddr> {
+        self.public.local_addr()
+    }
+
+    /// Returns the address of gRPC.
+    pub fn internal_addr(&self) -> std::io::Result<SocketAddr> {
+        self.internal.local_addr()
+    }
+
+    /// Starts every task of the service on the lifecycle of its parts; chat is asked of ingress at `ingress_grpc`.
+    pub fn start(self, ingress_grpc: Uri) -> anyhow::Result<()> {
+        let Self { public, internal, auth, blobs, registry, common, config, parts } = self;
+        let Parts { store, bus, lifecycle, service_token } = parts;
+        let ingress = Ingress::new(ingress_grpc, service_token.clone());
+        let registry = Arc::new(registry);
+        let tools = Tools {
+            store: store.clone(),
+            bus,
+            blobs: blobs.clone(),
+            ingress: ingress.clone(),
+            registry: registry.clone(),
+        };
+        let engine = Engine::new(tools, config.jobs);
+        let state = AppState {
+            auth,
+            store: store.clone(),
+            lifecycle: lifecycle.clone(),
+            blobs: blobs.clone(),
+            ingress,
+            registry,
+            engine: engine.clone(),
+            uploads: config.uploads.clone(),
+        };
+        let (routes, document) = routes().split_for_parts();
+        let document = document.to_json().context("failed to write the OpenAPI document")?;
+        let document = async move || ([(http::header::CONTENT_TYPE, "application/json")], document);
+        let routes = routes.route("/openapi.json", axum::routing::get(document)).with_state(state);
+        let routes = layered(routes, &lifecycle, &common.cors_origin)?;
+        lifecycle.spawn("proc http", serve(public, routes, lifecycle.clone()));
+        let grpc = grpc::service(store.clone(), service_token);
+        lifecycle.spawn("proc grpc", serve(internal, grpc, lifecycle.clone()));
+        lifecycle.spawn("job engine", engine.clone().run(lifecycle.shutdown()));
+        lifecycle.spawn("job leases", engine.keep_leases(lifecycle.shutdown()));
+        let sweep = uploads::sweep(store, blobs, config.uploads, lifecycle.shutdown());
+        lifecycle.spawn("uploads", sweep);
+        Ok(())
+    }
+}
+
+fn routes() -> OpenApiRouter<AppState> {
+    let integrations = OpenApiRouter::new()
+        .merge(bundles::routes())
+        .merge(jobs::routes())
+        .merge(artifacts::routes())
+        .merge(uploads::routes());
+    OpenApiRouter::with_openapi(Document::openapi()).nest("/api/integrations", integrations)
+}

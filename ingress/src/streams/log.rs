@@ -15,6 +15,8 @@ pub(crate) struct Log {
     /// The highest entry known to exist.
     head: i64,
     held: BTreeMap<i64, Arc<Entry>>,
+    #[cfg(test)]
+    sabotage: Option<tests::Sabotage>,
 }
 
 /// The log under this name is another one than before: its store was replaced.
@@ -24,7 +26,13 @@ pub(crate) struct Replaced;
 impl Log {
     /// Begins after `last`.
     pub(crate) fn after(last: Position) -> Self {
-        Self { last, head: last.seq, held: BTreeMap::new() }
+        Self {
+            last,
+            head: last.seq,
+            held: BTreeMap::new(),
+            #[cfg(test)]
+            sabotage: None,
+        }
     }
 
     /// Returns the last entry that left.
@@ -36,6 +44,10 @@ impl Log {
     pub(crate) fn entry(&mut self, entry: Arc<Entry>) -> Result<Vec<Arc<Entry>>, Replaced> {
         if entry.position.epoch != self.last.epoch {
             return Err(Replaced);
+        }
+        #[cfg(test)]
+        if let Some(sabotage) = self.sabotage {
+            return Ok(sabotage.entry(self, entry));
         }
         let seq = entry.position.seq;
         self.head = self.head.max(seq);
@@ -112,41 +124,91 @@ mod tests {
         ]
     }
 
+    /// Ways to be wrong that the property must notice.
+    #[derive(Copy, Clone, Debug)]
+    pub(super) enum Sabotage {
+        /// What comes early leaves at once, over the gap.
+        LeaveOverGaps,
+        /// What comes twice leaves twice.
+        LeaveAgain,
+        /// What comes early is forgotten, and not known to be missing.
+        ForgetEarly,
+    }
+
+    impl Sabotage {
+        pub(super) fn entry(self, log: &mut Log, entry: Arc<Entry>) -> Vec<Arc<Entry>> {
+            let next = log.last.seq + 1;
+            let leaves = match self {
+                Self::LeaveOverGaps => entry.position.seq >= next,
+                Self::LeaveAgain => entry.position.seq <= next,
+                Self::ForgetEarly => entry.position.seq == next,
+            };
+            if !leaves {
+                return Vec::new();
+            }
+            log.last.seq = log.last.seq.max(entry.position.seq);
+            log.head = if matches!(self, Self::ForgetEarly) {
+                log.last.seq
+            } else {
+                log.head.max(log.last.seq)
+            };
+            vec![entry]
+        }
+    }
+
+    const JOURNAL: i64 = 60;
+
+    /// Returns what leaves a log that begins after `start` when the world does `steps` to it and then lets it catch up.
+    fn leaves(mut log: Log, steps: &[Step]) -> Vec<i64> {
+        let mut left = Vec::new();
+        let mut take = |log: &mut Log, seq| {
+            left.extend(log.entry(entry(EPOCH, seq)).unwrap().iter().map(|e| e.position.seq));
+        };
+        for step in steps {
+            match *step {
+                Step::Hint(seq) => take(&mut log, seq),
+                Step::Poll(end) => {
+                    // The answer to a question of any time before: never beyond what had left then.
+                    let known = at(log.last().seq.min(end));
+                    log.head(at(end), known).unwrap();
+                }
+                Step::Page(size) => {
+                    let Some(after) = log.gap() else { continue };
+                    for seq in after + 1..=(after + size).min(JOURNAL) {
+                        take(&mut log, seq);
+                    }
+                }
+            }
+        }
+        // One last poll and its pages: whatever was lost on the way, nothing is missing.
+        log.head(at(JOURNAL), log.last()).unwrap();
+        while let Some(after) = log.gap() {
+            for seq in after + 1..=(after + 7).min(JOURNAL) {
+                take(&mut log, seq);
+            }
+        }
+        left
+    }
+
     proptest! {
         #[test]
         fn every_entry_leaves_once_and_in_order(
             start in 0..20i64,
-            steps in prop::collection::vec(step(60), 0..200),
+            steps in prop::collection::vec(step(JOURNAL), 0..200),
         ) {
-            let journal = 60;
-            let mut log = Log::after(at(start));
-            let mut left = Vec::new();
-            let mut take = |log: &mut Log, seq| {
-                left.extend(log.entry(entry(EPOCH, seq)).unwrap().iter().map(|e| e.position.seq));
-            };
-            for step in steps {
-                match step {
-                    Step::Hint(seq) => take(&mut log, seq),
-                    Step::Poll(end) => {
-                        // The answer to a question of any time before: never beyond what had left then.
-                        let known = at(log.last().seq.min(end));
-                        log.head(at(end), known).unwrap();
-                    }
-                    Step::Page(size) => if let Some(after) = log.gap() {
-                        for seq in after + 1..=(after + size).min(journal) {
-                            take(&mut log, seq);
-                        }
-                    },
-                }
-            }
-            // One last poll and its pages: whatever was lost on the way, nothing is missing.
-            log.head(at(journal), log.last()).unwrap();
-            while let Some(after) = log.gap() {
-                for seq in after + 1..=(after + 7).min(journal) {
-                    take(&mut log, seq);
-                }
-            }
-            prop_assert_eq!(left, (start + 1..=journal).collect::<Vec<_>>());
+            prop_assert_eq!(leaves(Log::after(at(start)), &steps), (start + 1..=JOURNAL).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn the_property_notices_every_sabotage() {
+        let steps =
+            [Step::Hint(1), Step::Hint(3), Step::Hint(1), Step::Poll(JOURNAL), Step::Page(10)];
+        let expected: Vec<_> = (1..=JOURNAL).collect();
+        assert_eq!(leaves(Log::after(at(0)), &steps), expected);
+        for sabotage in [Sabotage::LeaveOverGaps, Sabotage::LeaveAgain, Sabotage::ForgetEarly] {
+            let log = Log { sabotage: Some(sabotage), ..Log::after(at(0)) };
+            assert_ne!(leaves(log, &steps), expected, "{sabotage:?}");
         }
     }
 

@@ -1,0 +1,312 @@
+//! A real Parley process, clients of it, and what they are answered.
+
+use std::{
+    fs::File,
+    process::{ExitStatus, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use reqwest::{Method, RequestBuilder, header::HeaderMap};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader, Lines},
+    process::{Child, ChildStdout, Command},
+    time::timeout,
+};
+
+use crate::sse::Sse;
+
+/// How long a test waits for anything: far longer than it takes, since only a failure waits this long.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running Parley; it is killed when dropped.
+pub(crate) struct Parley {
+    pub(crate) ingress: String,
+    pub(crate) proc: String,
+    pub(crate) dir: Arc<TempDir>,
+    process: Child,
+    _stdout: Lines<BufReader<ChildStdout>>,
+}
+
+impl Parley {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    pub(crate) async fn start_with(flags: &[&str]) -> Self {
+        let dir = tempfile::tempdir().expect("a folder for data");
+        Self::start_in(&Arc::new(dir), flags).await
+    }
+
+    pub(crate) async fn start_in(dir: &Arc<TempDir>, flags: &[&str]) -> Self {
+        let log = File::options().create(true).append(true).open(dir.path().join("stderr.log"));
+        let mut process = command(dir, flags)
+            .stdout(Stdio::piped())
+            .stderr(log.expect("a file for the log"))
+            .spawn()
+            .expect("parley starts");
+        let mut stdout = BufReader::new(process.stdout.take().expect("a pipe")).lines();
+        let mut base = async |service: &str| {
+            let line = timeout(PATIENCE, stdout.next_line()).await.ok()?.ok()??;
+            Some(line.strip_prefix(service)?.trim().to_owned())
+        };
+        let (Some(ingress), Some(proc)) = (base("ingress").await, base("proc").await) else {
+            panic!("parley did not start:\n{}", log_of(dir));
+        };
+        let dir = dir.clone();
+        Self { ingress, proc, dir, process, _stdout: stdout }
+    }
+
+    /// Starts a process that is to refuse to, and returns what it says.
+    pub(crate) async fn refusal(dir: &Arc<TempDir>, flags: &[&str]) -> String {
+        let running = command(dir, flags).stdin(Stdio::null()).output();
+        let output = timeout(PATIENCE, running).await.expect("it ends").expect("parley starts");
+        assert!(!output.status.success(), "it should refuse to start");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
+    /// Returns a client that shows no credentials.
+    pub(crate) fn client(&self) -> Client {
+        let http = reqwest::Client::builder().no_proxy().build().expect("an HTTP client");
+        Client { http, ingress: self.ingress.clone(), proc: self.proc.clone(), token: None }
+    }
+
+    pub(crate) fn as_user(&self, user: &str) -> Client {
+        self.client().as_user(user)
+    }
+
+    /// Ends the process as a power cut does.
+    pub(crate) async fn kill(&mut self) {
+        self.process.kill().await.expect("the process is ours");
+    }
+
+    /// Asks the process to stop.
+    pub(crate) fn signal(&self) {
+        let pid = self.process.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+        kill_process(pid.expect("it runs"), Signal::TERM).expect("the process is ours");
+    }
+
+    /// Waits for the end of the process.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        timeout(PATIENCE, self.process.wait()).await.expect("it ends").expect("it is ours")
+    }
+
+    /// Asks the process to stop and waits until it has.
+    pub(crate) async fn terminate(&mut self) -> ExitStatus {
+        self.signal();
+        self.ended().await
+    }
+}
+
+impl Drop for Parley {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("parley said:\n{}", log_of(&self.dir));
+        }
+    }
+}
+
+fn log_of(dir: &TempDir) -> String {
+    std::fs::read_to_string(dir.path().join("stderr.log")).unwrap_or_default()
+}
+
+fn command(dir: &TempDir, flags: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_parley"));
+    command.env_clear().kill_on_drop(true).arg("--data-dir").arg(dir.path());
+    for listener in ["ingress", "ingress-internal", "proc", "proc-internal"] {
+        let flag = format!("--{listener}-listen");
+        if !flags.contains(&flag.as_str()) {
+            command.args([flag.as_str(), "127.0.0.1:0"]);
+        }
+    }
+    command.args(flags);
+    command
+}
+
+/// A caller.
+#[derive(Clone)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    ingress: String,
+    proc: String,
+    token: Option<String>,
+}
+
+impl Client {
+    pub(crate) fn as_user(&self, user: &str) -> Self {
+        Self { token: Some(format!("dev-{user}")), ..self.clone() }
+    }
+
+    /// Begins a request to the service that has the path, with the caller's credentials.
+    pub(crate) fn request(&self, method: &str, path: &str) -> RequestBuilder {
+        let base = if path.starts_with("/api/integrations") { &self.proc } else { &self.ingress };
+        let method = Method::from_bytes(method.as_bytes()).expect("a method");
+        let request = self.http.request(method, format!("{base}{path}")).timeout(PATIENCE);
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        Answer::to(self.request("GET", path)).await
+    }
+
+    pub(crate) async fn call(&self, method: &str, path: &str, body: &Value) -> Answer {
+        Answer::to(self.request(method, path).json(body)).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
+        Answer::to(self.request("DELETE", path)).await
+    }
+
+    /// Opens a stream, which is to succeed.
+    pub(crate) async fn open(&self, path: &str) -> Sse {
+        Sse::open(self.request("GET", path)).await
+    }
+
+    /// Makes a project.
+    pub(crate) async fn project(&self) -> Project {
+        let made = self.call("POST", "/api/chat/projects", &json!({"name": "Test"})).await.is(201);
+        Project { client: self.clone(), id: text(&made["id"]) }
+    }
+}
+
+/// Returns a JSON string's text.
+#[track_caller]
+pub(crate) fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("{value} is not a string")).to_owned()
+}
+
+/// What a request was answered.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: HeaderMap,
+    /// The body, null if it is not JSON.
+    pub(crate) body: Value,
+}
+
+impl Answer {
+    pub(crate) async fn to(request: RequestBuilder) -> Self {
+        let response = request.send().await.expect("an answer");
+        let (status, head) = (response.status().as_u16(), response.headers().clone());
+        let body = response.bytes().await.expect("a whole body");
+        Self { status, head, body: serde_json::from_slice(&body).unwrap_or_default() }
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.head.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// Returns the body of an answer that is to have this status.
+    #[track_caller]
+    pub(crate) fn is(self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{}", self.body);
+        self.body
+    }
+
+    /// Returns the body of a refusal, after holding it to the contract's shape.
+    #[track_caller]
+    pub(crate) fn refused(self, status: u16, code: &str) -> Value {
+        assert_eq!((self.status, self.body["error"].as_str()), (status, Some(code)), "{self:?}");
+        self.is_well_formed_refusal();
+        self.body
+    }
+
+    #[track_caller]
+    pub(crate) fn is_well_formed_refusal(&self) {
+        assert!(self.header("content-type").starts_with("application/json"), "{self:?}");
+        assert_eq!(self.header("cache-control"), "no-store", "{self:?}");
+        assert!(self.body["error"].is_string() && self.body["message"].is_string(), "{self:?}");
+        assert!(!self.header("x-trace-id").is_empty(), "{self:?}");
+        assert_eq!(self.body["trace_id"], self.header("x-trace-id"), "{self:?}");
+    }
+}
+
+/// A project as one user sees it.
+#[derive(Clone)]
+pub(crate) struct Project {
+    pub(crate) client: Client,
+    pub(crate) id: String,
+}
+
+impl Project {
+    pub(crate) fn path(&self, rest: &str) -> String {
+        format!("/api/chat/projects/{}{rest}", self.id)
+    }
+
+    /// Returns the same project as `user` sees it.
+    pub(crate) fn of(&self, user: &str) -> Self {
+        Self { client: self.client.as_user(user), id: self.id.clone() }
+    }
+
+    /// Makes `user` a member and returns the project as they see it.
+    pub(crate) async fn with(&self, user: &str, role: &str) -> Self {
+        self.call("PUT", &format!("/members/{user}"), &json!({"role": role})).await.is(200);
+        self.of(user)
+    }
+
+    pub(crate) async fn get(&self, rest: &str) -> Answer {
+        self.client.get(&self.path(rest)).await
+    }
+
+    pub(crate) async fn call(&self, method: &str, rest: &str, body: &Value) -> Answer {
+        self.client.call(method, &self.path(rest), body).await
+    }
+
+    pub(crate) async fn delete(&self, rest: &str) -> Answer {
+        self.client.delete(&self.path(rest)).await
+    }
+
+    /// Sends a message and returns it.
+    pub(crate) async fn send(&self, text: &str) -> Value {
+        self.call("POST", "/messages", &json!({"text": text})).await.is(201)
+    }
+
+    /// Returns the cursor at the end of the log.
+    pub(crate) async fn cursor(&self) -> String {
+        text(&self.get("/messages?limit=1").await.is(200)["cursor"])
+    }
+
+    /// Returns all messages, oldest first.
+    pub(crate) async fn history(&self) -> Vec<Value> {
+        let (mut all, mut before) = (Vec::new(), String::new());
+        loop {
+            let page = self.get(&format!("/messages?limit=200{before}")).await.is(200);
+            all.extend(page["messages"].as_array().expect("a list").iter().cloned());
+            match page["next"].as_str() {
+                Some(next) => before = format!("&before={next}"),
+                None => break,
+            }
+        }
+        all.reverse();
+        all
+    }
+
+    /// Returns every event of the log after `cursor`, by long-polling.
+    pub(crate) async fn log(&self, cursor: &str) -> Vec<Value> {
+        let (mut all, mut after) = (Vec::new(), cursor.to_owned());
+        loop {
+            let page = self.get(&format!("/events?after={after}")).await.is(200);
+            assert_eq!(page["reset"], Value::Null);
+            let events = page["events"].as_array().expect("a list");
+            if events.is_empty() {
+                return all;
+            }
+            all.extend(events.iter().cloned());
+            after = text(&page["cursor"]);
+        }
+    }
+
+    /// Opens a stream of the project with more query and reads its greeting.
+    pub(crate) async fn stream(&self, query: &str) -> (Sse, Value) {
+        let path = format!("/sse/stream?project_id={}{query}", self.id);
+        let mut stream = self.client.open(&path).await;
+        let hello = stream.expect("hello").await;
+        (stream, hello)
+    }
+}

@@ -1,0 +1,183 @@
+//! Artifacts: the files that jobs make, whole or by range.
+
+use axum::{
+    body::Body,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, StatusCode, header};
+use http_range_header::StartPosition;
+use serde::Serialize;
+use shared::{
+    auth::User,
+    http::Path,
+    ids::JobId,
+    store::{Reader, Store, Tx},
+    time::Timestamp,
+};
+use std::ops::RangeInclusive;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    blobs::{Blobs, Written},
+    error::ApiError,
+    jobs,
+    state::AppState,
+};
+
+/// An artifact as a job's result names it.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Artifact {
+    #[serde(skip)]
+    job: JobId,
+    name: String,
+    bytes: u64,
+    sha256: String,
+    url: String,
+}
+
+impl Artifact {
+    pub(crate) fn new(job: JobId, name: &str, written: Written) -> Self {
+        let url = format!("/api/integrations/jobs/{job}/artifacts/{name}");
+        Self { job, name: name.into(), bytes: written.bytes, sha256: written.sha256, url }
+    }
+}
+
+/// Writes down an artifact that is complete, in place of one that an attempt before made.
+pub(crate) fn insert(
+    tx: &mut Tx<'_>,
+    artifact: &Artifact,
+    blob: &str,
+    media_type: &str,
+) -> Result<(), jobs::Error> {
+    tx.execute(
+        "INSERT INTO artifacts (job_id, name, blob, media_type, bytes, sha256, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7) \
+         ON CONFLICT (job_id, name) DO UPDATE SET blob = excluded.blob, media_type = excluded.media_type, \
+         bytes = excluded.bytes, sha256 = excluded.sha256, created_at = excluded.created_at",
+        &[
+            artifact.job.into(),
+            (&artifact.name).into(),
+            blob.into(),
+            media_type.into(),
+            i64::try_from(artifact.bytes).unwrap_or(i64::MAX).into(),
+            (&artifact.sha256).into(),
+            Timestamp::now().into(),
+        ],
+    )?;
+    Ok(())
+}
+
+struct Stored {
+    blob: String,
+    media_type: String,
+    bytes: u64,
+    sha256: String,
+}
+
+fn find(reader: &Reader<'_>, job: JobId, name: &str) -> Result<Option<Stored>, jobs::Error> {
+    let sql =
+        "SELECT blob, media_type, bytes, sha256 FROM artifacts WHERE job_id = $1 AND name = $2";
+    let found = reader.find(sql, &[job.into(), name.into()], |row| {
+        let bytes = u64::try_from(row.get::<i64>(2)?).unwrap_or(0);
+        Ok(Stored { blob: row.get(0)?, media_type: row.get(1)?, bytes, sha256: row.get(3)? })
+    })?;
+    Ok(found)
+}
+
+pub(crate) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(download))
+}
+
+/// Downloads an artifact, or one range of it.
+#[utoipa::path(get, path = "/jobs/{id}/artifacts/{name}", tag = "jobs",
+    params(("id" = JobId, Path), ("name" = String, Path), ("Range" = Option<String>, Header)),
+    responses((status = 200), (status = 206), (status = 404), (status = 416)))]
+async fn download(
+    State(store): State<Store>,
+    State(blobs): State<Blobs>,
+    user: User,
+    Path((id, name)): Path<(JobId, String)>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let wanted = name.clone();
+    let found = store.read(move |reader| {
+        jobs::visible(reader, id, &user)?;
+        find(reader, id, &wanted)
+    });
+    let Stored { blob, media_type, bytes, sha256 } =
+        found.await?.ok_or(ApiError::NotFound("the artifact"))?;
+    let etag = format!("\"{sha256}\"");
+    let range = range(&headers, &etag, bytes)?;
+    let part = range.as_ref().map(|range| *range.start()..range.end() + 1);
+    let length = part.as_ref().map_or(bytes, |part| part.end - part.start);
+    let body = Body::from_stream(blobs.read(&blob, part).await?);
+    let head = [
+        (header::CONTENT_TYPE, media_type),
+        (header::CONTENT_LENGTH, length.to_string()),
+        (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\"")),
+        (header::ACCEPT_RANGES, "bytes".into()),
+        (header::ETAG, etag),
+        (header::CACHE_CONTROL, "private, no-cache".into()),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff".into()),
+    ];
+    Ok(match range {
+        None => (head, body).into_response(),
+        Some(range) => {
+            let range = format!("bytes {}-{}/{bytes}", range.start(), range.end());
+            (StatusCode::PARTIAL_CONTENT, [(header::CONTENT_RANGE, range)], head, body)
+                .into_response()
+        }
+    })
+}
+
+/// Returns the one range that is asked for. What cannot be read, several ranges, and a range of another version
+/// (`If-Range`) mean the whole, as RFC 9110 has it.
+fn range(
+    headers: &HeaderMap,
+    etag: &str,
+    bytes: u64,
+) -> Result<Option<RangeInclusive<u64>>, ApiError> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let Some(asked) = text(header::RANGE) else { return Ok(None) };
+    if headers.contains_key(header::IF_RANGE) && text(header::IF_RANGE) != Some(etag) {
+        return Ok(None);
+    }
+    let Ok(parsed) = http_range_header::parse_range_header(asked) else { return Ok(None) };
+    let [one] = parsed.ranges.as_slice() else { return Ok(None) };
+    // A suffix longer than the whole is the whole; the library refuses it.
+    if bytes > 0 && matches!(one.start, StartPosition::FromLast(last) if last >= bytes) {
+        return Ok(Some(0..=bytes - 1));
+    }
+    let range = parsed.validate(bytes).ok().and_then(|ranges| ranges.into_iter().next());
+    let range = range.filter(|range| *range.start() < bytes);
+    range.map(Some).ok_or(ApiError::Range { bytes })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_range_is_served_and_the_rest_is_the_whole() {
+        let ask = |text: &'static str| {
+            let headers = HeaderMap::from_iter([(header::RANGE, text.parse().unwrap())]);
+            range(&headers, "\"x\"", 10).map_err(|_| ())
+        };
+        assert_eq!(ask("bytes=0-3"), Ok(Some(0..=3)));
+        assert_eq!(ask("bytes=8-99"), Ok(Some(8..=9)));
+        assert_eq!(ask("bytes=-4"), Ok(Some(6..=9)));
+        assert_eq!(ask("bytes=-99"), Ok(Some(0..=9)));
+        assert_eq!(ask("bytes=10-"), Err(()));
+        assert_eq!(ask("bytes=0-1,3-4"), Ok(None));
+        assert_eq!(ask("lines=1-2"), Ok(None));
+    }
+
+    #[test]
+    fn a_range_of_another_version_is_the_whole() {
+        let headers = HeaderMap::from_iter([
+            (header::RANGE, "bytes=0-3".parse().unwrap()),
+            (header::IF_RANGE, "\"old\"".parse().unwrap()),
+        ]);
+        assert!(matches!(range(&headers, "\"new\"", 10), Ok(None)));
+    }
+}

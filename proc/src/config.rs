@@ -1,0 +1,50 @@
+//! Every setting of proc.
+
+use std::{net::SocketAddr, num::NonZeroUsize, time::Duration};
+
+use http::Uri;
+use shared::config::duration;
+
+/// Settings of proc.
+#[derive(Clone, Debug, clap::Args)]
+#[group(skip)] // clap names groups after the type, and each service has a `Config`
+pub struct Config {
+    /// Address of the public API.
+    #[arg(long, env = "PROC_LISTEN", default_value = "127.0.0.1:8020")]
+    pub proc_listen: SocketAddr,
+    /// Address of gRPC, for ingress alone; never behind the proxy.
+    #[arg(long, env = "PROC_INTERNAL_LISTEN", default_value = "127.0.0.1:9020")]
+    pub proc_internal_listen: SocketAddr,
+    /// Where ingress' gRPC is, such as `http://127.0.0.1:9010`.
+    #[arg(long, env = "INGRESS_GRPC_URL")]
+    pub ingress_grpc_url: Option<Uri>,
+    #[command(flatten)]
+    pub jobs: JobsConfig,
+    #[command(flatten)]
+    pub uploads: UploadsConfig,
+}
+
+/// Settings of the job engine.
+#[derive(Clone, Debug, clap::Args)]
+pub struct JobsConfig {
+    /// How many jobs run at once.
+    #[arg(long, env = "PROC_WORKERS", default_value = "2")]
+    pub proc_workers: NonZeroUsize,
+    /// How many jobs may wait; more are refused.
+    #[arg(long, env = "PROC_QUEUE_LIMIT", default_value_t = 1000)]
+    pub proc_queue_limit: i64,
+    /// How long a worker that is not heard of keeps its job.
+    #[arg(long, env = "PROC_LEASE", default_value = "30s", value_parser = duration)]
+    pub proc_lease: Duration,
+}
+
+/// Settings of uploads.
+#[derive(Clone, Debug, clap::Args)]
+pub struct UploadsConfig {
+    /// The largest upload in bytes.
+    #[arg(long, env = "PROC_MAX_UPLOAD_BYTES", default_value_t = 2 << 30)]
+    pub proc_max_upload_bytes: u64,
+    /// How long an upload is kept.
+    #[arg(long, env = "PROC_UPLOAD_MAX_AGE", default_value = "7d", value_parser = duration)]
+    pub proc_upload_max_age: Duration,
+}

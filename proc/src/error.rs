@@ -1,0 +1,120 @@
+//! What a request may be answered instead of its answer.
+
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use shared::{
+    http::{BodyError, Failure},
+    store,
+};
+
+use crate::jobs;
+
+/// One variant for each outcome that a client can act on; all else is `Internal`.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ApiError {
+    /// It does not exist, or the caller may not know that it does.
+    #[error("{0} does not exist")]
+    NotFound(&'static str),
+    /// The caller may see it and not do this to it.
+    #[error("{0}")]
+    Forbidden(&'static str),
+    /// The state it is in does not allow it.
+    #[error("{0}")]
+    Conflict(String),
+    /// The key was used for another request.
+    #[error("this idempotency key was used with another body")]
+    IdempotencyConflict,
+    /// A field's value cannot be taken.
+    #[error("{field}: {message}")]
+    Field { field: String, message: String },
+    /// The body is not what was asked for.
+    #[error(transparent)]
+    Body(#[from] BodyError),
+    /// A parameter or header cannot be read.
+    #[error("{0}")]
+    Invalid(&'static str),
+    /// There is too much of it.
+    #[error("the body is larger than {max_bytes} bytes")]
+    TooLarge { max_bytes: u64 },
+    /// The range begins after the end.
+    #[error("the range is outside of the {bytes} bytes that there are")]
+    Range { bytes: u64 },
+    /// Another service that is needed does not answer.
+    #[error("a part of the service that this needs is not available")]
+    Unavailable,
+    /// Too much is waiting.
+    #[error("the server is overloaded")]
+    Overloaded,
+    /// Our fault.
+    #[error(transparent)]
+    Internal(#[from] anyhow::Error),
+}
+
+impl From<store::Error> for ApiError {
+    fn from(error: store::Error) -> Self {
+        match error {
+            store::Error::Overloaded => Self::Overloaded,
+            error => Self::Internal(error.into()),
+        }
+    }
+}
+
+impl From<jobs::Error> for ApiError {
+    fn from(error: jobs::Error) -> Self {
+        match error {
+            jobs::Error::NotFound => Self::NotFound("the job"),
+            jobs::Error::Refused(refused) => Self::Conflict(refused.to_string()),
+            jobs::Error::QueueFull => Self::Overloaded,
+            jobs::Error::IdempotencyConflict => Self::IdempotencyConflict,
+            jobs::Error::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<object_store::Error> for ApiError {
+    fn from(error: object_store::Error) -> Self {
+        match error {
+            object_store::Error::NotFound { .. } => Self::NotFound("the file"),
+            error => Self::Internal(error.into()),
+        }
+    }
+}
+
+impl From<tonic::Status> for ApiError {
+    fn from(status: tonic::Status) -> Self {
+        tracing::warn!(code = ?status.code(), message = status.message(), "ingress did not answer");
+        Self::Unavailable
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let message = self.to_string();
+        let refuse = |status, code| Failure::new(status, code, message.clone());
+        let busy = |code| Failure::retry(StatusCode::SERVICE_UNAVAILABLE, code, &message);
+        match self {
+            Self::NotFound(_) => refuse(StatusCode::NOT_FOUND, "not_found"),
+            Self::Forbidden(_) => refuse(StatusCode::FORBIDDEN, "forbidden"),
+            Self::Conflict(_) => refuse(StatusCode::CONFLICT, "conflict"),
+            Self::IdempotencyConflict => refuse(StatusCode::CONFLICT, "idempotency_conflict"),
+            Self::Field { field, .. } => {
+                refuse(StatusCode::UNPROCESSABLE_ENTITY, "invalid_field").with("field", field)
+            }
+            Self::Body(error) => error.into(),
+            Self::Invalid(_) => refuse(StatusCode::BAD_REQUEST, "invalid_request"),
+            Self::TooLarge { .. } => refuse(StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
+            Self::Range { bytes } => {
+                let failure = refuse(StatusCode::RANGE_NOT_SATISFIABLE, "invalid_range");
+                let range = [(http::header::CONTENT_RANGE, format!("bytes */{bytes}"))];
+                return (range, failure).into_response();
+            }
+            Self::Unavailable => busy("unavailable"),
+            Self::Overloaded => busy("backpressure"),
+            Self::Internal(error) => {
+                tracing::error!(?error, trace.id = ?shared::http::current_trace(), "request failed");
+                Failure::internal()
+            }
+        }
+        .into_response()
+    }
+}

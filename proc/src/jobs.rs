@@ -1,0 +1,300 @@
+//! Jobs: what clients see of them, and the routes that list, cancel and repeat them.
+
+mod context;
+mod engine;
+mod machine;
+mod store;
+
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use shared::{
+    auth::User,
+    http::{Json, Path, Query},
+    ids::{JobId, ProjectId, TraceId, UserId},
+    store::{Reader, Store},
+    time::Timestamp,
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+pub(crate) use self::{
+    context::JobContext,
+    engine::{Engine, Tools},
+    machine::{JobError, Progress},
+    store::{Filter, Idempotency, list},
+};
+use self::{
+    machine::{Refused, State as JobState},
+    store::LogLine,
+};
+use crate::{error::ApiError, state::AppState};
+
+/// Attempts that a job has.
+const MAX_ATTEMPTS: i64 = 3;
+/// Rows in a page at most.
+const MAX_PAGE: i64 = 200;
+/// Rows in a page by default.
+const PAGE: i64 = 50;
+
+/// Why something was not done to a job.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("the job does not exist")]
+    NotFound,
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    #[error("too many jobs are waiting")]
+    QueueFull,
+    #[error("this idempotency key was used with another body")]
+    IdempotencyConflict,
+    #[error(transparent)]
+    Store(#[from] shared::store::Error),
+}
+
+/// A job as clients see it.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct Job {
+    id: JobId,
+    bundle: String,
+    operation: String,
+    project_id: ProjectId,
+    /// Who called the operation.
+    owner: UserId,
+    state: JobState,
+    /// Which attempt this is, 0 before the first.
+    attempt: i64,
+    max_attempts: i64,
+    progress: Progress,
+    /// What the operation returned.
+    result: Option<Value>,
+    /// Why the last attempt failed.
+    error: Option<JobError>,
+    trace_id: TraceId,
+    created_at: Timestamp,
+    started_at: Option<Timestamp>,
+    finished_at: Option<Timestamp>,
+    /// When it may start at the earliest.
+    run_after: Timestamp,
+}
+
+impl From<&machine::Job> for Job {
+    fn from(job: &machine::Job) -> Self {
+        let job = job.clone();
+        Self {
+            id: job.id,
+            bundle: job.bundle,
+            operation: job.operation,
+            project_id: job.project_id,
+            owner: job.owner,
+            state: job.state,
+            attempt: job.attempt,
+            max_attempts: job.max_attempts,
+            progress: job.progress,
+            result: job.result,
+            error: job.error,
+            trace_id: job.trace_id,
+            created_at: job.created_at,
+            started_at: job.started_at,
+            finished_at: job.finished_at,
+            run_after: job.run_after,
+        }
+    }
+}
+
+/// What a job is made of.
+#[derive(Clone, Debug)]
+pub(crate) struct NewJob {
+    pub(crate) owner: UserId,
+    pub(crate) project_id: ProjectId,
+    pub(crate) bundle: String,
+    pub(crate) operation: String,
+    pub(crate) input: Value,
+    pub(crate) trace: TraceId,
+}
+
+impl From<NewJob> for machine::Job {
+    fn from(new: NewJob) -> Self {
+        let now = Timestamp::now();
+        Self {
+            id: JobId::mint(),
+            owner: new.owner,
+            project_id: new.project_id,
+            bundle: new.bundle,
+            operation: new.operation,
+            input: new.input,
+            state: JobState::Queued,
+            attempt: 0,
+            max_attempts: MAX_ATTEMPTS,
+            crashes: 0,
+            fence: 0,
+            worker: None,
+            lease_until: None,
+            run_after: now,
+            progress: Progress::default(),
+            checkpoint: None,
+            result: None,
+            error: None,
+            trace_id: new.trace,
+            created_at: now,
+            started_at: None,
+            finished_at: None,
+        }
+    }
+}
+
+pub(crate) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(index))
+        .routes(routes!(show))
+        .routes(routes!(logs))
+        .routes(routes!(cancel))
+        .routes(routes!(retry))
+}
+
+/// Returns a job if the user may see it; another's job does not exist for them.
+pub(crate) fn visible(reader: &Reader<'_>, id: JobId, user: &User) -> Result<machine::Job, Error> {
+    let job = store::find(reader, id)?;
+    if job.owner == user.id || user.roles.admin { Ok(job) } else { Err(Error::NotFound) }
+}
+
+async fn require(jobs: &Store, id: JobId, user: &User) -> Result<machine::Job, Error> {
+    let user = user.clone();
+    jobs.read(move |reader| visible(reader, id, &user)).await
+}
+
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct JobsPage {
+    project_id: Option<ProjectId>,
+    state: Option<JobState>,
+    bundle: Option<String>,
+    /// At most 200.
+    #[param(minimum = 1, maximum = 200)]
+    limit: Option<i64>,
+    /// `next` of the page before.
+    cursor: Option<JobId>,
+}
+
+#[derive(Serialize, utoipa::ToSchema)]
+struct Jobs {
+    jobs: Vec<Job>,
+    next: Option<JobId>,
+}
+
+/// Lists the caller's jobs, newest first; an admin's list has everybody's.
+#[utoipa::path(get, path = "/jobs", tag = "jobs", params(JobsPage), responses((status = 200, body = Jobs)))]
+async fn index(
+    State(store): State<Store>,
+    user: User,
+    Query(page): Query<JobsPage>,
+) -> Result<Json<Jobs>, ApiError> {
+    let limit = limit(page.limit)?;
+    let filter = Filter {
+        owner: (!user.roles.admin).then_some(user.id),
+        project_id: page.project_id,
+        state: page.state,
+        bundle: page.bundle,
+        before: page.cursor,
+        unfinished: false,
+    };
+    let mut jobs = store.read(move |reader| list(reader, &filter, limit + 1)).await?;
+    let next = cut(&mut jobs, limit).map(|last| last.id);
+    Ok(Json(Jobs { jobs: jobs.iter().map(Job::from).collect(), next }))
+}
+
+/// Shows one job.
+#[utoipa::path(get, path = "/jobs/{id}", tag = "jobs", params(("id" = JobId, Path)),
+    responses((status = 200, body = Job), (status = 404)))]
+async fn show(
+    State(store): State<Store>,
+    user: User,
+    Path(id): Path<JobId>,
+) -> Result<Json<Job>, ApiError> {
+    Ok(Json(Job::from(&require(&store, id, &user).await?)))
+}
+
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct LogsPage {
+    /// At most 200.
+    #[param(minimum = 1, maximum = 200)]
+    limit: Option<i64>,
+    /// `next` of the page before.
+    cursor: Option<i64>,
+}
+
+#[derive(Serialize, utoipa::ToSchema)]
+struct Logs {
+    logs: Vec<LogLine>,
+    next: Option<i64>,
+}
+
+/// Shows what a job has to say, oldest first.
+#[utoipa::path(get, path = "/jobs/{id}/logs", tag = "jobs", params(("id" = JobId, Path), LogsPage),
+    responses((status = 200, body = Logs), (status = 404)))]
+async fn logs(
+    State(store): State<Store>,
+    user: User,
+    Path(id): Path<JobId>,
+    Query(page): Query<LogsPage>,
+) -> Result<Json<Logs>, ApiError> {
+    let limit = limit(page.limit)?;
+    let after = page.cursor.unwrap_or(0);
+    let logs = store.read(move |reader| {
+        visible(reader, id, &user)?;
+        Ok::<_, Error>(store::logs(reader, id, after, limit + 1)?)
+    });
+    let mut logs = logs.await?;
+    let next = cut(&mut logs, limit).map(LogLine::line);
+    Ok(Json(Logs { logs, next }))
+}
+
+/// Ends a job that has not ended.
+#[utoipa::path(post, path = "/jobs/{id}/cancel", tag = "jobs", params(("id" = JobId, Path)),
+    responses((status = 200, body = Job), (status = 404), (status = 409, description = "It has ended otherwise")))]
+async fn cancel(
+    State(store): State<Store>,
+    State(engine): State<Engine>,
+    user: User,
+    Path(id): Path<JobId>,
+) -> Result<Json<Job>, ApiError> {
+    require(&store, id, &user).await?;
+    match engine.cancel(id).await {
+        Ok(job) => Ok(Json(Job::from(&job))),
+        // Asked twice, it is as it should be.
+        Err(Error::Refused(Refused::State(JobState::Cancelled))) => {
+            Ok(Json(Job::from(&require(&store, id, &user).await?)))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Starts a failed or cancelled job over; it goes on from its checkpoint.
+#[utoipa::path(post, path = "/jobs/{id}/retry", tag = "jobs", params(("id" = JobId, Path)),
+    responses((status = 202, body = Job), (status = 404), (status = 409), (status = 503)))]
+async fn retry(
+    State(store): State<Store>,
+    State(engine): State<Engine>,
+    user: User,
+    Path(id): Path<JobId>,
+) -> Result<(http::StatusCode, Json<Job>), ApiError> {
+    require(&store, id, &user).await?;
+    let job = engine.retry(id).await?;
+    Ok((http::StatusCode::ACCEPTED, Json(Job::from(&job))))
+}
+
+fn limit(asked: Option<i64>) -> Result<i64, ApiError> {
+    let limit = asked.unwrap_or(PAGE);
+    let fits = (1..=MAX_PAGE).contains(&limit);
+    fits.then_some(limit).ok_or(ApiError::Invalid("limit is a number from 1 to 200"))
+}
+
+/// Cuts rows beyond the page off and returns the page's last row if there were any.
+fn cut<T>(rows: &mut Vec<T>, limit: i64) -> Option<&T> {
+    let limit = usize::try_from(limit).ok().filter(|limit| rows.len() > *limit)?;
+    rows.truncate(limit);
+    rows.last()
+}
+
+#[cfg(test)]
+mod tests;

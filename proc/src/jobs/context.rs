@@ -1,0 +1,163 @@
+//! What an operation is given to do its work with.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use bytes::Bytes;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::json;
+use shared::store::Tx;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Error,
+    engine::Tools,
+    machine::{Claim, Command, Job, JobError, Progress},
+    store,
+};
+use crate::{
+    artifacts::{self, Artifact},
+    blobs::{Blobs, Writer},
+    ingress::Ingress,
+};
+
+/// A running job as its operation sees it. The operation itself is dropped at its next `await` when the job is
+/// cancelled, drained or another worker's: what it must not lose it puts into the checkpoint.
+#[derive(Clone)]
+pub(crate) struct JobContext {
+    tools: Tools,
+    job: Arc<Job>,
+    claim: Claim,
+    stop: CancellationToken,
+    /// There is progress that streams have not been told of.
+    unshown: Arc<AtomicBool>,
+}
+
+/// An artifact that is being written; it appears when it is finished.
+pub(crate) struct ArtifactWriter {
+    context: JobContext,
+    out: Writer,
+    blob: String,
+    name: &'static str,
+    media_type: &'static str,
+}
+
+impl JobContext {
+    pub(super) fn new(tools: Tools, job: Job, claim: Claim, stop: CancellationToken) -> Self {
+        Self { tools, job: Arc::new(job), claim, stop, unshown: Arc::default() }
+    }
+
+    /// Returns the job as it was when this worker took it.
+    pub(crate) fn job(&self) -> &Job {
+        &self.job
+    }
+
+    pub(crate) fn ingress(&self) -> &Ingress {
+        &self.tools.ingress
+    }
+
+    pub(crate) fn blobs(&self) -> &Blobs {
+        &self.tools.blobs
+    }
+
+    pub(crate) fn store(&self) -> &shared::store::Store {
+        &self.tools.store
+    }
+
+    /// Returns where the worker before came to, `None` at the beginning.
+    pub(crate) fn checkpoint<T: DeserializeOwned>(&self) -> Option<T> {
+        let checkpoint = self.job.checkpoint.clone()?;
+        serde_json::from_value(checkpoint)
+            .inspect_err(|error| tracing::warn!(job.id = %self.job.id, %error, "a checkpoint cannot be read, starting over"))
+            .ok()
+    }
+
+    /// Writes down how far it came and where a next worker goes on, both at once.
+    pub(crate) async fn advance(
+        &self,
+        progress: Progress,
+        checkpoint: Option<impl Serialize>,
+    ) -> Result<(), JobError> {
+        let checkpoint = checkpoint.map(|checkpoint| json!(checkpoint));
+        self.apply(Command::Advance { claim: self.claim, progress, checkpoint }).await?;
+        self.unshown.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Adds a line to the job's log, where its owner reads it.
+    pub(crate) async fn log(&self, level: &'static str, message: String) -> Result<(), JobError> {
+        let id = self.job.id;
+        self.write(move |tx| store::log(tx, id, level, &message)).await
+    }
+
+    /// Begins an artifact.
+    pub(crate) fn artifact(&self, name: &'static str, media_type: &'static str) -> ArtifactWriter {
+        // The fence keeps a worker that lost the job from writing over its successor's.
+        let blob = format!("artifacts/{}/{}/{name}", self.job.id, self.claim.fence);
+        let out = self.tools.blobs.writer(&blob);
+        ArtifactWriter { context: self.clone(), out, blob, name, media_type }
+    }
+
+    /// Says whether there is progress to tell, and takes it as told.
+    pub(super) fn take_unshown(&self) -> bool {
+        self.unshown.swap(false, Ordering::Relaxed)
+    }
+
+    /// Tells streams how far it came. A failure is no reason to stop: the next beat tells it again.
+    pub(super) async fn announce(&self) {
+        if let Err(error) = self.apply(Command::Announce { claim: self.claim }).await {
+            tracing::debug!(job.id = %self.job.id, ?error, "progress was not told");
+        }
+    }
+
+    async fn apply(&self, command: Command) -> Result<(), JobError> {
+        let id = self.job.id;
+        let applied = self.tools.store.write(move |tx| store::apply(tx, id, command)).await;
+        applied.map(drop).map_err(|error| self.refused(&error))
+    }
+
+    /// Writes something that belongs to the job, if the job is still ours.
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, JobError> {
+        let (id, claim) = (self.job.id, self.claim);
+        let written = self.tools.store.write(move |tx| {
+            store::check(tx, id, claim)?;
+            work(tx)
+        });
+        written.await.map_err(|error| self.refused(&error))
+    }
+
+    fn refused(&self, error: &Error) -> JobError {
+        if let Error::Refused(_) = error {
+            self.stop.cancel();
+        }
+        tracing::debug!(job.id = %self.job.id, %error, "a write of a job was refused");
+        JobError::transient("unavailable", "the job's progress could not be written")
+    }
+}
+
+impl ArtifactWriter {
+    /// Adds bytes.
+    pub(crate) async fn write(&mut self, part: Bytes) -> Result<(), JobError> {
+        self.out.write(part).await.map_err(|error| not_stored(&error))
+    }
+
+    /// Makes the artifact appear, whole.
+    pub(crate) async fn finish(self) -> Result<Artifact, JobError> {
+        let Self { context, out, blob, name, media_type } = self;
+        let written = out.finish().await.map_err(|error| not_stored(&error))?;
+        let artifact = Artifact::new(context.job.id, name, written);
+        let row = artifact.clone();
+        context.write(move |tx| artifacts::insert(tx, &row, &blob, media_type)).await?;
+        Ok(artifact)
+    }
+}
+
+fn not_stored(error: &dyn std::error::Error) -> JobError {
+    tracing::warn!(%error, "an artifact could not be written");
+    JobError::transient("storage", "the artifact could not be written")
+}

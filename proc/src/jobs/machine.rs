@@ -1,0 +1,334 @@
+//! The life of a job as a pure function: which command is allowed when, and what it makes of the job.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use shared::{
+    ids::{JobId, ProjectId, TraceId, UserId},
+    time::Timestamp,
+};
+use uuid::Uuid;
+
+/// How often a job may take its worker with it, without getting any further, before it is given up.
+const MAX_CRASHES: i64 = 3;
+
+/// Where a job is in its life.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum State {
+    /// Waits for a worker, perhaps until `run_after`.
+    Queued,
+    /// A worker has it.
+    Running,
+    Succeeded,
+    Failed,
+    Cancelled,
+    /// Its worker handed it back or was lost; it goes on from its checkpoint.
+    Interrupted,
+}
+
+impl State {
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Queued,
+        Self::Running,
+        Self::Succeeded,
+        Self::Failed,
+        Self::Cancelled,
+        Self::Interrupted,
+    ];
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Interrupted => "interrupted",
+        }
+    }
+
+    /// Says whether the job has ended.
+    pub(crate) fn is_terminal(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
+    }
+}
+
+impl std::str::FromStr for State {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        Self::ALL.into_iter().find(|state| state.as_str() == text).ok_or(())
+    }
+}
+
+/// How far a job has come.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub(crate) struct Progress {
+    /// From 0 to 1; absent while the whole is not known.
+    pub(crate) fraction: Option<f64>,
+    pub(crate) done: u64,
+    pub(crate) total: Option<u64>,
+    /// What is counted, such as `messages`.
+    pub(crate) unit: Option<String>,
+    /// What is being done, for people.
+    pub(crate) message: Option<String>,
+}
+
+impl Progress {
+    /// Says that `done` of `total` are done.
+    #[expect(clippy::cast_precision_loss, reason = "a fraction for a progress bar")]
+    pub(crate) fn of(done: u64, total: u64, unit: &str, message: &str) -> Self {
+        let fraction = if total == 0 { 1.0 } else { (done as f64 / total as f64).min(1.0) };
+        Self {
+            fraction: Some(fraction),
+            done,
+            total: Some(total),
+            unit: Some(unit.into()),
+            message: Some(message.into()),
+        }
+    }
+}
+
+/// Why an attempt failed, fit to be shown to the job's owner.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub(crate) struct JobError {
+    pub(crate) code: String,
+    pub(crate) message: String,
+    /// Whether trying again may help.
+    pub(crate) retryable: bool,
+}
+
+impl JobError {
+    /// Says that the same input will fail again.
+    pub(crate) fn permanent(code: &str, message: impl Into<String>) -> Self {
+        Self { code: code.into(), message: message.into(), retryable: false }
+    }
+
+    /// Says that it may go well next time.
+    pub(crate) fn transient(code: &str, message: impl Into<String>) -> Self {
+        Self { code: code.into(), message: message.into(), retryable: true }
+    }
+}
+
+/// A job with everything the engine knows about it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Job {
+    pub(crate) id: JobId,
+    pub(crate) owner: UserId,
+    pub(crate) project_id: ProjectId,
+    pub(crate) bundle: String,
+    pub(crate) operation: String,
+    pub(crate) input: Value,
+    pub(crate) state: State,
+    /// Which attempt this is, from 1 once it has started.
+    pub(crate) attempt: i64,
+    pub(crate) max_attempts: i64,
+    /// Workers lost since the checkpoint last moved.
+    pub(crate) crashes: i64,
+    /// Grows whenever the job changes hands; a worker that shows an older one has lost the job.
+    pub(crate) fence: i64,
+    pub(crate) worker: Option<Uuid>,
+    pub(crate) lease_until: Option<Timestamp>,
+    pub(crate) run_after: Timestamp,
+    pub(crate) progress: Progress,
+    pub(crate) checkpoint: Option<Value>,
+    pub(crate) result: Option<Value>,
+    pub(crate) error: Option<JobError>,
+    pub(crate) trace_id: TraceId,
+    pub(crate) created_at: Timestamp,
+    pub(crate) started_at: Option<Timestamp>,
+    pub(crate) finished_at: Option<Timestamp>,
+}
+
+/// What a worker shows to prove that the job is still its own.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Claim {
+    pub(crate) worker: Uuid,
+    pub(crate) fence: i64,
+}
+
+/// What may be asked of a job.
+#[derive(Clone, Debug)]
+pub(crate) enum Command {
+    /// A worker takes it.
+    Claim { worker: Uuid, lease: Duration },
+    /// The worker got further; the checkpoint is where a next worker goes on.
+    Advance { claim: Claim, progress: Progress, checkpoint: Option<Value> },
+    /// The worker's progress is shown.
+    Announce { claim: Claim },
+    /// The worker did it.
+    Succeed { claim: Claim, result: Value },
+    /// The attempt failed; if another is left it begins after `backoff`.
+    Fail { claim: Claim, error: JobError, backoff: Duration },
+    /// The worker is going away.
+    HandBack { claim: Claim },
+    /// The worker is gone.
+    Lose,
+    /// Somebody does not want it any more.
+    Cancel,
+    /// Somebody wants it once more.
+    Retry,
+}
+
+/// What streams are told.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    Queued,
+    Started,
+    Progress,
+    Retrying,
+    Succeeded,
+    Failed,
+    Cancelled,
+    Interrupted,
+}
+
+impl Event {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "job.queued",
+            Self::Started => "job.started",
+            Self::Progress => "job.progress",
+            Self::Retrying => "job.retrying",
+            Self::Succeeded => "job.succeeded",
+            Self::Failed => "job.failed",
+            Self::Cancelled => "job.cancelled",
+            Self::Interrupted => "job.interrupted",
+        }
+    }
+}
+
+/// Why a command changes nothing.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refused {
+    /// The job is no longer this worker's.
+    #[error("the job is no longer this worker's")]
+    Stale,
+    /// The job's state does not allow it.
+    #[error("the job is {}", .0.as_str())]
+    State(State),
+}
+
+/// Returns what `command` makes of the job, and what is told of it.
+pub(crate) fn transition(
+    mut job: Job,
+    command: Command,
+    now: Timestamp,
+) -> Result<(Job, Option<Event>), Refused> {
+    let event = match command {
+        Command::Claim { worker, lease } => {
+            let due = matches!(job.state, State::Queued | State::Interrupted);
+            if !due || job.run_after > now {
+                return Err(Refused::State(job.state));
+            }
+            // An interrupted attempt goes on; only a queued job begins one.
+            job.attempt += i64::from(job.state == State::Queued);
+            job.state = State::Running;
+            job.fence += 1;
+            job.worker = Some(worker);
+            job.lease_until = Some(now.after(lease));
+            job.started_at = job.started_at.or(Some(now));
+            Some(Event::Started)
+        }
+        Command::Advance { claim, progress, checkpoint } => {
+            prove(&job, claim)?;
+            job.progress = progress;
+            if checkpoint.is_some() && checkpoint != job.checkpoint {
+                job.checkpoint = checkpoint;
+                // It got further than the worker that was lost.
+                job.crashes = 0;
+            }
+            None
+        }
+        Command::Announce { claim } => {
+            prove(&job, claim)?;
+            Some(Event::Progress)
+        }
+        Command::Succeed { claim, result } => {
+            prove(&job, claim)?;
+            job.result = Some(result);
+            job.error = None;
+            job.progress.fraction = Some(1.0);
+            Some(end(&mut job, State::Succeeded, Event::Succeeded, now))
+        }
+        Command::Fail { claim, error, backoff } => {
+            prove(&job, claim)?;
+            let again = error.retryable && job.attempt < job.max_attempts;
+            job.error = Some(error);
+            if again {
+                release(&mut job, State::Queued);
+                job.run_after = now.after(backoff);
+                Some(Event::Retrying)
+            } else {
+                Some(end(&mut job, State::Failed, Event::Failed, now))
+            }
+        }
+        Command::HandBack { claim } => {
+            prove(&job, claim)?;
+            release(&mut job, State::Interrupted);
+            Some(Event::Interrupted)
+        }
+        Command::Lose => {
+            if job.state != State::Running {
+                return Err(Refused::State(job.state));
+            }
+            job.crashes += 1;
+            if job.crashes > MAX_CRASHES {
+                let message = "its worker was lost again and again";
+                job.error = Some(JobError::permanent("worker_lost", message));
+                Some(end(&mut job, State::Failed, Event::Failed, now))
+            } else {
+                release(&mut job, State::Interrupted);
+                Some(Event::Interrupted)
+            }
+        }
+        Command::Cancel => {
+            if job.state.is_terminal() {
+                return Err(Refused::State(job.state));
+            }
+            Some(end(&mut job, State::Cancelled, Event::Cancelled, now))
+        }
+        Command::Retry => {
+            if !matches!(job.state, State::Failed | State::Cancelled) {
+                return Err(Refused::State(job.state));
+            }
+            release(&mut job, State::Queued);
+            // What was done stays done: the checkpoint and its progress are kept.
+            (job.attempt, job.crashes, job.error) = (0, 0, None);
+            (job.run_after, job.started_at, job.finished_at) = (now, None, None);
+            Some(Event::Queued)
+        }
+    };
+    Ok((job, event))
+}
+
+fn prove(job: &Job, claim: Claim) -> Result<(), Refused> {
+    let theirs =
+        job.state == State::Running && job.fence == claim.fence && job.worker == Some(claim.worker);
+    if theirs { Ok(()) } else { Err(Refused::Stale) }
+}
+
+fn release(job: &mut Job, state: State) {
+    job.state = state;
+    job.fence += 1;
+    job.worker = None;
+    job.lease_until = None;
+}
+
+fn end(job: &mut Job, state: State, event: Event, now: Timestamp) -> Event {
+    release(job, state);
+    job.finished_at = Some(now);
+    event
+}
+
+/// Returns how long to wait before the attempt after `attempt`: twice as long each time, with `jitter` from 0 to 1
+/// spreading it, at most a minute and a half.
+pub(crate) fn backoff(attempt: i64, jitter: f64) -> Duration {
+    let doubled = u32::try_from(attempt.clamp(0, 6)).unwrap_or(0);
+    Duration::from_secs(1 << doubled).min(Duration::from_mins(1)).mul_f64(0.5 + jitter)
+}
+
+#[cfg(test)]
+mod tests;

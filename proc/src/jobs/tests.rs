@@ -1,0 +1,1 @@
+//! Tests the engine over a real store.

@@ -1,0 +1,25 @@
+//! Proc as a service of its own.
+
+use anyhow::Context;
+use clap::Parser;
+use shared::{lifecycle::signalled, parts::Parts, telemetry};
+
+/// Parley's integrations: bundles of operations that run as jobs.
+#[derive(Parser)]
+#[command(name = "proc", version)]
+struct Args {
+    #[command(flatten)]
+    common: shared::config::Config,
+    #[command(flatten)]
+    proc: proc::Config,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let Args { common, proc } = Args::parse();
+    telemetry::init(&common.log)?;
+    let parts = Parts::clustered(&common)?;
+    let ingress = proc.ingress_grpc_url.clone().context("INGRESS_GRPC_URL is not set")?;
+    proc::App::bind(&common, proc, parts.clone()).await?.start(ingress)?;
+    parts.lifecycle.run(signalled(), &common.drain).await
+}

@@ -1,0 +1,21 @@
+//! What handlers are given.
+
+use std::sync::Arc;
+
+use axum::extract::FromRef;
+use shared::{auth::Auth, lifecycle::Lifecycle, store::Store};
+
+use crate::{UploadsConfig, blobs::Blobs, bundles::Registry, ingress::Ingress, jobs::Engine};
+
+/// Everything a handler may ask for, by its type.
+#[derive(Clone, Debug, FromRef)]
+pub(crate) struct AppState {
+    pub(crate) auth: Auth,
+    pub(crate) store: Store,
+    pub(crate) lifecycle: Lifecycle,
+    pub(crate) blobs: Blobs,
+    pub(crate) ingress: Ingress,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) engine: Engine,
+    pub(crate) uploads: UploadsConfig,
+}

@@ -1,0 +1,116 @@
+//! Uploads: files that jobs will read, streamed to the blobs as they come.
+
+use std::time::Duration;
+
+use axum::{body::Body, extract::State};
+use futures_util::TryStreamExt;
+use http::{HeaderMap, StatusCode, header};
+use serde::Serialize;
+use shared::{
+    auth::User,
+    http::Json,
+    ids::{UploadId, UserId},
+    store::{self, Reader, Store},
+    time::Timestamp,
+};
+use tokio_util::sync::CancellationToken;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{UploadsConfig, blobs::Blobs, error::ApiError, state::AppState};
+
+const FOLDER: &str = "uploads";
+
+/// A file that was uploaded.
+#[derive(Serialize, utoipa::ToSchema)]
+struct Upload {
+    #[serde(rename = "upload_id")]
+    id: UploadId,
+    bytes: u64,
+    /// In hexadecimal.
+    sha256: String,
+}
+
+pub(crate) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(create))
+}
+
+/// Uploads a file: the body is its bytes.
+#[utoipa::path(post, path = "/uploads", tag = "uploads", request_body(content_type = "application/octet-stream"),
+    responses((status = 201, body = Upload), (status = 413)))]
+async fn create(
+    State(store): State<Store>,
+    State(blobs): State<Blobs>,
+    State(config): State<UploadsConfig>,
+    user: User,
+    headers: HeaderMap,
+    // Not an extractor that collects, so the limit of JSON bodies is not its.
+    body: Body,
+) -> Result<(StatusCode, Json<Upload>), ApiError> {
+    let max_bytes = config.proc_max_upload_bytes;
+    let stated = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+    if stated.and_then(|length| length.parse().ok()).is_some_and(|length: u64| length > max_bytes) {
+        return Err(ApiError::TooLarge { max_bytes });
+    }
+    let id = UploadId::mint();
+    let mut writer = blobs.writer(&path(id));
+    let mut parts = body.into_data_stream();
+    let mut bytes = 0;
+    while let Some(part) =
+        parts.try_next().await.map_err(|_| ApiError::Invalid("the body ended early"))?
+    {
+        bytes += part.len() as u64;
+        if bytes > max_bytes {
+            return Err(ApiError::TooLarge { max_bytes });
+        }
+        writer.write(part).await?;
+    }
+    if bytes == 0 {
+        return Err(ApiError::Invalid("the body is empty"));
+    }
+    let written = writer.finish().await.map_err(anyhow::Error::from)?;
+    let sha256 = written.sha256.clone();
+    let insert = store.write(move |tx| {
+        let bytes = i64::try_from(written.bytes).unwrap_or(i64::MAX);
+        let sql = "INSERT INTO uploads (id, owner, bytes, sha256, created_at) VALUES ($1, $2, $3, $4, $5)";
+        let params = [id.into(), (&user.id).into(), bytes.into(), (&written.sha256).into()];
+        tx.execute(sql, &[&params[..], &[Timestamp::now().into()]].concat())
+    });
+    insert.await?;
+    Ok((StatusCode::CREATED, Json(Upload { id, bytes, sha256 })))
+}
+
+/// Returns where an upload's blob is.
+pub(crate) fn path(id: UploadId) -> String {
+    format!("{FOLDER}/{id}")
+}
+
+/// Says whether there is such an upload of this user.
+pub(crate) fn exists(
+    reader: &Reader<'_>,
+    id: UploadId,
+    owner: &UserId,
+) -> Result<bool, store::Error> {
+    let sql = "SELECT 1 FROM uploads WHERE id = $1 AND owner = $2";
+    Ok(reader.find(sql, &[id.into(), owner.into()], |_| Ok(()))?.is_some())
+}
+
+/// Deletes uploads that are too old, now and then, until shutdown.
+pub(crate) async fn sweep(
+    store: Store,
+    blobs: Blobs,
+    config: UploadsConfig,
+    shutdown: CancellationToken,
+) {
+    let age = config.proc_upload_max_age;
+    let mut tick = tokio::time::interval(Duration::from_mins(10));
+    while shutdown.run_until_cancelled(tick.tick()).await.is_some() {
+        let oldest = Timestamp::now().before(age);
+        let sql = "DELETE FROM uploads WHERE created_at < $1";
+        let rows = store.write(move |tx| tx.execute(sql, &[oldest.into()])).await;
+        // By what is there and not by the rows, so blobs whose row was never written go too.
+        let swept = blobs.sweep(FOLDER, age).await;
+        if let Err(error) = rows.map_err(anyhow::Error::from).and(swept.map_err(Into::into)) {
+            tracing::warn!(%error, "old uploads were not deleted");
+        }
+    }
+}

@@ -1,5 +1,5 @@
 # `make test` is the whole test run: what CI runs, and nothing else of weight.
-.PHONY: help run setup test check audit proto bench
+.PHONY: help run setup test check audit proto settings bench
 
 help:            ## Shows this list.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -20,6 +20,9 @@ check:           ## Format, lints and documentation, warnings being errors.
 
 audit:           ## Licences, sources and duplicates of dependencies; needs `cargo install cargo-deny`.
 	cargo deny --locked check
+
+settings:        ## Writes the README's table of settings anew.
+	PARLEY_REGENERATE=1 cargo test --locked -p standalone the_table_of_settings
 
 proto:           ## Writes proto/src anew after a change to a .proto file.
 	PARLEY_REGENERATE=1 cargo test --locked -p proto

@@ -108,9 +108,9 @@ impl App {
             )
             .with_state(state);
         let routes = layered(routes, &lifecycle, &common.cors_origin)?;
-        lifecycle.spawn("ingress http", serve(public, routes, lifecycle.clone()));
+        lifecycle.serve("ingress http", serve(public, routes, lifecycle.clone()));
         let grpc = bulk::service(store.clone(), service_token, &lifecycle);
-        lifecycle.spawn("ingress grpc", serve(internal, grpc, lifecycle.clone()));
+        lifecycle.serve("ingress grpc", serve(internal, grpc, lifecycle.clone()));
         lifecycle.spawn("head poll", hub.poll(config.streams.head_poll_interval));
         lifecycle.spawn("presence", presence.run(lifecycle.shutdown()));
         lifecycle.spawn("sessions", shared::auth::sweep(auth, lifecycle.clone()));

@@ -108,15 +108,23 @@ async fn open_project(
     let project = query.project_id;
     let caller = Caller::new(project, &user);
     let checked = caller.clone();
-    state.store.read(move |reader| checked.require(reader, Role::Viewer)).await?;
+    let topic = Topic::project(project);
+    let log = topic.clone();
+    let member_at = state.store.read(move |reader| {
+        // The log's end comes first: a removal after it is seen by the check or by the stream.
+        let end = reader.head(&log)?.map_or(0, |head| head.seq);
+        checked.require(reader, Role::Viewer).map(|()| end)
+    });
+    let member_at = member_at.await?;
     enabled(&state, || format!("/api/chat/projects/{project}/events"))?;
     let connection = ConnectionId::mint();
     let head = head(connection, &state);
     if method == Method::HEAD {
-        return Ok(head.into_response());
+        return Ok((head, unsized_body()).into_response());
     }
     let opening = Opening {
-        topic: Topic::project(project),
+        topic,
+        member_at,
         here: Some(state.presence.enter(caller)),
         ..opening(&state, &user, connection, headers, resume)
     };
@@ -162,7 +170,7 @@ async fn open_jobs(
     let connection = ConnectionId::mint();
     let head = head(connection, &state);
     if method == Method::HEAD {
-        return Ok(head.into_response());
+        return Ok((head, unsized_body()).into_response());
     }
     let topic = if everybody { Topic::jobs() } else { Topic::user(&user.id) };
     let opening = Opening {
@@ -222,8 +230,16 @@ fn opening(
         idle_timeout: None,
         closing: state.lifecycle.closing(),
         drain_spread: state.drain.drain_spread,
+        member_at: 0,
         here: None,
     }
+}
+
+/// Returns a body whose length is not known, as a stream's is not: `HEAD` must not say that there is nothing.
+fn unsized_body() -> Body {
+    Body::from_stream(
+        futures_util::stream::empty::<Result<bytes::Bytes, std::convert::Infallible>>(),
+    )
 }
 
 /// Returns how long a client may hear nothing before it should come back: three heartbeats.

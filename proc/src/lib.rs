@@ -111,10 +111,10 @@ impl App {
         let document = async move || ([(http::header::CONTENT_TYPE, "application/json")], document);
         let routes = routes.route("/openapi.json", axum::routing::get(document)).with_state(state);
         let routes = layered(routes, &lifecycle, &common.cors_origin)?;
-        lifecycle.spawn("proc http", serve(public, routes, lifecycle.clone()));
+        lifecycle.serve("proc http", serve(public, routes, lifecycle.clone()));
         let grpc = grpc::service(store.clone(), service_token);
-        lifecycle.spawn("proc grpc", serve(internal, grpc, lifecycle.clone()));
-        lifecycle.spawn("job engine", engine.clone().run(lifecycle.shutdown()));
+        lifecycle.serve("proc grpc", serve(internal, grpc, lifecycle.clone()));
+        lifecycle.spawn("job engine", engine.clone().run(lifecycle.closing()));
         lifecycle.spawn("job leases", engine.keep_leases(lifecycle.shutdown()));
         let sweep = uploads::sweep(store, blobs, config.uploads, lifecycle.shutdown());
         lifecycle.spawn("uploads", sweep);

@@ -9,20 +9,32 @@ use crate::config::DrainConfig;
 /// The process's tasks and the stages of their end; a clone is the same lifecycle.
 #[derive(Clone, Debug, Default)]
 pub struct Lifecycle {
+    /// Listeners with what they are answering.
+    serving: TaskTracker,
+    /// What answers are made with.
     tasks: TaskTracker,
-    /// A stop was asked for: not ready any more, still serving.
+    /// A stop was asked for, or something broke: not ready any more, still serving.
     draining: CancellationToken,
     /// New work is refused, streams are told to go.
     closing: CancellationToken,
-    /// Every task ends now.
+    /// Nothing is served any more: every task ends.
     shutdown: CancellationToken,
 }
 
 impl Lifecycle {
-    /// Runs `task` until it ends. One that ends before the shutdown, by a panic too, stops the process.
+    /// Runs a listener until closing and until its last answer is out.
+    pub fn serve(&self, name: &'static str, listener: impl Future<Output = ()> + Send + 'static) {
+        self.watch(name, self.serving.track_future(listener));
+    }
+
+    /// Runs `task` until shutdown, which is after the last answer.
     pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.watch(name, self.tasks.track_future(task));
+    }
+
+    /// A task that ends before closing, by a panic too, stops the process.
+    fn watch(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let lifecycle = self.clone();
-        let task = self.tasks.track_future(task);
         #[expect(clippy::disallowed_methods, reason = "this is the owner of all tasks")]
         let running = tokio::spawn(task);
         #[expect(clippy::disallowed_methods, reason = "this is the owner of all tasks")]
@@ -35,20 +47,10 @@ impl Lifecycle {
         });
     }
 
-    /// Resolves when a stop was asked for or a task broke.
-    pub async fn draining(&self) {
-        self.draining.cancelled().await;
-    }
-
     /// Says whether a stop was asked for.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.draining.is_cancelled()
-    }
-
-    /// Asks for the stop; the rest is [`Lifecycle::stop`]'s.
-    pub fn drain(&self) {
-        self.draining.cancel();
     }
 
     /// Returns the token that is cancelled when new work is refused and streams are told to go.
@@ -57,14 +59,14 @@ impl Lifecycle {
         self.closing.clone()
     }
 
-    /// Returns the token that is cancelled when every task must end.
+    /// Returns the token that is cancelled when nothing is served any more.
     #[must_use]
     pub fn shutdown(&self) -> CancellationToken {
         self.shutdown.clone()
     }
 
     /// Runs until `stop` resolves or a task breaks, then ends everything in order: not ready, still serving for
-    /// the delay, then refusing new work and closing streams, and at the latest at the timeout all is over.
+    /// the delay; refusing new work, closing streams, finishing answers; then the rest. At the timeout all is over.
     pub async fn run(
         &self,
         stop: impl Future<Output = ()>,
@@ -80,6 +82,8 @@ impl Lifecycle {
         let ordered = async {
             tokio::time::sleep(config.drain_delay).await;
             self.closing.cancel();
+            self.serving.close();
+            self.serving.wait().await;
             self.shutdown.cancel();
             self.tasks.close();
             self.tasks.wait().await;

@@ -1,6 +1,6 @@
 //! What a service is made of besides itself: in one process both services are given the same.
 
-use anyhow::bail;
+use anyhow::{bail, ensure};
 use secrecy::ExposeSecret;
 
 use crate::{
@@ -23,6 +23,11 @@ pub struct Parts {
 impl Parts {
     /// Opens the embedded default: a SQLite file and a bus inside the process, for both services together.
     pub fn embedded(config: &Config) -> anyhow::Result<Self> {
+        ensure!(
+            config.database_url.is_none() && config.nats_url.is_none(),
+            "DATABASE_URL and NATS_URL are for `ingress` and `proc` as processes of their own; `parley` keeps its data in {}",
+            config.data_dir.display()
+        );
         let bus = Bus::default();
         let store = Store::open(&config.data_dir, bus.clone())?;
         Ok(Self {

@@ -39,6 +39,8 @@ pub(super) struct Opening {
     pub(super) idle_timeout: Option<Duration>,
     pub(super) closing: CancellationToken,
     pub(super) drain_spread: Duration,
+    /// The end of the project's log when the reader was seen to be a member: a removal before it is over.
+    pub(super) member_at: i64,
     pub(super) here: Option<Here>,
 }
 
@@ -239,7 +241,6 @@ impl Session {
                 Ok(Delivery::Entry(entry, frame)) => self.pass(&entry, || frame),
                 Ok(Delivery::Ephemeral(frame)) => Some(self.sent(frame)),
                 Err(Cut::Lagged) => Some(self.bye(Reason::SlowConsumer, true)),
-                Err(Cut::Replaced) if self.opening.closing.is_cancelled() => Some(self.go()),
                 Err(Cut::Replaced) => {
                     if let Err(error) = self.restart().await {
                         tracing::warn!(%error, "a stream was not restarted");
@@ -269,7 +270,10 @@ impl Session {
             return None;
         }
         self.position = entry.position;
-        if self.opening.here.is_some() && super::removes(entry, &self.opening.user) {
+        let is_removal = self.opening.here.is_some()
+            && entry.position.seq > self.opening.member_at
+            && super::removes(entry, &self.opening.user);
+        if is_removal {
             return Some(self.bye(Reason::Revoked, false));
         }
         self.idle_at = self.opening.idle_timeout.map(|timeout| Instant::now() + timeout);

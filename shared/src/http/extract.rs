@@ -77,6 +77,10 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, BodyError> {
+    // To serde an array is a struct too, its fields in order.
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return Err(BodyError::Invalid("the body is not a JSON object".into()));
+    }
     let mut json = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let field = error.path().to_string();

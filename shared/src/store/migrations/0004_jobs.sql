@@ -26,8 +26,9 @@ CREATE TABLE jobs (
     finished_at   BIGINT
 );
 CREATE INDEX jobs_to_run ON jobs (run_after, id) WHERE state IN ('queued', 'interrupted');
-CREATE INDEX jobs_running ON jobs (lease_until) WHERE state = 'running';
+CREATE INDEX jobs_running ON jobs (owner) WHERE state = 'running';
 CREATE INDEX jobs_by_owner ON jobs (owner, id);
+CREATE INDEX jobs_unfinished ON jobs (owner, id) WHERE state IN ('queued', 'running', 'interrupted');
 CREATE UNIQUE INDEX jobs_by_key ON jobs (owner, bundle, operation, idempotency) WHERE idempotency IS NOT NULL;
 
 CREATE TABLE job_logs (

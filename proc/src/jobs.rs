@@ -2,6 +2,7 @@
 
 mod context;
 mod engine;
+mod logs;
 mod machine;
 mod store;
 
@@ -17,15 +18,12 @@ use shared::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+use self::machine::{Refused, State as JobState};
 pub(crate) use self::{
     context::JobContext,
     engine::{Engine, Tools},
     machine::{JobError, Progress},
     store::{Filter, Idempotency, list},
-};
-use self::{
-    machine::{Refused, State as JobState},
-    store::LogLine,
 };
 use crate::{error::ApiError, state::AppState};
 
@@ -146,9 +144,9 @@ pub(crate) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(index))
         .routes(routes!(show))
-        .routes(routes!(logs))
         .routes(routes!(cancel))
         .routes(routes!(retry))
+        .merge(logs::routes())
 }
 
 /// Returns a job if the user may see it; another's job does not exist for them.
@@ -211,42 +209,6 @@ async fn show(
     Path(id): Path<JobId>,
 ) -> Result<Json<Job>, ApiError> {
     Ok(Json(Job::from(&require(&store, id, &user).await?)))
-}
-
-#[derive(Deserialize, utoipa::IntoParams)]
-#[into_params(parameter_in = Query)]
-struct LogsPage {
-    /// At most 200.
-    #[param(minimum = 1, maximum = 200)]
-    limit: Option<i64>,
-    /// `next` of the page before.
-    cursor: Option<i64>,
-}
-
-#[derive(Serialize, utoipa::ToSchema)]
-struct Logs {
-    logs: Vec<LogLine>,
-    next: Option<i64>,
-}
-
-/// Shows what a job has to say, oldest first.
-#[utoipa::path(get, path = "/jobs/{id}/logs", tag = "jobs", params(("id" = JobId, Path), LogsPage),
-    responses((status = 200, body = Logs), (status = 404)))]
-async fn logs(
-    State(store): State<Store>,
-    user: User,
-    Path(id): Path<JobId>,
-    Query(page): Query<LogsPage>,
-) -> Result<Json<Logs>, ApiError> {
-    let limit = limit(page.limit)?;
-    let after = page.cursor.unwrap_or(0);
-    let logs = store.read(move |reader| {
-        visible(reader, id, &user)?;
-        Ok::<_, Error>(store::logs(reader, id, after, limit + 1)?)
-    });
-    let mut logs = logs.await?;
-    let next = cut(&mut logs, limit).map(LogLine::line);
-    Ok(Json(Logs { logs, next }))
 }
 
 /// Ends a job that has not ended.

@@ -1,9 +1,6 @@
 //! What an operation is given to do its work with.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
@@ -14,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Error,
     engine::Tools,
+    logs,
     machine::{Claim, Command, Job, JobError, Progress},
     store,
 };
@@ -31,8 +29,6 @@ pub(crate) struct JobContext {
     job: Arc<Job>,
     claim: Claim,
     stop: CancellationToken,
-    /// There is progress that streams have not been told of.
-    unshown: Arc<AtomicBool>,
 }
 
 /// An artifact that is being written; it appears when it is finished.
@@ -46,7 +42,7 @@ pub(crate) struct ArtifactWriter {
 
 impl JobContext {
     pub(super) fn new(tools: Tools, job: Job, claim: Claim, stop: CancellationToken) -> Self {
-        Self { tools, job: Arc::new(job), claim, stop, unshown: Arc::default() }
+        Self { tools, job: Arc::new(job), claim, stop }
     }
 
     /// Returns the job as it was when this worker took it.
@@ -81,15 +77,13 @@ impl JobContext {
         checkpoint: Option<impl Serialize>,
     ) -> Result<(), JobError> {
         let checkpoint = checkpoint.map(|checkpoint| json!(checkpoint));
-        self.apply(Command::Advance { claim: self.claim, progress, checkpoint }).await?;
-        self.unshown.store(true, Ordering::Relaxed);
-        Ok(())
+        self.apply(Command::Advance { claim: self.claim, progress, checkpoint }).await
     }
 
     /// Adds a line to the job's log, where its owner reads it.
     pub(crate) async fn log(&self, level: &'static str, message: String) -> Result<(), JobError> {
         let id = self.job.id;
-        self.write(move |tx| store::log(tx, id, level, &message)).await
+        self.write(move |tx| Ok(logs::append(tx, id, level, &message)?)).await
     }
 
     /// Begins an artifact.
@@ -98,11 +92,6 @@ impl JobContext {
         let blob = format!("artifacts/{}/{}/{name}", self.job.id, self.claim.fence);
         let out = self.tools.blobs.writer(&blob);
         ArtifactWriter { context: self.clone(), out, blob, name, media_type }
-    }
-
-    /// Says whether there is progress to tell, and takes it as told.
-    pub(super) fn take_unshown(&self) -> bool {
-        self.unshown.swap(false, Ordering::Relaxed)
     }
 
     /// Tells streams how far it came. A failure is no reason to stop: the next beat tells it again.

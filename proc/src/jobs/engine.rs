@@ -16,7 +16,7 @@ use shared::{
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
-    time::{MissedTickBehavior, sleep},
+    time::{Instant, MissedTickBehavior, interval_at, sleep},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
@@ -30,10 +30,8 @@ use crate::{JobsConfig, blobs::Blobs, bundles::Registry, ingress::Ingress};
 
 /// How often idle workers look for work that nobody woke them for, such as retries.
 const POLL: Duration = Duration::from_secs(1);
-/// How often a running job's progress is told.
-const ANNOUNCE: Duration = Duration::from_millis(500);
-/// Beats of [`ANNOUNCE`] after which even progress that stands still is told.
-const QUIET_BEATS: u32 = 2;
+/// How often a running job's progress is told, even if it stands still: streams hear of it at least each second.
+const ANNOUNCE: Duration = Duration::from_millis(800);
 
 /// The engine; a clone is the same one.
 #[derive(Clone, Debug)]
@@ -241,9 +239,8 @@ impl Engine {
         let shown = context.clone();
         let mut task = JoinSet::new();
         task.spawn(async move { operation.run(context, input).await });
-        let mut beat = tokio::time::interval(ANNOUNCE);
+        let mut beat = interval_at(Instant::now() + ANNOUNCE, ANNOUNCE);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut quiet = 0;
         loop {
             tokio::select! {
                 biased;
@@ -261,11 +258,7 @@ impl Engine {
                     return Ended::Done(Err(JobError::transient("timeout", "the operation took too long")));
                 }
                 _ = beat.tick() => {
-                    quiet += 1;
-                    if shown.take_unshown() || quiet >= QUIET_BEATS {
-                        quiet = 0;
-                        shown.announce().await;
-                    }
+                    shown.announce().await;
                 }
             }
         }

@@ -1,153 +1,17 @@
 //! The life of a job as a pure function: which command is allowed when, and what it makes of the job.
 
+mod job;
+
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use shared::{
-    ids::{JobId, ProjectId, TraceId, UserId},
-    time::Timestamp,
-};
+use shared::time::Timestamp;
 use uuid::Uuid;
+
+pub(crate) use self::job::{Claim, Job, JobError, Progress, State};
 
 /// How often a job may take its worker with it, without getting any further, before it is given up.
 const MAX_CRASHES: i64 = 3;
-
-/// Where a job is in its life.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum State {
-    /// Waits for a worker, perhaps until `run_after`.
-    Queued,
-    /// A worker has it.
-    Running,
-    Succeeded,
-    Failed,
-    Cancelled,
-    /// Its worker handed it back or was lost; it goes on from its checkpoint.
-    Interrupted,
-}
-
-impl State {
-    pub(crate) const ALL: [Self; 6] = [
-        Self::Queued,
-        Self::Running,
-        Self::Succeeded,
-        Self::Failed,
-        Self::Cancelled,
-        Self::Interrupted,
-    ];
-
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Queued => "queued",
-            Self::Running => "running",
-            Self::Succeeded => "succeeded",
-            Self::Failed => "failed",
-            Self::Cancelled => "cancelled",
-            Self::Interrupted => "interrupted",
-        }
-    }
-
-    /// Says whether the job has ended.
-    pub(crate) fn is_terminal(self) -> bool {
-        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
-    }
-}
-
-impl std::str::FromStr for State {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        Self::ALL.into_iter().find(|state| state.as_str() == text).ok_or(())
-    }
-}
-
-/// How far a job has come.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
-pub(crate) struct Progress {
-    /// From 0 to 1; absent while the whole is not known.
-    pub(crate) fraction: Option<f64>,
-    pub(crate) done: u64,
-    pub(crate) total: Option<u64>,
-    /// What is counted, such as `messages`.
-    pub(crate) unit: Option<String>,
-    /// What is being done, for people.
-    pub(crate) message: Option<String>,
-}
-
-impl Progress {
-    /// Says that `done` of `total` are done.
-    #[expect(clippy::cast_precision_loss, reason = "a fraction for a progress bar")]
-    pub(crate) fn of(done: u64, total: u64, unit: &str, message: &str) -> Self {
-        let fraction = if total == 0 { 1.0 } else { (done as f64 / total as f64).min(1.0) };
-        Self {
-            fraction: Some(fraction),
-            done,
-            total: Some(total),
-            unit: Some(unit.into()),
-            message: Some(message.into()),
-        }
-    }
-}
-
-/// Why an attempt failed, fit to be shown to the job's owner.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-pub(crate) struct JobError {
-    pub(crate) code: String,
-    pub(crate) message: String,
-    /// Whether trying again may help.
-    pub(crate) retryable: bool,
-}
-
-impl JobError {
-    /// Says that the same input will fail again.
-    pub(crate) fn permanent(code: &str, message: impl Into<String>) -> Self {
-        Self { code: code.into(), message: message.into(), retryable: false }
-    }
-
-    /// Says that it may go well next time.
-    pub(crate) fn transient(code: &str, message: impl Into<String>) -> Self {
-        Self { code: code.into(), message: message.into(), retryable: true }
-    }
-}
-
-/// A job with everything the engine knows about it.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Job {
-    pub(crate) id: JobId,
-    pub(crate) owner: UserId,
-    pub(crate) project_id: ProjectId,
-    pub(crate) bundle: String,
-    pub(crate) operation: String,
-    pub(crate) input: Value,
-    pub(crate) state: State,
-    /// Which attempt this is, from 1 once it has started.
-    pub(crate) attempt: i64,
-    pub(crate) max_attempts: i64,
-    /// Workers lost since the checkpoint last moved.
-    pub(crate) crashes: i64,
-    /// Grows whenever the job changes hands; a worker that shows an older one has lost the job.
-    pub(crate) fence: i64,
-    pub(crate) worker: Option<Uuid>,
-    pub(crate) lease_until: Option<Timestamp>,
-    pub(crate) run_after: Timestamp,
-    pub(crate) progress: Progress,
-    pub(crate) checkpoint: Option<Value>,
-    pub(crate) result: Option<Value>,
-    pub(crate) error: Option<JobError>,
-    pub(crate) trace_id: TraceId,
-    pub(crate) created_at: Timestamp,
-    pub(crate) started_at: Option<Timestamp>,
-    pub(crate) finished_at: Option<Timestamp>,
-}
-
-/// What a worker shows to prove that the job is still its own.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Claim {
-    pub(crate) worker: Uuid,
-    pub(crate) fence: i64,
-}
 
 /// What may be asked of a job.
 #[derive(Clone, Debug)]

@@ -19,8 +19,6 @@ use super::{
 const COLUMNS: &str = "j.id, j.owner, j.project_id, j.bundle, j.operation, j.input, j.state, j.attempt, \
     j.max_attempts, j.crashes, j.fence, j.worker, j.lease_until, j.run_after, j.progress, j.checkpoint, \
     j.result, j.error, j.trace_id, j.created_at, j.started_at, j.finished_at";
-/// Lines of log that a job may write; more are dropped.
-const MAX_LOG_LINES: i64 = 10_000;
 
 /// What makes a repeated submission the same submission.
 #[derive(Clone, Debug)]
@@ -40,22 +38,6 @@ pub(crate) struct Filter {
     pub(crate) unfinished: bool,
     /// Only jobs older than this one.
     pub(crate) before: Option<JobId>,
-}
-
-/// One line of a job's log.
-#[derive(Clone, Debug, serde::Serialize, utoipa::ToSchema)]
-pub(crate) struct LogLine {
-    line: i64,
-    at: Timestamp,
-    /// `info`, `warn` or `error`.
-    level: String,
-    message: String,
-}
-
-impl LogLine {
-    pub(crate) fn line(&self) -> i64 {
-        self.line
-    }
 }
 
 /// Writes a new job, or finds the one that the same request made before.
@@ -156,32 +138,6 @@ pub(crate) fn check(reader: &Reader<'_>, id: JobId, claim: Claim) -> Result<(), 
         |_| Ok(()),
     )?;
     held.ok_or(Error::Refused(machine::Refused::Stale))
-}
-
-/// Adds a line to the job's log.
-pub(crate) fn log(tx: &mut Tx<'_>, id: JobId, level: &str, message: &str) -> Result<(), Error> {
-    let sql = "SELECT COALESCE(MAX(line), 0) FROM job_logs WHERE job_id = $1";
-    let last: i64 = tx.find(sql, &[id.into()], |row| row.get(0))?.unwrap_or(0);
-    if last < MAX_LOG_LINES {
-        tx.execute(
-            "INSERT INTO job_logs (job_id, line, at, level, message) VALUES ($1, $2, $3, $4, $5)",
-            &[id.into(), (last + 1).into(), Timestamp::now().into(), level.into(), message.into()],
-        )?;
-    }
-    Ok(())
-}
-
-/// Returns at most `limit` lines after line `after`, in order.
-pub(crate) fn logs(
-    reader: &Reader<'_>,
-    id: JobId,
-    after: i64,
-    limit: i64,
-) -> Result<Vec<LogLine>, store::Error> {
-    let sql = "SELECT line, at, level, message FROM job_logs WHERE job_id = $1 AND line > $2 ORDER BY line LIMIT $3";
-    reader.query(sql, &[id.into(), after.into(), limit.into()], |row| {
-        Ok(LogLine { line: row.get(0)?, at: row.get(1)?, level: row.get(2)?, message: row.get(3)? })
-    })
 }
 
 /// Returns the job.

@@ -1,1 +1,304 @@
-//! Tests the engine over a real store.
+//! Tests the engine over a real store, with no ingress to ask.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use clap::Parser;
+use serde_json::{Value, json};
+use shared::{
+    bus::{Bus, Notice, Subscription},
+    ids::{JobId, ProjectId, TraceId},
+    journal::Topic,
+    lifecycle::Lifecycle,
+    service_token::ServiceToken,
+    store::Store,
+};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use super::{
+    Engine, Error, Idempotency, JobContext, JobError, NewJob, Tools, logs,
+    machine::{Claim, Command, Job, Refused, State},
+    store,
+};
+use crate::{
+    JobsConfig,
+    blobs::Blobs,
+    bundles::{Operation, Registry},
+    ingress::{Ingress, Role},
+};
+
+/// An operation that never goes well.
+struct Broken;
+
+#[async_trait]
+impl Operation for Broken {
+    fn name(&self) -> &'static str {
+        "broken"
+    }
+
+    fn description(&self) -> &'static str {
+        "Panics, or fails if asked to."
+    }
+
+    fn role(&self) -> Role {
+        Role::Viewer
+    }
+
+    fn timeout(&self) -> Duration {
+        Duration::from_secs(10)
+    }
+
+    fn schema(&self) -> Value {
+        json!({})
+    }
+
+    async fn run(&self, context: JobContext, input: Value) -> Result<Value, JobError> {
+        context.log("info", "about to break".into()).await?;
+        assert!(input.is_string(), "broken as asked");
+        Err(JobError::transient("later", "not now"))
+    }
+}
+
+#[derive(Parser)]
+struct Settings {
+    #[command(flatten)]
+    jobs: JobsConfig,
+}
+
+struct Fixture {
+    tools: Tools,
+    engine: Engine,
+    lifecycle: Lifecycle,
+    notices: Subscription,
+    _folder: TempDir,
+}
+
+impl Fixture {
+    fn new(settings: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let bus = Bus::default();
+        let notices = bus.subscribe(&Topic::user(&"ada".parse().unwrap()));
+        let token = ServiceToken::random();
+        let registry = Registry::built_in().unwrap();
+        let registry = registry.with("test", "For tests.", vec![Arc::new(Broken)]).unwrap();
+        let tools = Tools {
+            store: Store::open(folder.path(), bus.clone()).unwrap(),
+            bus,
+            blobs: Blobs::open(folder.path()).unwrap(),
+            ingress: Ingress::new("http://127.0.0.1:1".parse().unwrap(), token),
+            registry: Arc::new(registry),
+        };
+        let settings = Settings::parse_from([&["test"], settings].concat());
+        let engine = Engine::new(tools.clone(), settings.jobs);
+        Self { tools, engine, lifecycle: Lifecycle::default(), notices, _folder: folder }
+    }
+
+    fn start(&self) {
+        let shutdown = self.lifecycle.shutdown();
+        self.lifecycle.spawn("engine", self.engine.clone().run(shutdown.clone()));
+        self.lifecycle.spawn("leases", self.engine.clone().keep_leases(shutdown));
+    }
+
+    async fn stop(&self) {
+        let drain = shared::config::DrainConfig {
+            drain_delay: Duration::ZERO,
+            drain_spread: Duration::ZERO,
+            drain_timeout: Duration::from_secs(5),
+        };
+        self.lifecycle.run(async {}, &drain).await.unwrap();
+    }
+
+    async fn submit(&self, bundle: &str, operation: &str, input: Value) -> Job {
+        let new = NewJob {
+            owner: "ada".parse().unwrap(),
+            project_id: ProjectId::mint(),
+            bundle: bundle.into(),
+            operation: operation.into(),
+            input,
+            trace: TraceId::mint(),
+        };
+        self.engine.submit(new.into(), None).await.unwrap()
+    }
+
+    /// Returns the job after the next event of this type.
+    async fn event(&mut self, kind: &str) -> Value {
+        loop {
+            let notice = tokio::time::timeout(Duration::from_secs(10), self.notices.next());
+            if let Notice::Entry(entry) = notice.await.unwrap().unwrap()
+                && &*entry.kind == kind
+            {
+                let data: Value = serde_json::from_str(&entry.data).unwrap();
+                assert_eq!(data["type"], kind);
+                return data["job"].clone();
+            }
+        }
+    }
+
+    async fn find(&self, id: JobId) -> Job {
+        self.tools.store.read(move |reader| store::find(reader, id)).await.unwrap()
+    }
+
+    async fn apply(&self, id: JobId, command: Command) -> Result<Job, Error> {
+        self.tools.store.write(move |tx| store::apply(tx, id, command)).await
+    }
+
+    async fn claim(&self, lease: Duration) -> (Job, Claim) {
+        let worker = Uuid::now_v7();
+        let job = self.tools.store.write(move |tx| store::claim(tx, worker, lease)).await;
+        let job = job.unwrap().unwrap();
+        let claim = Claim { worker, fence: job.fence };
+        (job, claim)
+    }
+}
+
+const LONG: Duration = Duration::from_mins(1);
+
+#[tokio::test]
+async fn a_job_is_claimed_run_and_told_of() {
+    let mut fixture = Fixture::new(&[]);
+    fixture.start();
+    let job = fixture.submit("demo", "count", json!({"to": 5})).await;
+    for kind in ["job.queued", "job.started", "job.succeeded"] {
+        assert_eq!(fixture.event(kind).await["id"], json!(job.id));
+    }
+    let job = fixture.engine.wait(job.id, &job.owner, LONG).await.unwrap();
+    assert_eq!((job.state, job.result), (State::Succeeded, Some(json!({"counted": 5}))));
+    let topic = Topic::jobs();
+    let read = fixture.tools.store.read(move |reader| reader.entries(&topic, 0, 100)).await;
+    let entries: Vec<_> = read.map_err(|error: shared::store::Error| error).unwrap();
+    assert_eq!(entries.last().unwrap().kind.as_ref(), "job.succeeded");
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn progress_is_told_while_work_goes_on() {
+    let mut fixture = Fixture::new(&[]);
+    fixture.start();
+    fixture.submit("demo", "count", json!({"to": 10_000, "delay_ms": 20})).await;
+    let first = fixture.event("job.progress").await["progress"]["done"].as_u64().unwrap();
+    let second = fixture.event("job.progress").await["progress"]["done"].as_u64().unwrap();
+    assert!(second > first);
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn a_cancel_while_running_is_final() {
+    let mut fixture = Fixture::new(&[]);
+    fixture.start();
+    let job = fixture.submit("demo", "count", json!({"to": 10_000, "delay_ms": 50})).await;
+    fixture.event("job.progress").await;
+    let cancelled = fixture.engine.cancel(job.id).await.unwrap();
+    assert_eq!(cancelled.state, State::Cancelled);
+    // The slot is free again: the next job runs, and the cancelled one is as it was.
+    let next = fixture.submit("demo", "count", json!({"to": 1})).await;
+    fixture.engine.wait(next.id, &next.owner, LONG).await.unwrap();
+    assert_eq!(fixture.find(job.id).await, cancelled);
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn a_late_worker_can_change_nothing() {
+    let fixture = Fixture::new(&[]);
+    let job = fixture.submit("demo", "count", json!({"to": 1})).await;
+    let (_, late) = fixture.claim(Duration::ZERO).await;
+    let now = shared::time::Timestamp::now().after(Duration::from_secs(1));
+    let reaped = fixture.tools.store.write(move |tx| store::reap(tx, now)).await;
+    assert_eq!(reaped.unwrap(), 1);
+    let (current, _) = fixture.claim(LONG).await;
+    let result = json!("late");
+    let refused = fixture.apply(job.id, Command::Succeed { claim: late, result }).await;
+    assert!(matches!(refused, Err(Error::Refused(Refused::Stale))));
+    assert_eq!(fixture.find(job.id).await, current);
+}
+
+#[tokio::test]
+async fn a_panic_fails_the_job_and_nothing_else() {
+    let mut fixture = Fixture::new(&[]);
+    fixture.start();
+    fixture.submit("test", "broken", json!({})).await;
+    let job = fixture.event("job.failed").await;
+    assert_eq!(job["error"]["code"], "internal");
+    let next = fixture.submit("demo", "count", json!({"to": 1})).await;
+    let next = fixture.engine.wait(next.id, &next.owner, LONG).await.unwrap();
+    assert_eq!(next.state, State::Succeeded);
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn a_retryable_failure_is_queued_again_and_can_be_read_up() {
+    let mut fixture = Fixture::new(&[]);
+    fixture.start();
+    let job = fixture.submit("test", "broken", json!("fail")).await;
+    let told = fixture.event("job.retrying").await;
+    assert_eq!((told["state"].as_str(), told["attempt"].as_i64()), (Some("queued"), Some(1)));
+    let logs = fixture.tools.store.read(move |reader| logs::read(reader, job.id, 0, 10)).await;
+    assert_eq!(logs.map_err(|error: shared::store::Error| error).unwrap().len(), 1);
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn a_restart_goes_on_from_the_checkpoint() {
+    let fixture = Fixture::new(&[]);
+    let job = fixture.submit("demo", "count", json!({"to": 3})).await;
+    let (_, claim) = fixture.claim(LONG).await;
+    let checkpoint = Some(json!({"counted": 2}));
+    let advance = Command::Advance { claim, progress: super::Progress::default(), checkpoint };
+    fixture.apply(job.id, advance).await.unwrap();
+    // The claim is a process's that is no more; its lease has long to go.
+    fixture.start();
+    let job = fixture.engine.wait(job.id, &job.owner, Duration::from_secs(5)).await.unwrap();
+    assert_eq!((job.state, job.attempt, job.crashes), (State::Succeeded, 1, 0));
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn a_drain_hands_back_with_the_checkpoint() {
+    let mut fixture = Fixture::new(&[]);
+    fixture.start();
+    let job = fixture.submit("demo", "count", json!({"to": 10_000, "delay_ms": 10})).await;
+    fixture.event("job.progress").await;
+    fixture.stop().await;
+    let job = fixture.find(job.id).await;
+    assert_eq!((job.state, job.attempt, job.crashes), (State::Interrupted, 1, 0));
+    assert!(job.checkpoint.unwrap()["counted"].as_u64().unwrap() > 0);
+}
+
+#[tokio::test]
+async fn an_owner_with_nothing_running_goes_first() {
+    let fixture = Fixture::new(&[]);
+    for _ in 0..2 {
+        fixture.submit("demo", "count", json!({"to": 1})).await;
+    }
+    let other = NewJob {
+        owner: "grace".parse().unwrap(),
+        project_id: ProjectId::mint(),
+        bundle: "demo".into(),
+        operation: "count".into(),
+        input: json!({"to": 1}),
+        trace: TraceId::mint(),
+    };
+    fixture.engine.submit(other.into(), None).await.unwrap();
+    let mut owners = Vec::new();
+    for _ in 0..3 {
+        owners.push(fixture.claim(LONG).await.0.owner.to_string());
+    }
+    assert_eq!(owners, ["ada", "grace", "ada"]);
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_and_a_repeated_submission_is_the_first() {
+    let fixture = Fixture::new(&["--proc-queue-limit=1"]);
+    let job = fixture.find(fixture.submit("demo", "count", json!({"to": 1})).await.id).await;
+    let again = Job { id: JobId::mint(), ..job.clone() };
+    let full = fixture.engine.submit(again.clone(), None).await;
+    assert!(matches!(full, Err(Error::QueueFull)));
+    fixture.engine.cancel(job.id).await.unwrap();
+    let key = |byte| Some(Idempotency { key: "k".parse().unwrap(), request: [byte; 32] });
+    let first = fixture.engine.submit(again.clone(), key(1)).await.unwrap();
+    let third = Job { id: JobId::mint(), ..again };
+    let repeated = fixture.engine.submit(third.clone(), key(1)).await.unwrap();
+    assert_eq!(repeated.id, first.id);
+    let other = fixture.engine.submit(third, key(2)).await;
+    assert!(matches!(other, Err(Error::IdempotencyConflict)));
+}

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use serde_json::json;
+use shared::ids::{JobId, ProjectId, TraceId};
 
 use super::*;
 

@@ -21,9 +21,10 @@ pub(crate) struct Server {
 
 /// Runs the server in this process.
 pub(crate) async fn serve(config: standalone::Config) -> anyhow::Result<()> {
+    let stop = signalled()?;
     let app = standalone::App::bind(config).await?;
     println!("{}\n{}", app.ingress_addr()?, app.proc_addr()?);
-    app.run(signalled()).await
+    app.run(stop).await
 }
 
 impl Server {

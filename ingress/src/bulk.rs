@@ -82,11 +82,9 @@ impl chat_server::Chat for Chat {
         &self,
         request: Request<ExportProjectRequest>,
     ) -> Result<Response<Self::ExportProjectStream>, Status> {
-        use futures_util::StreamExt;
-
         let caller = caller(request.into_inner().principal)?;
-        let pages = export::pages(self.store.clone(), Arc::new(caller));
-        Ok(Response::new(pages.take_until(self.closing.clone().cancelled_owned()).boxed()))
+        let pages = export::pages(self.store.clone(), Arc::new(caller), self.closing.clone());
+        Ok(Response::new(Box::pin(pages)))
     }
 }
 

@@ -9,7 +9,7 @@ use shared::config::duration;
 #[derive(Clone, Debug, clap::Args)]
 #[group(skip)] // clap names groups after the type, and each service has a `Config`
 pub struct Config {
-    /// Address of the public API.
+    /// Address of the integrations API.
     #[arg(long, env = "PROC_LISTEN", default_value = "127.0.0.1:8020")]
     pub proc_listen: SocketAddr,
     /// Address of gRPC, for ingress alone; never behind the proxy.

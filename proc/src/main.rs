@@ -17,9 +17,10 @@ struct Args {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let Args { common, proc } = Args::parse();
+    let stop = signalled()?;
     telemetry::init(&common.log)?;
     let parts = Parts::clustered(&common)?;
     let ingress = proc.ingress_grpc_url.clone().context("INGRESS_GRPC_URL is not set")?;
     proc::App::bind(&common, proc, parts.clone()).await?.start(ingress)?;
-    parts.lifecycle.run(signalled(), &common.drain).await
+    parts.lifecycle.run(stop, &common.drain).await
 }

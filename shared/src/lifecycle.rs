@@ -2,6 +2,7 @@
 
 use std::future::Future;
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::config::DrainConfig;
@@ -100,23 +101,33 @@ impl Lifecycle {
     }
 }
 
-/// Resolves at the first SIGTERM or SIGINT. A second one ends the process at once.
-pub async fn signalled() {
-    signal().await;
-    #[expect(clippy::disallowed_methods, reason = "outlives every lifecycle by design")]
-    tokio::spawn(async {
-        signal().await;
-        std::process::exit(130);
-    });
+/// Listens for SIGTERM and SIGINT from the call on; the future resolves at the first. A second one ends the process at
+/// once.
+pub fn signalled() -> std::io::Result<impl Future<Output = ()>> {
+    let mut signals = Signals {
+        terminate: signal(SignalKind::terminate())?,
+        interrupt: signal(SignalKind::interrupt())?,
+    };
+    Ok(async move {
+        signals.next().await;
+        #[expect(clippy::disallowed_methods, reason = "outlives every lifecycle by design")]
+        tokio::spawn(async move {
+            signals.next().await;
+            std::process::exit(130);
+        });
+    })
 }
 
-async fn signal() {
-    use tokio::signal::unix::{SignalKind, signal};
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
 
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return };
-    let Ok(mut interrupt) = signal(SignalKind::interrupt()) else { return };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+impl Signals {
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }

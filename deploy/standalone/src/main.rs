@@ -7,6 +7,7 @@ use standalone::{App, Config};
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let config = Config::parse();
+    let stop = signalled()?;
     telemetry::init(&config.common.log)?;
     let demo = config.common.auth.auth_users_file.is_none();
     let app = App::bind(config).await?;
@@ -19,5 +20,5 @@ async fn main() -> anyhow::Result<()> {
             app.ingress_addr()?
         );
     }
-    app.run(signalled()).await
+    app.run(stop).await
 }

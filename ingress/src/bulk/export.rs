@@ -11,6 +11,7 @@ use shared::{
     store::{Error, Reader, Row, Store, Value},
     time::Timestamp,
 };
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::status;
@@ -38,12 +39,16 @@ enum Next {
 pub(super) fn pages(
     store: Store,
     caller: Arc<Caller>,
+    closing: CancellationToken,
 ) -> impl Stream<Item = Result<ExportPage, Status>> + Send {
     stream::try_unfold(Next::Start, move |next| {
-        let (store, caller) = (store.clone(), caller.clone());
+        let (store, caller, closing) = (store.clone(), caller.clone(), closing.clone());
         async move {
             if matches!(next, Next::End) {
                 return Ok(None);
+            }
+            if closing.is_cancelled() {
+                return Err(Status::unavailable("this instance is going away"));
             }
             // Asked anew for each page: the caller may have been removed.
             let page = store.read(move |reader| {

@@ -1,7 +1,19 @@
 //! Parley as its clients meet it: the real process, over the wire.
 
+mod archive;
+mod archives;
 mod auth;
+mod bad_input;
 mod chat;
+mod drain;
+mod durability;
+mod import;
+mod job_ends;
+mod jobs;
 mod messages;
+mod polling;
+mod readme;
+mod resume;
 mod sse;
+mod streams;
 mod support;

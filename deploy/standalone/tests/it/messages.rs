@@ -83,7 +83,8 @@ async fn an_edit_a_deletion_and_reactions_are_seen_by_all() {
     // Once more changes nothing and tells nobody.
     grace.call("PUT", &reaction, &json!({})).await.is(200);
     let reacted = grace.call("PUT", &format!("{path}/reactions/+1"), &json!({})).await.is(200);
-    let expected = json!([{"emoji": "👍", "users": ["ada", "grace"]}, {"emoji": "+1", "users": ["grace"]}]);
+    let expected =
+        json!([{"emoji": "👍", "users": ["ada", "grace"]}, {"emoji": "+1", "users": ["grace"]}]);
     assert_eq!(reacted["reactions"], expected);
     assert_eq!(ada.get(&path).await.is(200)["reactions"], expected);
     for user in ["ada", "grace"] {

@@ -1,0 +1,291 @@
+//! Bad input to every route there is: refused in the one shape, and nothing is written.
+
+use proptest::{
+    prelude::*,
+    test_runner::{Config, RngSeed, TestRunner},
+};
+use serde_json::{Value, json};
+
+use crate::support::{Answer, Client, Parley, Project};
+
+/// A route as a service's own document describes it.
+struct Route {
+    method: String,
+    path: String,
+    /// The fields of its JSON body, `None` if it takes none.
+    fields: Option<Vec<String>>,
+}
+
+/// Reads the routes of both services.
+async fn routes(parley: &Parley) -> Vec<Route> {
+    let mut routes = Vec::new();
+    for base in [&parley.ingress, &parley.proc] {
+        let document = Answer::to(reqwest::Client::new().get(format!("{base}/openapi.json"))).await;
+        let document = document.is(200);
+        for (path, methods) in document["paths"].as_object().unwrap() {
+            for (method, operation) in methods.as_object().unwrap() {
+                let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
+                let name = schema["$ref"].as_str().and_then(|path| path.split('/').next_back());
+                let fields = name.map(|name| {
+                    let fields = document["components"]["schemas"][name]["properties"].as_object();
+                    fields.unwrap().keys().cloned().collect()
+                });
+                routes.push(Route { method: method.to_uppercase(), path: path.clone(), fields });
+            }
+        }
+    }
+    assert!(routes.len() > 35, "both documents list their routes");
+    routes
+}
+
+impl Route {
+    /// Returns the path with sensible values, but `project` for the project and `id` for other ids.
+    fn at(&self, project: &str, id: &str) -> String {
+        let mut path = self.path.clone();
+        for (name, value) in [
+            ("project", project),
+            ("id", id),
+            ("channel", "general"),
+            ("user", "ada"),
+            ("emoji", "x"),
+            ("bundle", "demo"),
+            ("operation", "count"),
+            ("name", "export.ndjson"),
+        ] {
+            path = path.replace(&format!("{{{name}}}"), value);
+        }
+        assert!(!path.contains('{'), "a value for {path}");
+        if self.path == "/sse/stream" { format!("{path}?project_id={project}") } else { path }
+    }
+
+    fn has(&self, parameter: &str) -> bool {
+        self.path.contains(&format!("{{{parameter}}}"))
+    }
+}
+
+/// Bodies that are wrong for every route, with what each is answered; 0 where that is the route's own.
+fn bodies(fields: &[String]) -> Vec<(&'static str, u16, Vec<u8>)> {
+    let all = |value: &str| {
+        let fields = fields.iter().map(|field| format!("{}:{value}", json!(field)));
+        format!("{{{}}}", fields.collect::<Vec<_>>().join(",")).into_bytes()
+    };
+    let first = json!(fields[0]);
+    vec![
+        ("empty", 400, Vec::new()),
+        ("blank", 400, b" \r\n".to_vec()),
+        ("array", 400, b"[]".to_vec()),
+        ("array of fields", 400, br#"["general","general",null,null,null]"#.to_vec()),
+        ("string", 400, br#""text""#.to_vec()),
+        ("null", 400, b"null".to_vec()),
+        ("two values", 400, b"{}{}".to_vec()),
+        ("wrong types", 422, all("[[7]]")),
+        ("unknown field", 422, br#"{"no_such_field":1}"#.to_vec()),
+        ("unknown field with a NUL", 422, br#"{"\u0000":1}"#.to_vec()),
+        ("NUL", 422, all(r#""a\u0000b""#)),
+        ("lone high surrogate", 422, all(r#""\ud800""#)),
+        ("lone low surrogate", 422, all(r#""\udc00x""#)),
+        ("surrogates in disorder", 422, all(r#""\udc00\ud800""#)),
+        ("given twice", 422, format!(r#"{{{first}:null,{first}:null}}"#).into_bytes()),
+        ("70 KiB", 413, all(&json!("x".repeat(70 << 10)).to_string())),
+        ("70 KiB of nothing", 413, vec![b' '; 70 << 10]),
+        ("truncated", 400, format!(r#"{{{first}:"x"#).into_bytes()),
+        ("truncated escape", 0, format!(r#"{{{first}:"\ud8"#).into_bytes()),
+        ("deep", 0, all(&format!("{}{}", "[".repeat(10_000), "]".repeat(10_000)))),
+        ("deep objects", 0, r#"{"a":"#.repeat(10_000).into_bytes()),
+        ("huge number", 0, all("1e999999")),
+        ("invalid UTF-8", 0, [&b"{\"\xff\":\""[..], b"\xc3\x28\"}"].concat()),
+        (
+            "invalid UTF-8 in a text",
+            0,
+            [format!("{{{first}:\"").as_bytes(), b"\xed\xa0\x80\"}"].concat(),
+        ),
+    ]
+}
+
+/// Holds a refusal to the contract; 0 as a status is any that blames the client.
+#[track_caller]
+fn refused(answer: &Answer, expected: u16, what: &str) {
+    assert!((400..500).contains(&answer.status), "{what}: {answer:?}");
+    assert!(expected == 0 || answer.status == expected, "{what}, not {expected}: {answer:?}");
+    answer.is_well_formed_refusal();
+    if answer.status == 422 {
+        assert_eq!(answer.body["error"], "invalid_field", "{what}");
+        assert!(answer.body["field"].is_string(), "{what}: {answer:?}");
+    }
+}
+
+/// Everything that a test could have changed by mistake.
+async fn state(project: &Project) -> Vec<Value> {
+    let mut state = vec![json!(project.cursor().await)];
+    for path in ["", "/members", "/channels", "/messages", "/read"] {
+        state.push(project.get(path).await.is(200));
+    }
+    for path in ["/api/chat/projects", "/api/integrations/jobs"] {
+        state.push(project.client.get(path).await.is(200));
+    }
+    state
+}
+
+#[tokio::test]
+async fn every_route_refuses_who_is_not_let_in() {
+    let parley = Parley::start().await;
+    let project = parley.as_user("ada").project().await;
+    let before = state(&project).await;
+    let stranger = parley.as_user("grace");
+    let id = uuid::Uuid::now_v7().to_string();
+    for route in routes(&parley).await {
+        let path = route.at(&project.id, &id);
+        let what = format!("{} {path}", route.method);
+        let ask = async |client: &Client, path: &str| {
+            let request = client.request(&route.method, path);
+            // A body that would be fine for some route keeps the refusal from being about the body.
+            Answer::to(request.json(&json!({"project_id": project.id, "data": {"to": 1}}))).await
+        };
+        for client in [parley.client(), parley.as_user("nobody")] {
+            let answer = ask(&client, &path).await;
+            assert_eq!(answer.status, 401, "{what}");
+            assert_eq!(answer.header("www-authenticate"), "Bearer", "{what}");
+            if route.method != "HEAD" {
+                answer.refused(401, "unauthenticated");
+            }
+        }
+        if route.method == "HEAD" {
+            continue;
+        }
+        let of_project = route.has("project") || route.path == "/sse/stream";
+        if of_project && route.fields.is_none() {
+            ask(&stranger, &path).await.refused(404, "not_found");
+        } else if of_project {
+            refused(&ask(&stranger, &path).await, 0, &what);
+        }
+        for junk in ["junk", "%00", "%ff", "1;drop", &"9".repeat(300), "..%2f.."] {
+            if of_project {
+                refused(&ask(&project.client, &route.at(junk, &id)).await, 400, &what);
+            }
+            if route.has("id") {
+                refused(&ask(&project.client, &route.at(&project.id, junk)).await, 400, &what);
+            }
+        }
+    }
+    assert_eq!(state(&project).await, before);
+}
+
+#[tokio::test]
+async fn every_route_with_a_body_refuses_a_bad_one() {
+    let parley = Parley::start().await;
+    let project = parley.as_user("ada").project().await;
+    let message = project.send("kept").await;
+    let before = state(&project).await;
+    let id = message["id"].as_str().unwrap();
+    let mut with_body = 0;
+    for route in routes(&parley).await {
+        let Some(fields) = &route.fields else { continue };
+        with_body += 1;
+        let path = route.at(&project.id, id);
+        for (name, status, body) in bodies(fields) {
+            let what = format!("{} {path}: {name}", route.method);
+            let request = || project.client.request(&route.method, &path).body(body.clone());
+            let json = request().header("content-type", "application/json; charset=utf-8");
+            refused(&Answer::to(json).await, status, &what);
+            for other in [
+                None,
+                Some("text/plain"),
+                Some("application/jsonx"),
+                Some("application/x-www-form-urlencoded"),
+            ] {
+                let request = match other {
+                    Some(other) => request().header("content-type", other),
+                    None => request(),
+                };
+                refused(&Answer::to(request).await, 415, &what);
+            }
+        }
+    }
+    assert!(with_body >= 10, "the documents list the bodies");
+    assert_eq!(state(&project).await, before);
+}
+
+#[tokio::test]
+async fn odd_queries_are_no_ones_error_but_the_clients() {
+    let parley = Parley::start().await;
+    let project = parley.as_user("ada").project().await;
+    let id = uuid::Uuid::now_v7().to_string();
+    let long = format!("limit={}", "9".repeat(60_000));
+    for route in routes(&parley).await.iter().filter(|route| route.method == "GET") {
+        for query in ["limit=%ff", "limit=%00", "limit=1&limit=2", "%", "&&=&", &long] {
+            let path = route.at(&project.id, &id);
+            let mark = if path.contains('?') { '&' } else { '?' };
+            let path = format!("{path}{mark}{query}");
+            let response = project.client.request("GET", &path).send().await.unwrap();
+            let status = response.status().as_u16();
+            assert!(status < 500, "{status} {path:.200}");
+        }
+        // Beyond what HTTP servers read, the answer is the protocol's own.
+        let path = format!("{}?x={}", route.at(&project.id, &id), "y".repeat(300 << 10));
+        let response = project.client.request("GET", &path).send().await.unwrap();
+        assert_eq!(response.status(), 414, "{}", route.path);
+    }
+}
+
+/// The fields that a message has, and what is none.
+const NAMES: [&str; 9] =
+    ["text", "channel", "client_message_id", "reply_to", "metadata", "id", "", "\0", "__proto__"];
+
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        any::<String>().prop_map(Value::from),
+        Just(json!("general")),
+    ];
+    leaf.prop_recursive(4, 32, 6, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+            prop::collection::btree_map(prop::sample::select(&NAMES[..]), inner, 0..6).prop_map(
+                |map| Value::Object(
+                    map.into_iter().map(|(name, value)| (name.into(), value)).collect()
+                )
+            ),
+        ]
+    })
+}
+
+/// A message that may well be fine, or any JSON at all.
+fn any_body() -> impl Strategy<Value = Value> {
+    let message = (any::<String>(), any::<String>(), any_json()).prop_map(
+        |(text, key, metadata)| json!({"text": text, "client_message_id": key, "metadata": metadata}),
+    );
+    let plain = any::<String>().prop_map(|text| json!({"text": text}));
+    prop_oneof![any_json(), message, plain]
+}
+
+#[test]
+fn any_json_is_a_message_or_a_refusal() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (parley, project) = runtime.block_on(async {
+        let parley = Parley::start().await;
+        let project = parley.as_user("ada").project().await;
+        (parley, project)
+    });
+    let config = Config {
+        cases: 500,
+        rng_seed: RngSeed::Fixed(1),
+        failure_persistence: None,
+        ..Config::default()
+    };
+    let outcome = TestRunner::new(config).run(&any_body(), |body| {
+        let answer = runtime.block_on(project.call("POST", "/messages", &body));
+        match answer.status {
+            200 | 201 => prop_assert_eq!(&answer.body["text"], &body["text"]),
+            400 | 409 | 422 => answer.is_well_formed_refusal(),
+            other => prop_assert!(false, "{other}"),
+        }
+        Ok(())
+    });
+    outcome.unwrap();
+    let sent = runtime.block_on(project.history());
+    assert!(sent.len() > 50, "some of them were messages");
+    drop(parley);
+}

@@ -1,0 +1,95 @@
+//! The end of the process: told to those who listen, in order, and in time.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::timeout;
+
+use crate::support::{PATIENCE, Parley};
+
+#[tokio::test]
+async fn streams_are_told_and_the_process_ends_well() {
+    let mut parley = Parley::start_with(&["--drain-spread", "300ms"]).await;
+    let project = parley.as_user("ada").project().await;
+    let mut streams = Vec::new();
+    for _ in 0..3 {
+        streams.push(project.stream("").await);
+    }
+    let poll_path = format!("/events?after={}&wait=25", project.cursor().await);
+    let poll = project.get(&poll_path);
+    let end = async {
+        parley.signal();
+        let mut returns = Vec::new();
+        for (stream, _) in &mut streams {
+            let rest = stream.rest().await;
+            let [shutdown, bye] = &rest[..] else { panic!("{rest:?}") };
+            assert_eq!((shutdown.name.as_str(), bye.name.as_str()), ("server_shutdown", "bye"));
+            assert_eq!(shutdown.data["reason"], "draining");
+            assert_eq!(
+                (&bye.data["reason"], &bye.data["reconnect"]),
+                (&json!("server_shutdown"), &json!(true))
+            );
+            returns.push(shutdown.data["retry_after_ms"].as_u64().unwrap());
+        }
+        returns.dedup();
+        assert!(returns.len() > 1, "all come back at once: {returns:?}");
+        parley.ended().await
+    };
+    let (status, polled) = tokio::join!(end, poll);
+    assert!(status.success(), "{status}");
+    // A running request finishes, with what there is.
+    assert_eq!(polled.is(200)["events"], json!([]));
+}
+
+#[tokio::test]
+async fn a_stopping_process_serves_on_while_balancers_learn_of_it() {
+    let flags = ["--drain-delay", "1500ms", "--drain-spread", "0s"];
+    let mut parley = Parley::start_with(&flags).await;
+    let project = parley.as_user("ada").project().await;
+    parley.signal();
+    let draining = async {
+        loop {
+            let answer = project.client.get("/health/ready").await;
+            if answer.status == 503 {
+                break answer.body;
+            }
+        }
+    };
+    let body = timeout(PATIENCE, draining).await.expect("it is not ready any more");
+    assert_eq!(body["status"], "draining");
+    let health = project.client.get("/health").await;
+    assert_eq!(health.status, 503);
+    project.client.get("/health/live").await.is(200);
+    project.send("still served").await;
+    assert!(parley.ended().await.success());
+}
+
+#[tokio::test]
+async fn a_reader_that_is_stuck_does_not_hold_the_process() {
+    let flags = ["--drain-timeout", "1s", "--drain-spread", "0s"];
+    let mut parley = Parley::start_with(&flags).await;
+    let project = parley.as_user("ada").project().await;
+    // Opened and never read; what is sent to it fills every buffer on the way.
+    let path = format!("/sse/stream?project_id={}", project.id);
+    let stuck = project.client.request("GET", &path).send().await.unwrap();
+    let long = "x".repeat(32_000);
+    for _ in 0..300 {
+        project.send(&long).await;
+    }
+    parley.signal();
+    let status = timeout(Duration::from_secs(10), parley.ended()).await.expect("it ends in time");
+    assert!(status.success(), "{status}");
+    drop(stuck);
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_the_process_at_once() {
+    let mut parley = Parley::start_with(&["--drain-delay", "15s"]).await;
+    let project = parley.as_user("ada").project().await;
+    parley.signal();
+    let draining = async { while project.client.get("/health").await.status != 503 {} };
+    timeout(PATIENCE, draining).await.expect("it is stopping");
+    parley.signal();
+    let status = timeout(Duration::from_secs(10), parley.ended()).await.expect("it ends at once");
+    assert_eq!(status.code(), Some(130));
+}

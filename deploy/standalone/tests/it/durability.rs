@@ -1,0 +1,112 @@
+//! What was answered is kept, whatever becomes of the process.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    hash::{BuildHasher, RandomState},
+};
+
+use serde_json::{Value, json};
+use tokio::{sync::mpsc, task::JoinSet};
+
+use crate::support::{Parley, Project, text};
+
+const CLIENTS: usize = 8;
+const SENDS: usize = 1_000;
+
+/// What each send's key was answered: its message's id, or nothing that arrived.
+type Answers = BTreeMap<String, Option<String>>;
+
+fn body(key: &str) -> Value {
+    json!({"text": format!("text of {key}"), "client_message_id": key})
+}
+
+/// Sends from many clients until all is sent or nobody answers any more, telling of each answer.
+fn send_all(project: &Project, told: &mpsc::UnboundedSender<()>) -> JoinSet<Answers> {
+    let mut clients = JoinSet::new();
+    for client in 0..CLIENTS {
+        let (project, told) = (project.clone(), told.clone());
+        clients.spawn(async move {
+            let keys = (client..SENDS).step_by(CLIENTS).map(|number| format!("key-{number}"));
+            let mut answers: Answers = keys.map(|key| (key, None)).collect();
+            for (key, answer) in &mut answers {
+                let request = project.client.request("POST", &project.path("/messages"));
+                let Ok(response) = request.json(&body(key)).send().await else { break };
+                let status = response.status().as_u16();
+                let Ok(message) = response.json::<Value>().await else { break };
+                if status == 503 {
+                    break;
+                }
+                assert_eq!(status, 201, "{message}");
+                *answer = Some(text(&message["id"]));
+                let _ = told.send(());
+            }
+            answers
+        });
+    }
+    clients
+}
+
+/// Holds history and log to each other: the same messages, each once. Returns the ids by text.
+async fn kept(project: &Project, cursor: &str) -> BTreeMap<String, String> {
+    let by_text = |message: &Value| (text(&message["text"]), text(&message["id"]));
+    let history: Vec<(String, String)> = project.history().await.iter().map(by_text).collect();
+    let log = project.log(cursor).await;
+    assert!(log.iter().all(|event| event["type"] == "message.created"));
+    let logged: Vec<(String, String)> =
+        log.iter().map(|event| by_text(&event["message"])).collect();
+    assert_eq!(history.len(), logged.len());
+    let (kept, logged): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        (history.iter().cloned().collect(), logged.into_iter().collect());
+    assert_eq!(kept.len(), history.len(), "a text is there twice");
+    assert_eq!(kept, logged);
+    kept
+}
+
+/// Stops the process in the middle of the sends, starts it again and counts.
+async fn sends_outlive(stop: impl AsyncFnOnce(&mut Parley)) {
+    let mut parley = Parley::start().await;
+    let project = parley.as_user("ada").project().await;
+    let cursor = project.cursor().await;
+    let (told, mut answered) = mpsc::unbounded_channel();
+    let clients = send_all(&project, &told);
+    let after = 200 + RandomState::new().hash_one(SENDS) % 600;
+    for _ in 0..after {
+        answered.recv().await.unwrap();
+    }
+    stop(&mut parley).await;
+    let answers: Answers = clients.join_all().await.into_iter().flatten().collect();
+    let acknowledged = answers.values().flatten().count();
+    eprintln!("stopped after {after} answers; {acknowledged} arrived");
+    assert!(acknowledged < SENDS, "it was to stop in the middle");
+
+    let parley = Parley::start_in(&parley.dir, &[]).await;
+    let project = Project { client: parley.as_user("ada"), id: project.id };
+    let before = kept(&project, &cursor).await;
+    for (key, id) in &answers {
+        if let Some(id) = id {
+            assert_eq!(before.get(&format!("text of {key}")), Some(id), "{key} was answered");
+        }
+    }
+    // Whoever got no answer asks again; what had been written is found, and nothing is there twice.
+    for (key, answer) in &answers {
+        let again = project.call("POST", "/messages", &body(key)).await;
+        let known = before.get(&format!("text of {key}"));
+        let expected = if known.is_some() { 200 } else { 201 };
+        let message = again.is(expected);
+        assert!(known.or(answer.as_ref()).is_none_or(|id| message["id"] == **id));
+    }
+    let after = kept(&project, &cursor).await;
+    assert_eq!(after.len(), SENDS);
+    assert_eq!(after.values().collect::<HashSet<_>>().len(), SENDS);
+    assert!(before.iter().all(|(text, id)| after.get(text) == Some(id)));
+}
+
+#[tokio::test]
+async fn every_answered_send_outlives_a_kill() {
+    sends_outlive(async |parley| parley.kill().await).await;
+}
+
+#[tokio::test]
+async fn every_answered_send_outlives_a_stop() {
+    sends_outlive(async |parley| assert!(parley.terminate().await.success())).await;
+}

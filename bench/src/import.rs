@@ -44,7 +44,7 @@ pub(crate) async fn run(archive: &Path) -> anyhow::Result<()> {
     );
     println!(
         "server: {:.1} s of CPU, {} MiB resident at most (reach: 300)",
-        (server.cpu()? - cpu).as_secs_f64(),
+        server.cpu()?.saturating_sub(cpu).as_secs_f64(),
         server.peak_mib()?
     );
     println!(

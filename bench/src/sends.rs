@@ -102,7 +102,7 @@ async fn load(
     while let Some(sender) = senders.join_next().await {
         times.add(sender??)?;
     }
-    let (elapsed, cpu) = (began.elapsed(), server.cpu()? - cpu);
+    let (elapsed, cpu) = (began.elapsed(), server.cpu()?.saturating_sub(cpu));
     let sends = u32::try_from(times.len())?;
     Ok(Run {
         sends_a_second: f64::from(sends) / elapsed.as_secs_f64(),

@@ -8,7 +8,7 @@ use http::{StatusCode, header};
 use serde::{Deserialize, Serialize};
 use shared::{
     auth::User,
-    http::{Json, Path, Query},
+    http::{Json, Limit, Path, Query},
     ids::{ChannelId, ChannelName, ProjectId},
     store::{Error, Reader, Row, Store, Tx},
     time::Timestamp,
@@ -16,7 +16,7 @@ use shared::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    access::{Caller, Limit, Role},
+    access::{Caller, Role},
     error::ApiError,
     state::AppState,
 };
@@ -178,8 +178,7 @@ async fn list(
             let sql = format!("{COLUMNS} AND name > $2 ORDER BY name LIMIT $3");
             let params = [project.into(), after.into(), page.limit.and_one().into()];
             let mut channels = reader.query(&sql, &params, read)?;
-            let more = page.limit.cut(&mut channels);
-            let next = channels.last().filter(|_| more).map(|channel| channel.name.clone());
+            let next = page.limit.cut(&mut channels).map(|channel| channel.name.clone());
             Ok(Json(Channels { channels, next }))
         })
         .await

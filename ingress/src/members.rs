@@ -5,7 +5,7 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use shared::{
     auth::{Auth, User},
-    http::{Json, Path, Query},
+    http::{Json, Limit, Path, Query},
     ids::{ProjectId, UserId},
     store::{Error, Reader, Row, Store, Tx},
     time::Timestamp,
@@ -13,7 +13,7 @@ use shared::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    access::{Caller, Limit, Role},
+    access::{Caller, Role},
     error::ApiError,
     state::AppState,
 };
@@ -139,8 +139,7 @@ async fn list(
             let sql = format!("{COLUMNS} AND m.user_id > $2 ORDER BY m.user_id LIMIT $3");
             let params = [project.into(), after.into(), page.limit.and_one().into()];
             let mut members = reader.query(&sql, &params, read)?;
-            let more = page.limit.cut(&mut members);
-            let next = members.last().filter(|_| more).map(|member| member.user.clone());
+            let next = page.limit.cut(&mut members).map(|member| member.user.clone());
             Ok(Json(Members { members, next }))
         })
         .await

@@ -6,12 +6,12 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, StatusCode, header};
+use http::{StatusCode, header};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use shared::{
     auth::User,
-    http::{Json, Path, Query},
+    http::{Json, Limit, Path, Query, RetryKey},
     ids::{ChannelName, Emoji, IdempotencyKey, MessageId, ProjectId, UserId},
     journal::{Cursor, Topic},
     store::Store,
@@ -21,7 +21,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::store::{Draft, Sent};
 use crate::{
-    access::{Caller, Limit, Role},
+    access::{Caller, Role},
     error::ApiError,
     state::AppState,
 };
@@ -173,8 +173,7 @@ async fn list(
             } else {
                 store::before(reader, project, channel, page.before, page.limit.and_one())?
             };
-            let more = page.limit.cut(&mut messages);
-            let next = messages.last().filter(|_| more).map(|message| message.id);
+            let next = page.limit.cut(&mut messages).map(|message| message.id);
             if page.after.is_some() {
                 messages.reverse();
             }
@@ -190,7 +189,7 @@ async fn send(
     State(store): State<Store>,
     user: User,
     Path(project): Path<ProjectId>,
-    headers: HeaderMap,
+    RetryKey(key): RetryKey,
     Json(new): Json<NewMessage>,
 ) -> Result<Response, ApiError> {
     let draft = Draft {
@@ -198,9 +197,7 @@ async fn send(
         text: new.text.0,
         reply_to: new.reply_to,
         metadata: new.metadata.map(|metadata| metadata.0),
-        key: new
-            .client_message_id
-            .map_or_else(|| idempotency_key(&headers), |key| Ok(Some(key)))?,
+        key: new.client_message_id.or(key),
     };
     let caller = Caller::new(project, &user);
     let sent = store.write(move |tx| store::send(tx, &caller, &draft)).await?;
@@ -211,12 +208,6 @@ async fn send(
         }
         Sent::Before(message) => Json(message).into_response(),
     })
-}
-
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, ApiError> {
-    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
-    let key = value.to_str().ok().and_then(|key| key.parse().ok());
-    key.map(Some).ok_or(ApiError::Invalid("Idempotency-Key has 1 to 128 visible ASCII characters"))
 }
 
 #[utoipa::path(get, path = "/{project}/messages/{id}", responses((status = 200, body = Message)))]

@@ -5,7 +5,7 @@ use http::{StatusCode, header};
 use serde::{Deserialize, Serialize};
 use shared::{
     auth::User,
-    http::{Json, Path, Query},
+    http::{Json, Limit, Path, Query},
     ids::{ProjectId, UserId},
     store::{Reader, Row, Store, Tx},
     time::Timestamp,
@@ -13,7 +13,7 @@ use shared::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    access::{Caller, Limit, Role},
+    access::{Caller, Role},
     channels,
     error::ApiError,
     members,
@@ -108,8 +108,7 @@ async fn list(
             let sql = format!("{COLUMNS} AND p.id < $2 ORDER BY p.id DESC LIMIT $3");
             let params = [(&user.id).into(), before.into(), page.limit.and_one().into()];
             let mut projects = reader.query(&sql, &params, read)?;
-            let more = page.limit.cut(&mut projects);
-            let next = projects.last().filter(|_| more).map(|project| project.id);
+            let next = page.limit.cut(&mut projects).map(|project| project.id);
             Ok(Json(Projects { projects, next }))
         })
         .await

@@ -32,10 +32,10 @@ use crate::{
 
 pub(crate) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
-        .routes(routes!(project, project_head))
-        .routes(routes!(jobs, jobs_head))
-        .route("/api/persistent-chat/stream", axum::routing::get(project).head(project_head))
-        .route("/sse/jobs", axum::routing::get(jobs).head(jobs_head))
+        .routes(routes!(project))
+        .routes(routes!(jobs))
+        .route("/api/persistent-chat/stream", axum::routing::get(project))
+        .route("/sse/jobs", axum::routing::get(jobs))
 }
 
 #[derive(Deserialize, utoipa::IntoParams)]
@@ -78,32 +78,11 @@ impl Resume {
 #[utoipa::path(get, path = "/sse/stream", params(ProjectStream, Resume), responses((status = 200, content_type = "text/event-stream", body = String)))]
 async fn project(
     State(state): State<AppState>,
-    user: StreamUser,
-    headers: HeaderMap,
-    Query(query): Query<ProjectStream>,
-    Query(resume): Query<Resume>,
-) -> Result<Response, ApiError> {
-    open_project(state, Method::GET, user, &headers, query, resume).await
-}
-
-#[utoipa::path(head, path = "/sse/stream", params(ProjectStream, Resume), responses((status = 200)))]
-async fn project_head(
-    State(state): State<AppState>,
-    user: StreamUser,
-    headers: HeaderMap,
-    Query(query): Query<ProjectStream>,
-    Query(resume): Query<Resume>,
-) -> Result<Response, ApiError> {
-    open_project(state, Method::HEAD, user, &headers, query, resume).await
-}
-
-async fn open_project(
-    state: AppState,
     method: Method,
     StreamUser(user): StreamUser,
-    headers: &HeaderMap,
-    query: ProjectStream,
-    resume: Resume,
+    headers: HeaderMap,
+    Query(query): Query<ProjectStream>,
+    Query(resume): Query<Resume>,
 ) -> Result<Response, ApiError> {
     let project = query.project_id;
     let caller = Caller::new(project, &user);
@@ -126,7 +105,7 @@ async fn open_project(
         topic,
         member_at,
         here: Some(state.presence.enter(caller)),
-        ..opening(&state, &user, connection, headers, resume)
+        ..opening(&state, &user, connection, &headers, resume)
     };
     let session = Session::open(opening).await?;
     Ok((head, Body::from_stream(session.frames(None))).into_response())
@@ -135,32 +114,11 @@ async fn open_project(
 #[utoipa::path(get, path = "/api/jobs/stream", params(JobsStream, Resume), responses((status = 200, content_type = "text/event-stream", body = String)))]
 async fn jobs(
     State(state): State<AppState>,
-    user: StreamUser,
-    headers: HeaderMap,
-    Query(query): Query<JobsStream>,
-    Query(resume): Query<Resume>,
-) -> Result<Response, ApiError> {
-    open_jobs(state, Method::GET, user, &headers, query, resume).await
-}
-
-#[utoipa::path(head, path = "/api/jobs/stream", params(JobsStream, Resume), responses((status = 200)))]
-async fn jobs_head(
-    State(state): State<AppState>,
-    user: StreamUser,
-    headers: HeaderMap,
-    Query(query): Query<JobsStream>,
-    Query(resume): Query<Resume>,
-) -> Result<Response, ApiError> {
-    open_jobs(state, Method::HEAD, user, &headers, query, resume).await
-}
-
-async fn open_jobs(
-    state: AppState,
     method: Method,
     StreamUser(user): StreamUser,
-    headers: &HeaderMap,
-    query: JobsStream,
-    resume: Resume,
+    headers: HeaderMap,
+    Query(query): Query<JobsStream>,
+    Query(resume): Query<Resume>,
 ) -> Result<Response, ApiError> {
     let everybody = query.scope == Some(Scope::All);
     if everybody && !user.roles.admin {
@@ -176,7 +134,7 @@ async fn open_jobs(
     let opening = Opening {
         topic,
         idle_timeout: Some(state.streams.sse_idle_timeout),
-        ..opening(&state, &user, connection, headers, resume)
+        ..opening(&state, &user, connection, &headers, resume)
     };
     // The place in the log is taken before the snapshot: what changes in between is told again, not left out.
     let session = Session::open(opening).await?;

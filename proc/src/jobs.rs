@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shared::{
     auth::User,
-    http::{Json, Path, Query},
+    http::{Json, Limit, Path, Query},
     ids::{JobId, ProjectId, TraceId, UserId},
     store::{Reader, Store},
     time::Timestamp,
@@ -29,10 +29,6 @@ use crate::{error::ApiError, state::AppState};
 
 /// Attempts that a job has.
 const MAX_ATTEMPTS: i64 = 3;
-/// Rows in a page at most.
-const MAX_PAGE: i64 = 200;
-/// Rows in a page by default.
-const PAGE: i64 = 50;
 
 /// Why something was not done to a job.
 #[derive(Debug, thiserror::Error)]
@@ -167,8 +163,9 @@ struct JobsPage {
     state: Option<JobState>,
     bundle: Option<String>,
     /// At most 200.
-    #[param(minimum = 1, maximum = 200)]
-    limit: Option<i64>,
+    #[serde(default)]
+    #[param(value_type = Option<i64>, minimum = 1, maximum = 200)]
+    limit: Limit,
     /// `next` of the page before.
     cursor: Option<JobId>,
 }
@@ -186,7 +183,7 @@ async fn index(
     user: User,
     Query(page): Query<JobsPage>,
 ) -> Result<Json<Jobs>, ApiError> {
-    let limit = limit(page.limit)?;
+    let limit = page.limit;
     let filter = Filter {
         owner: (!user.roles.admin).then_some(user.id),
         project_id: page.project_id,
@@ -195,8 +192,8 @@ async fn index(
         before: page.cursor,
         unfinished: false,
     };
-    let mut jobs = store.read(move |reader| list(reader, &filter, limit + 1)).await?;
-    let next = cut(&mut jobs, limit).map(|last| last.id);
+    let mut jobs = store.read(move |reader| list(reader, &filter, limit.and_one())).await?;
+    let next = limit.cut(&mut jobs).map(|last| last.id);
     Ok(Json(Jobs { jobs: jobs.iter().map(Job::from).collect(), next }))
 }
 
@@ -243,19 +240,6 @@ async fn retry(
     require(&store, id, &user).await?;
     let job = engine.retry(id).await?;
     Ok((http::StatusCode::ACCEPTED, Json(Job::from(&job))))
-}
-
-fn limit(asked: Option<i64>) -> Result<i64, ApiError> {
-    let limit = asked.unwrap_or(PAGE);
-    let fits = (1..=MAX_PAGE).contains(&limit);
-    fits.then_some(limit).ok_or(ApiError::Invalid("limit is a number from 1 to 200"))
-}
-
-/// Cuts rows beyond the page off and returns the page's last row if there were any.
-fn cut<T>(rows: &mut Vec<T>, limit: i64) -> Option<&T> {
-    let limit = usize::try_from(limit).ok().filter(|limit| rows.len() > *limit)?;
-    rows.truncate(limit);
-    rows.last()
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod extract;
 mod failure;
+mod page;
 mod trace;
 
 use std::net::SocketAddr;
@@ -21,8 +22,9 @@ use tower_http::{
 
 pub(crate) use self::trace::{ClaimedSession, claimed_session, query_value};
 pub use self::{
-    extract::{BodyError, Json, Path, Query},
+    extract::{BodyError, Json, Path, Query, RetryKey},
     failure::Failure,
+    page::Limit,
     trace::current as current_trace,
 };
 use crate::lifecycle::Lifecycle;

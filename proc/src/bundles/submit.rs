@@ -13,7 +13,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use shared::{
     auth::User,
-    http::{BodyError, Json, Path, current_trace},
+    http::{BodyError, Json, Path, RetryKey, current_trace},
     ids::{IdempotencyKey, ProjectId, TraceId},
     lifecycle::Lifecycle,
 };
@@ -65,6 +65,7 @@ async fn submit(
     State(lifecycle): State<Lifecycle>,
     user: User,
     Path((bundle, operation)): Path<(String, String)>,
+    RetryKey(key): RetryKey,
     headers: HeaderMap,
     body: Result<Json<Submission>, BodyError>,
 ) -> Result<Response, ApiError> {
@@ -77,7 +78,7 @@ async fn submit(
         return Err(ApiError::Forbidden("your role in the project does not allow this"));
     }
     check(declared, &data)?;
-    let idempotency = idempotency(&headers, project_id, &data)?;
+    let idempotency = key.map(|key| idempotency(key, project_id, &data));
     let new = NewJob { owner: user.id.clone(), project_id, bundle, operation, input: data, trace };
     let mut job = engine.submit(new.into(), idempotency).await?;
     let wait = wait(&headers);
@@ -122,19 +123,11 @@ fn field(error: &ValidationError<'_>) -> String {
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(".")
 }
 
-fn idempotency(
-    headers: &HeaderMap,
-    project: ProjectId,
-    data: &Value,
-) -> Result<Option<Idempotency>, ApiError> {
-    let Some(key) = headers.get("idempotency-key") else { return Ok(None) };
-    let key = key.to_str().ok().and_then(|key| key.parse::<IdempotencyKey>().ok());
-    let key =
-        key.ok_or(ApiError::Invalid("Idempotency-Key has 1 to 128 visible ASCII characters"))?;
+fn idempotency(key: IdempotencyKey, project: ProjectId, data: &Value) -> Idempotency {
     let mut digest = Sha256::new();
     digest.update(project.0.as_bytes());
     digest.update(data.to_string());
-    Ok(Some(Idempotency { key, request: digest.finalize().into() }))
+    Idempotency { key, request: digest.finalize().into() }
 }
 
 /// Reads `Prefer: wait=N`. Preferences that cannot be read are ignored, as RFC 7240 has it.

@@ -4,7 +4,7 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use shared::{
     auth::User,
-    http::{Json, Path, Query},
+    http::{Json, Limit, Path, Query},
     ids::JobId,
     store::{self, Reader, Store, Tx},
     time::Timestamp,
@@ -66,8 +66,9 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 #[into_params(parameter_in = Query)]
 struct LogsPage {
     /// At most 200.
-    #[param(minimum = 1, maximum = 200)]
-    limit: Option<i64>,
+    #[serde(default)]
+    #[param(value_type = Option<i64>, minimum = 1, maximum = 200)]
+    limit: Limit,
     /// `next` of the page before.
     cursor: Option<i64>,
 }
@@ -87,13 +88,13 @@ async fn logs(
     Path(id): Path<JobId>,
     Query(page): Query<LogsPage>,
 ) -> Result<Json<Logs>, ApiError> {
-    let limit = super::limit(page.limit)?;
+    let limit = page.limit;
     let after = page.cursor.unwrap_or(0);
     let logs = store.read(move |reader| {
         visible(reader, id, &user)?;
-        Ok::<_, Error>(read(reader, id, after, limit + 1)?)
+        Ok::<_, Error>(read(reader, id, after, limit.and_one())?)
     });
     let mut logs = logs.await?;
-    let next = super::cut(&mut logs, limit).map(|last| last.line);
+    let next = limit.cut(&mut logs).map(|last| last.line);
     Ok(Json(Logs { logs, next }))
 }

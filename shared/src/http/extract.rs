@@ -1,14 +1,16 @@
 //! Extractors whose refusals have the contract's shape.
 
 use axum::{
-    body::Bytes,
+    body::Body,
     extract::{FromRequest, FromRequestParts, Request},
     response::{IntoResponse, Response},
 };
+use futures_util::StreamExt;
 use http::{StatusCode, header, request::Parts};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::Failure;
+use super::{Failure, MAX_BODY_BYTES};
+use crate::ids::{IdempotencyKey, Invalid};
 
 /// Why a request's input was refused.
 #[derive(Debug, thiserror::Error)]
@@ -57,23 +59,40 @@ pub struct Json<T>(pub T);
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     type Rejection = BodyError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, BodyError> {
+    async fn from_request(request: Request, _: &S) -> Result<Self, BodyError> {
         let media_type =
             request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let media_type =
             media_type.and_then(|value| value.split(';').next()).unwrap_or_default().trim();
-        if !media_type.eq_ignore_ascii_case("application/json") {
+        let is_json = media_type.eq_ignore_ascii_case("application/json");
+        let body = read(request.into_body()).await;
+        if !is_json {
             return Err(BodyError::MediaType);
         }
-        let body =
-            Bytes::from_request(request, state).await.map_err(|rejection| {
-                match rejection.status() {
-                    StatusCode::PAYLOAD_TOO_LARGE => BodyError::TooLarge,
-                    _ => BodyError::Invalid("the body ended early".into()),
-                }
-            })?;
+        let body = body?;
         parse(&body).map(Self)
     }
+}
+
+/// The most of a body that is read only to be thrown away: a client that is still sending when the connection closes may
+/// never see why.
+const MAX_DISCARDED_BYTES: usize = 1024 * 1024;
+
+async fn read(body: Body) -> Result<Vec<u8>, BodyError> {
+    let (mut bytes, mut discarded) = (Vec::new(), 0);
+    let mut parts = body.into_data_stream();
+    while let Some(part) = parts.next().await {
+        let part = part.map_err(|_| BodyError::Invalid("the body ended early".into()))?;
+        if discarded == 0 && bytes.len() + part.len() <= MAX_BODY_BYTES {
+            bytes.extend_from_slice(&part);
+            continue;
+        }
+        discarded += part.len();
+        if discarded > MAX_DISCARDED_BYTES {
+            break;
+        }
+    }
+    if discarded == 0 { Ok(bytes) } else { Err(BodyError::TooLarge) }
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, BodyError> {
@@ -84,18 +103,23 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, BodyError> {
     let mut json = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let field = error.path().to_string();
-        let inner = error.into_inner();
-        let message = inner.to_string();
-        // An escape such as \ud800 alone: the syntax is JSON's, but no text has this character.
-        let surrogate = message.contains("surrogate") || message.contains("end of hex escape");
-        if inner.is_data() || surrogate {
+        let message = error.into_inner().to_string();
+        if is_json(body) {
             let field = named_field(&message).unwrap_or(field);
-            return BodyError::Field { field, message };
+            BodyError::Field { field, message }
+        } else {
+            BodyError::Invalid(format!("the body is not JSON: {message}"))
         }
-        BodyError::Invalid(format!("the body is not JSON: {message}"))
     })?;
     json.end().map_err(|error| BodyError::Invalid(format!("the body is not JSON: {error}")))?;
     Ok(value)
+}
+
+/// Says whether the syntax is JSON's. The reader's own word is not enough: it takes a list in an enum's place, or `\ud800`
+/// alone, which no text has, for errors of syntax.
+fn is_json(body: &[u8]) -> bool {
+    std::str::from_utf8(body)
+        .is_ok_and(|text| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok())
 }
 
 /// A missing or unknown field is named in serde's message, while its path is only the object's.
@@ -137,5 +161,20 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
         query
             .map(|axum::extract::Query(value)| Self(value))
             .map_err(|rejection| BodyError::Invalid(rejection.body_text()))
+    }
+}
+
+/// The header `Idempotency-Key`, if there is one: what makes a repeated request the same request.
+#[derive(Clone, Debug)]
+pub struct RetryKey(pub Option<IdempotencyKey>);
+
+impl<S: Send + Sync> FromRequestParts<S> for RetryKey {
+    type Rejection = BodyError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, BodyError> {
+        let Some(value) = parts.headers.get("idempotency-key") else { return Ok(Self(None)) };
+        let key = value.to_str().unwrap_or_default().parse();
+        key.map(|key| Self(Some(key)))
+            .map_err(|error: Invalid| BodyError::Invalid(error.to_string()))
     }
 }

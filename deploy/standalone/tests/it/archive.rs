@@ -103,7 +103,10 @@ impl Real {
         let names: BTreeMap<String, String> = self
             .users
             .iter()
-            .map(|user| (text(&user["id"]), text(&user["profile"]["display_name"])))
+            .map(|user| {
+                let name = text(&user["profile"]["display_name"]);
+                (text(&user["id"]), name.trim().to_owned())
+            })
             .collect();
         let mut said = Vec::new();
         for (path, messages) in &self.days {

@@ -5,8 +5,13 @@ use proptest::{
     test_runner::{Config, RngSeed, TestRunner},
 };
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
 
-use crate::support::{Answer, Client, Parley, Project};
+use crate::support::{Answer, Client, PATIENCE, Parley, Project};
 
 /// A route as a service's own document describes it.
 struct Route {
@@ -63,7 +68,7 @@ impl Route {
     }
 }
 
-/// Bodies that are wrong for every route, with what each is answered; 0 where that is the route's own.
+/// Bodies that are wrong for every route, with what each is answered.
 fn bodies(fields: &[String]) -> Vec<(&'static str, u16, Vec<u8>)> {
     let all = |value: &str| {
         let fields = fields.iter().map(|field| format!("{}:{value}", json!(field)));
@@ -89,11 +94,11 @@ fn bodies(fields: &[String]) -> Vec<(&'static str, u16, Vec<u8>)> {
         ("70 KiB", 413, all(&json!("x".repeat(70 << 10)).to_string())),
         ("70 KiB of nothing", 413, vec![b' '; 70 << 10]),
         ("truncated", 400, format!(r#"{{{first}:"x"#).into_bytes()),
-        ("truncated escape", 0, format!(r#"{{{first}:"\ud8"#).into_bytes()),
-        ("deep", 0, all(&format!("{}{}", "[".repeat(10_000), "]".repeat(10_000)))),
-        ("deep objects", 0, r#"{"a":"#.repeat(10_000).into_bytes()),
-        ("huge number", 0, all("1e999999")),
-        ("invalid UTF-8", 0, [&b"{\"\xff\":\""[..], b"\xc3\x28\"}"].concat()),
+        ("truncated escape", 400, format!(r#"{{{first}:"\ud8"#).into_bytes()),
+        ("deep", 422, all(&format!("{}{}", "[".repeat(10_000), "]".repeat(10_000)))),
+        ("deep objects", 400, r#"{"a":"#.repeat(10_000).into_bytes()),
+        ("huge number", 422, all("1e999999")),
+        ("invalid UTF-8", 400, [&b"{\"\xff\":\""[..], b"\xc3\x28\"}"].concat()),
         (
             "invalid UTF-8 in a text",
             0,
@@ -220,10 +225,17 @@ async fn odd_queries_are_no_ones_error_but_the_clients() {
             let status = response.status().as_u16();
             assert!(status < 500, "{status} {path:.200}");
         }
-        // Beyond what HTTP servers read, the answer is the protocol's own.
-        let path = format!("{}?x={}", route.at(&project.id, &id), "y".repeat(300 << 10));
-        let response = project.client.request("GET", &path).send().await.unwrap();
-        assert_eq!(response.status(), 414, "{}", route.path);
+    }
+    // Beyond what HTTP servers read, the answer is the protocol's own.
+    for base in [&parley.ingress, &parley.proc] {
+        let mut socket = TcpStream::connect(base.trim_start_matches("http://")).await.unwrap();
+        let head =
+            format!("GET /api/auth/me?x={} HTTP/1.1\r\nhost: x\r\n\r\n", "y".repeat(300 << 10));
+        // It may hang up before it has read all of it.
+        let _ = socket.write_all(head.as_bytes()).await;
+        let mut status = [0; 12];
+        timeout(PATIENCE, socket.read_exact(&mut status)).await.unwrap().unwrap();
+        assert_eq!(&status, b"HTTP/1.1 414");
     }
 }
 

@@ -36,8 +36,15 @@ async fn is_whole(project: &Project, real: &Real) -> Vec<Value> {
     for channel in real.channels() {
         let seen = history.iter().map(shown).filter(|shown| shown[0] == channel);
         let expected = said.iter().map(|(_, said)| said).filter(|said| said[0] == channel);
-        assert!(seen.eq(expected.cloned()), "{channel} is not as in the archive");
+        for (seen, expected) in seen.zip(expected) {
+            assert_eq!(seen, *expected);
+        }
     }
+    let (mut seen, mut expected): (Vec<_>, Vec<_>) =
+        (history.iter().map(shown).collect(), said.into_iter().map(|(_, said)| said).collect());
+    seen.sort_unstable();
+    expected.sort_unstable();
+    assert!(seen == expected, "something is missing or there twice");
     let ids: HashSet<&str> = history.iter().filter_map(|message| message["id"].as_str()).collect();
     assert_eq!(ids.len(), history.len());
     history

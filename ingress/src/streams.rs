@@ -187,6 +187,7 @@ fn opening(
         keepalive: state.streams.keepalive_interval,
         idle_timeout: None,
         closing: state.lifecycle.closing(),
+        _open: state.lifecycle.stream(),
         drain_spread: state.drain.drain_spread,
         member_at: 0,
         here: None,

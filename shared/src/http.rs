@@ -111,12 +111,11 @@ fn cors(origins: &[String]) -> anyhow::Result<CorsLayer> {
         .max_age(std::time::Duration::from_hours(2)))
 }
 
-/// Serves until new work is to be refused, then finishes what is running.
+/// Serves, refusals too, until the last stream is closed, then finishes what is running.
 pub async fn serve(listener: TcpListener, routes: Router, lifecycle: Lifecycle) {
-    let closing = lifecycle.closing();
     let service = routes.into_make_service_with_connect_info::<SocketAddr>();
     let served = axum::serve(listener, service)
-        .with_graceful_shutdown(async move { closing.cancelled().await })
+        .with_graceful_shutdown(async move { lifecycle.closed().await })
         .await;
     if let Err(error) = served {
         tracing::error!(%error, "listener failed");

@@ -3,7 +3,10 @@
 use std::future::Future;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
+};
 
 use crate::config::DrainConfig;
 
@@ -12,6 +15,8 @@ use crate::config::DrainConfig;
 pub struct Lifecycle {
     /// Listeners with what they are answering.
     serving: TaskTracker,
+    /// Open streams.
+    streams: TaskTracker,
     /// What answers are made with.
     tasks: TaskTracker,
     /// A stop was asked for, or something broke: not ready any more, still serving.
@@ -58,6 +63,18 @@ impl Lifecycle {
     #[must_use]
     pub fn closing(&self) -> CancellationToken {
         self.closing.clone()
+    }
+
+    /// Counts an open stream until the token is dropped: listeners answer for as long as streams are being closed.
+    pub fn stream(&self) -> TaskTrackerToken {
+        self.streams.token()
+    }
+
+    /// Resolves when new work is refused and the last stream is closed.
+    pub async fn closed(&self) {
+        self.closing.cancelled().await;
+        self.streams.close();
+        self.streams.wait().await;
     }
 
     /// Returns the token that is cancelled when nothing is served any more.

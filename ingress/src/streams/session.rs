@@ -13,7 +13,7 @@ use shared::{
     time::Timestamp,
 };
 use tokio::time::{Instant, Sleep};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::task_tracker::TaskTrackerToken};
 
 use super::{
     frame::{self, Control},
@@ -38,6 +38,8 @@ pub(super) struct Opening {
     pub(super) keepalive: Duration,
     pub(super) idle_timeout: Option<Duration>,
     pub(super) closing: CancellationToken,
+    /// Keeps the listeners up until this stream is closed.
+    pub(super) _open: TaskTrackerToken,
     pub(super) drain_spread: Duration,
     /// The end of the project's log when the reader was seen to be a member: a removal before it is over.
     pub(super) member_at: i64,

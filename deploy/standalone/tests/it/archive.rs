@@ -8,7 +8,11 @@ use std::{
 use serde_json::{Value, json};
 use zip::{ZipArchive, ZipWriter, write::SimpleFileOptions};
 
-use crate::support::{Answer, Client, Project, text};
+use crate::{
+    job::run,
+    project::Project,
+    support::{Answer, Client, text},
+};
 
 /// Packs files into an archive.
 pub(crate) fn pack(files: &[(&str, String)]) -> Vec<u8> {
@@ -29,7 +33,7 @@ pub(crate) async fn upload(client: &Client, bytes: Vec<u8>) -> String {
 /// Uploads an export and imports it, up to the job's end.
 pub(crate) async fn import(project: &Project, bytes: Vec<u8>) -> Value {
     let upload = upload(&project.client, bytes).await;
-    crate::jobs::run(project, "chat.import", json!({"upload_id": upload})).await
+    run(project, "chat.import", json!({"upload_id": upload})).await
 }
 
 /// A message as an archive has it, in the order of time: its time, and what the history should show.

@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use crate::{
     archive::{import, pack},
-    support::{Parley, Project, text},
+    project::Project,
+    support::{Parley, text},
 };
 
 const USERS: &str = r#"[{"id":"U1","name":"anna","profile":{"display_name":"Anna Bell"}},{"id":"U2","name":"bob"}]"#;

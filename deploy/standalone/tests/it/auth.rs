@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use reqwest::header::HeaderValue;
 use serde_json::json;
 
 use crate::{
@@ -227,4 +228,57 @@ async fn a_data_folder_has_one_process() {
     ada.get("/api/auth/me").await.is(200);
     parley.kill().await;
     Parley::start_in(&parley.dir, &[]).await;
+}
+
+#[tokio::test]
+async fn no_token_reaches_the_log() {
+    let parley = Parley::start_with(&["--log", "trace"]).await;
+    let ada = parley.as_user("ada");
+    let project = ada.project().await;
+    ada.get("/api/integrations/jobs").await.is(200);
+    for token in ["dev-ada", "dev-nobody"] {
+        let path = format!("/sse/stream?project_id={}&bearer_token={token}", project.id);
+        let request = parley.client().request("GET", &path).header("cookie", "__Secure-LATC=dev-x");
+        request.send().await.unwrap();
+    }
+    let log = std::fs::read_to_string(parley.dir.path().join("stderr.log")).unwrap();
+    assert!(log.contains("/sse/stream"), "requests are logged at this level");
+    for token in ["dev-ada", "dev-nobody", "dev-x"] {
+        assert!(!log.contains(token), "{token}");
+    }
+}
+
+#[tokio::test]
+async fn pages_of_configured_origins_read_every_answer() {
+    let parley = Parley::start_with(&["--cors-origin", "http://a.example,http://b.example"]).await;
+    let project = parley.as_user("ada").project().await;
+    let stream = format!("/sse/stream?project_id={}", project.id);
+    for path in ["/api/auth/me", &stream, "/nothing", "/api/integrations/jobs", "/health"] {
+        for user in ["ada", "nobody"] {
+            for (origin, allowed) in [("http://b.example", true), ("http://c.example", false)] {
+                let request = parley.as_user(user).request("GET", path).header("origin", origin);
+                let response = request.send().await.unwrap();
+                let head = response.headers();
+                let allows = head.get("access-control-allow-origin").map(HeaderValue::as_bytes);
+                assert_eq!(allows, allowed.then_some(origin.as_bytes()), "{user} {path}");
+                let exposed = head["access-control-expose-headers"].to_str().unwrap();
+                for name in ["retry-after", "x-trace-id", "x-session-id", "x-sse-connection-id"] {
+                    assert!(exposed.contains(name), "{name}");
+                }
+            }
+        }
+    }
+    let preflight = parley.client().request("OPTIONS", "/api/chat/projects");
+    let preflight = preflight
+        .header("origin", "http://a.example")
+        .header("access-control-request-method", "POST")
+        .header("access-control-request-headers", "authorization,content-type,idempotency-key");
+    let answer = Answer::to(preflight).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("access-control-allow-origin"), "http://a.example");
+    assert!(answer.header("access-control-allow-methods").contains("POST"));
+    assert!(answer.header("access-control-allow-headers").contains("idempotency-key"));
+    let dir = Arc::new(tempfile::tempdir().unwrap());
+    let said = Parley::refusal(&dir, &["--cors-origin", "*"]).await;
+    assert!(said.contains("CORS_ORIGIN"), "{said}");
 }

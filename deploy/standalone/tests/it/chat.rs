@@ -2,12 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Parley, Project, text};
-
-/// Returns one field of every element of a list.
-pub(crate) fn column(list: &Value, field: &str) -> Vec<String> {
-    list.as_array().unwrap().iter().map(|element| text(&element[field])).collect()
-}
+use crate::{
+    project::Project,
+    support::{Parley, column, text},
+};
 
 #[tokio::test]
 async fn a_project_is_made_listed_renamed_and_ended() {

@@ -93,3 +93,34 @@ async fn a_second_signal_ends_the_process_at_once() {
     let status = timeout(Duration::from_secs(10), parley.ended()).await.expect("it ends at once");
     assert_eq!(status.code(), Some(130));
 }
+
+#[tokio::test]
+async fn new_requests_are_refused_while_streams_are_still_open() {
+    let mut parley = Parley::start_with(&["--drain-spread", "5s"]).await;
+    let project = parley.as_user("ada").project().await;
+    let mut streams = Vec::new();
+    for _ in 0..5 {
+        streams.push(project.stream("").await.0);
+    }
+    parley.signal();
+    let refused = async {
+        loop {
+            let answer = project.client.get("/api/auth/me").await;
+            if answer.status != 200 {
+                break answer;
+            }
+        }
+    };
+    let refused = timeout(PATIENCE, refused).await.expect("it refuses");
+    assert!(refused.header("retry-after").parse::<u64>().unwrap() > 0);
+    let body = refused.refused(503, "draining");
+    assert_eq!(body["status"], "draining");
+    assert!(body["retry_after_ms"].is_u64());
+    project.client.get("/api/integrations/jobs").await.refused(503, "draining");
+    project.client.get("/health/live").await.is(200);
+    assert_eq!(project.client.get("/health/ready").await.status, 503);
+    for stream in &mut streams {
+        assert_eq!(stream.rest().await.last().unwrap().name, "bye");
+    }
+    assert!(parley.ended().await.success());
+}

@@ -8,7 +8,10 @@ use std::{
 use serde_json::{Value, json};
 use tokio::{sync::mpsc, task::JoinSet};
 
-use crate::support::{Parley, Project, text};
+use crate::{
+    project::Project,
+    support::{Parley, text},
+};
 
 const CLIENTS: usize = 8;
 const SENDS: usize = 1_000;
@@ -71,7 +74,7 @@ async fn sends_outlive(stop: impl AsyncFnOnce(&mut Parley)) {
     let clients = send_all(&project, &told);
     let after = 200 + RandomState::new().hash_one(SENDS) % 600;
     for _ in 0..after {
-        answered.recv().await.unwrap();
+        answered.recv().await.expect("clients that send");
     }
     stop(&mut parley).await;
     let answers: Answers = clients.join_all().await.into_iter().flatten().collect();

@@ -7,18 +7,17 @@ use tokio::time::timeout;
 
 use crate::{
     archive::{Real, import, shown, upload},
-    jobs::{follow, run, submit, until_end, until_state},
-    support::{PATIENCE, Parley, Project, text},
+    job::{JOBS, follow, run, submit, until_end, until_state},
+    project::Project,
+    support::{PATIENCE, Parley, text},
 };
-
-const JOBS: &str = "/api/integrations/jobs";
 
 /// Reads the project's log and returns how many messages its imports told of; nothing else may tell of them.
 async fn told(project: &Project, cursor: &str) -> u64 {
     let mut count = 0;
     for event in project.log(cursor).await {
-        match event["type"].as_str().unwrap() {
-            "history.imported" => count += event["count"].as_u64().unwrap(),
+        match event["type"].as_str().expect("a type") {
+            "history.imported" => count += event["count"].as_u64().expect("a count"),
             kind => assert_eq!(kind, "channel.created"),
         }
     }

@@ -1,5 +1,6 @@
 //! Parley as its clients meet it: the real process, over the wire.
 
+mod any_input;
 mod archive;
 mod archives;
 mod auth;
@@ -8,10 +9,12 @@ mod chat;
 mod drain;
 mod durability;
 mod import;
+mod job;
 mod job_ends;
 mod jobs;
 mod messages;
 mod polling;
+mod project;
 mod readme;
 mod resume;
 mod sse;

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::{
-    chat::column,
-    support::{Answer, Parley, Project, text},
+    project::Project,
+    support::{Answer, Parley, column, text},
 };
 
 #[tokio::test]

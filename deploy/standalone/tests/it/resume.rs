@@ -6,8 +6,9 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::{
+    project::Project,
     sse::Sse,
-    support::{Parley, Project, text},
+    support::{Parley, text},
 };
 
 /// Opens the project's stream with a `Last-Event-ID`.

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, Request, State},
+    extract::{Request, State},
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
@@ -52,7 +52,6 @@ pub fn layered(
                 "this path has no such method",
             )
         })
-        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(CatchPanicLayer::custom(|_| Failure::internal().into_response()))
         .layer(middleware::from_fn(trace::middleware))
         .layer(cors(cors_origin)?);

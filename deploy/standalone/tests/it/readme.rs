@@ -1,6 +1,6 @@
 //! The README works when pasted, and its table of settings is the program's.
 
-use std::{fs, os::unix::fs::symlink, path::Path, process::Command};
+use std::{fmt::Write, fs, os::unix::fs::symlink, path::Path, process::Command};
 
 use clap::CommandFactory;
 
@@ -11,15 +11,15 @@ fn root() -> &'static Path {
 }
 
 fn readme() -> String {
-    fs::read_to_string(root().join("README.md")).unwrap()
+    fs::read_to_string(root().join("README.md")).expect("the README")
 }
 
 /// The shell blocks of the tour, as one script.
 fn tour(readme: &str) -> String {
-    let (_, tour) = readme.split_once("## A five-minute tour").unwrap();
-    let (tour, _) = tour.split_once("## Settings").unwrap();
+    let (_, tour) = readme.split_once("## A five-minute tour").expect("the tour");
+    let (tour, _) = tour.split_once("## Settings").expect("the settings");
     let blocks = tour.split("```sh\n").skip(1);
-    blocks.map(|block| block.split_once("```").unwrap().0).collect()
+    blocks.filter_map(|block| Some(block.split_once("```")?.0)).collect()
 }
 
 #[tokio::test]
@@ -58,14 +58,12 @@ fn the_table_of_settings_is_the_programs() {
     let mut table = String::from("\n| variable | default | meaning |\n| --- | --- | --- |\n");
     for argument in standalone::Config::command().get_arguments() {
         let Some(variable) = argument.get_env() else { continue };
-        let default = argument.get_default_values().iter().map(|value| value.to_string_lossy());
-        let default = default.map(|value| format!("`{value}`")).collect::<String>();
+        let default = argument.get_default_values().first();
+        let default =
+            default.map_or_else(String::new, |value| format!("`{}`", value.to_string_lossy()));
         let meaning = argument.get_help().map(ToString::to_string).unwrap_or_default();
-        table += &format!(
-            "| `{}` | {default} | {} |\n",
-            variable.to_string_lossy(),
-            meaning.replace('|', "\\|")
-        );
+        let variable = variable.to_string_lossy();
+        let _ = writeln!(table, "| `{variable}` | {default} | {meaning} |");
     }
     let readme = readme();
     let (before, rest) = readme.split_once("<!-- settings -->").unwrap();

@@ -63,7 +63,7 @@ async fn refuse_when_closing(
     request: Request,
     next: Next,
 ) -> Response {
-    if lifecycle.closing().is_cancelled() {
+    if lifecycle.is_closing() {
         return Failure::retry(
             StatusCode::SERVICE_UNAVAILABLE,
             "draining",

@@ -1,6 +1,6 @@
 //! Owns every task of a process: starts them, tells them to stop, waits for them, and stops all when one breaks.
 
-use std::future::Future;
+use std::{future::Future, sync::Arc};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::{
@@ -13,6 +13,11 @@ use crate::config::DrainConfig;
 /// The process's tasks and the stages of their end; a clone is the same lifecycle.
 #[derive(Clone, Debug, Default)]
 pub struct Lifecycle {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
     /// Listeners with what they are answering.
     serving: TaskTracker,
     /// Open streams.
@@ -30,12 +35,12 @@ pub struct Lifecycle {
 impl Lifecycle {
     /// Runs a listener until closing and until its last answer is out.
     pub fn serve(&self, name: &'static str, listener: impl Future<Output = ()> + Send + 'static) {
-        self.watch(name, self.serving.track_future(listener));
+        self.watch(name, self.inner.serving.track_future(listener));
     }
 
     /// Runs `task` until shutdown, which is after the last answer.
     pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        self.watch(name, self.tasks.track_future(task));
+        self.watch(name, self.inner.tasks.track_future(task));
     }
 
     /// A task that ends before closing, by a panic too, stops the process.
@@ -46,9 +51,9 @@ impl Lifecycle {
         #[expect(clippy::disallowed_methods, reason = "this is the owner of all tasks")]
         tokio::spawn(async move {
             let ended = running.await;
-            if !lifecycle.closing.is_cancelled() {
+            if !lifecycle.inner.closing.is_cancelled() {
                 tracing::error!(task = name, ?ended, "task ended early, stopping");
-                lifecycle.draining.cancel();
+                lifecycle.inner.draining.cancel();
             }
         });
     }
@@ -56,31 +61,37 @@ impl Lifecycle {
     /// Says whether a stop was asked for.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.draining.is_cancelled()
+        self.inner.draining.is_cancelled()
+    }
+
+    /// Says whether new work is refused.
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        self.inner.closing.is_cancelled()
     }
 
     /// Returns the token that is cancelled when new work is refused and streams are told to go.
     #[must_use]
     pub fn closing(&self) -> CancellationToken {
-        self.closing.clone()
+        self.inner.closing.clone()
     }
 
     /// Counts an open stream until the token is dropped: listeners answer for as long as streams are being closed.
     pub fn stream(&self) -> TaskTrackerToken {
-        self.streams.token()
+        self.inner.streams.token()
     }
 
     /// Resolves when new work is refused and the last stream is closed.
     pub async fn closed(&self) {
-        self.closing.cancelled().await;
-        self.streams.close();
-        self.streams.wait().await;
+        self.inner.closing.cancelled().await;
+        self.inner.streams.close();
+        self.inner.streams.wait().await;
     }
 
     /// Returns the token that is cancelled when nothing is served any more.
     #[must_use]
     pub fn shutdown(&self) -> CancellationToken {
-        self.shutdown.clone()
+        self.inner.shutdown.clone()
     }
 
     /// Runs until `stop` resolves or a task breaks, then ends everything in order: not ready, still serving for
@@ -92,23 +103,23 @@ impl Lifecycle {
     ) -> anyhow::Result<()> {
         tokio::select! {
             () = stop => {}
-            () = self.draining.cancelled() => {}
+            () = self.inner.draining.cancelled() => {}
         }
-        let broken = self.draining.is_cancelled();
-        self.draining.cancel();
+        let broken = self.inner.draining.is_cancelled();
+        self.inner.draining.cancel();
         tracing::info!(delay = ?config.drain_delay, "stopping");
         let ordered = async {
             tokio::time::sleep(config.drain_delay).await;
-            self.closing.cancel();
-            self.serving.close();
-            self.serving.wait().await;
-            self.shutdown.cancel();
-            self.tasks.close();
-            self.tasks.wait().await;
+            self.inner.closing.cancel();
+            self.inner.serving.close();
+            self.inner.serving.wait().await;
+            self.inner.shutdown.cancel();
+            self.inner.tasks.close();
+            self.inner.tasks.wait().await;
         };
         let in_time = tokio::time::timeout(config.drain_timeout, ordered).await.is_ok();
-        self.closing.cancel();
-        self.shutdown.cancel();
+        self.inner.closing.cancel();
+        self.inner.shutdown.cancel();
         if !in_time {
             tracing::warn!(timeout = ?config.drain_timeout, "not everything ended in time");
         }

@@ -3,7 +3,11 @@
 use std::{future::Future, net::SocketAddr};
 
 use clap::Parser;
+use mimalloc::MiMalloc;
 use shared::parts::Parts;
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Parley, the backend of a chat platform: both services in one process, data in a folder.
 #[derive(Clone, Debug, Parser)]

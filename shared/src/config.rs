@@ -19,6 +19,10 @@ pub struct Config {
     /// Bus of services that run apart: `nats://…`.
     #[arg(long, env = "NATS_URL", hide_env_values = true)]
     pub nats_url: Option<SecretString>,
+    /// A deliberate bug for a test to notice.
+    #[cfg(debug_assertions)]
+    #[arg(long, value_enum, hide = true)]
+    pub sabotage: Option<crate::store::Sabotage>,
     #[command(flatten)]
     pub auth: AuthConfig,
     #[command(flatten)]

@@ -29,6 +29,9 @@ impl Parts {
             config.data_dir.display()
         );
         let bus = Bus::default();
+        #[cfg(debug_assertions)]
+        let store = Store::open_with(&config.data_dir, bus.clone(), config.sabotage)?;
+        #[cfg(not(debug_assertions))]
         let store = Store::open(&config.data_dir, bus.clone())?;
         Ok(Self {
             store,

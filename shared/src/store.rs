@@ -22,6 +22,7 @@ use self::{sqlite::Connection, writer::Work};
 pub use self::{
     sqlite::{Reader, Tx},
     value::{Column, ColumnValue, Row, Value},
+    writer::Sabotage,
 };
 use crate::{bus::Bus, journal::Entry};
 
@@ -79,6 +80,15 @@ impl Store {
     /// Opens the `SQLite` database `parley.db` in `folder`, creates and migrates it if need be, and starts the writer.
     /// Entries are published on `bus` once they are committed.
     pub fn open(folder: &Path, bus: Bus) -> anyhow::Result<Self> {
+        Self::open_with(folder, bus, None)
+    }
+
+    /// Opens the database like [`Store::open`], with a deliberate bug for a test to notice.
+    pub(crate) fn open_with(
+        folder: &Path,
+        bus: Bus,
+        sabotage: Option<Sabotage>,
+    ) -> anyhow::Result<Self> {
         use anyhow::Context;
 
         fs::create_dir_all(folder)
@@ -99,7 +109,7 @@ impl Store {
         let (queue, work) = mpsc::channel(QUEUE);
         std::thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || writer::run(&connection, work, &bus))?;
+            .spawn(move || writer::run(&connection, work, &bus, sabotage))?;
         let permits = Semaphore::new(READERS);
         let readers = Readers { permits, idle: Mutex::new(idle), path, _lock: lock };
         Ok(Self { readers: Arc::new(readers), queue })

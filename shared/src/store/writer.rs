@@ -24,11 +24,23 @@ type Settle = Box<dyn FnOnce(Result<(), Error>) + Send>;
 /// A queued write: runs, says whether its changes are to be kept, and how to answer its caller.
 pub(super) type Work = Box<dyn FnOnce(&mut Tx<'_>) -> (bool, Settle) + Send>;
 
+/// A deliberate bug, which a test must notice; only debug builds can be told to have it.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Sabotage {
+    /// Callers are answered a while before the commit.
+    AnswerEarly,
+}
+
 /// Commits groups until every handle of the store is gone.
-pub(super) fn run(connection: &Connection, mut queue: mpsc::Receiver<Work>, bus: &Bus) {
+pub(super) fn run(
+    connection: &Connection,
+    mut queue: mpsc::Receiver<Work>,
+    bus: &Bus,
+    sabotage: Option<Sabotage>,
+) {
     while let Some(first) = queue.blocking_recv() {
         let mut appended = Appended::new();
-        let (settled, outcome) = group(connection, first, &mut queue, &mut appended);
+        let (settled, outcome) = group(connection, first, &mut queue, &mut appended, sabotage);
         let failure = outcome.err().map(|error| {
             tracing::error!(%error, "a group of writes was not committed");
             match error {
@@ -52,6 +64,7 @@ fn group(
     first: Work,
     queue: &mut mpsc::Receiver<Work>,
     appended: &mut Appended,
+    sabotage: Option<Sabotage>,
 ) -> (Vec<Settle>, Result<(), Error>) {
     let mut settled = Vec::new();
     if let Err(error) = connection.run("BEGIN IMMEDIATE") {
@@ -62,7 +75,13 @@ fn group(
     let began = Instant::now();
     let mut next = Some(first);
     let outcome = loop {
-        let Some(work) = next else { break connection.run("COMMIT") };
+        let Some(work) = next else {
+            if sabotage == Some(Sabotage::AnswerEarly) {
+                settled.drain(..).for_each(|settle: Settle| settle(Ok(())));
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            break connection.run("COMMIT");
+        };
         match one(connection, work, appended) {
             Ok(settle) => settled.extend(settle),
             Err(error) => break Err(error),

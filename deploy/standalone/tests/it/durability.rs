@@ -3,8 +3,10 @@
 use std::{
     collections::{BTreeMap, HashSet},
     hash::{BuildHasher, RandomState},
+    panic::AssertUnwindSafe,
 };
 
+use futures_util::FutureExt;
 use serde_json::{Value, json};
 use tokio::{sync::mpsc, task::JoinSet};
 
@@ -65,14 +67,21 @@ async fn kept(project: &Project, cursor: &str) -> BTreeMap<String, String> {
     kept
 }
 
-/// Stops the process in the middle of the sends, starts it again and counts.
-async fn sends_outlive(stop: impl AsyncFnOnce(&mut Parley)) {
+/// Returns a number of answers to stop after, another each time.
+fn in_the_middle() -> u64 {
+    200 + RandomState::new().hash_one(SENDS) % 600
+}
+
+/// Stops the process after some answers, starts it again and counts.
+async fn sends_outlive(flags: &[&str], after: u64, stop: impl AsyncFnOnce(&mut Parley)) {
     let mut parley = Parley::start().await;
     let project = parley.as_user("ada").project().await;
     let cursor = project.cursor().await;
+    parley.terminate().await;
+    let mut parley = Parley::start_in(&parley.dir, flags).await;
+    let project = Project { client: parley.as_user("ada"), id: project.id };
     let (told, mut answered) = mpsc::unbounded_channel();
     let clients = send_all(&project, &told);
-    let after = 200 + RandomState::new().hash_one(SENDS) % 600;
     for _ in 0..after {
         answered.recv().await.expect("clients that send");
     }
@@ -106,10 +115,20 @@ async fn sends_outlive(stop: impl AsyncFnOnce(&mut Parley)) {
 
 #[tokio::test]
 async fn every_answered_send_outlives_a_kill() {
-    sends_outlive(async |parley| parley.kill().await).await;
+    sends_outlive(&[], in_the_middle(), async |parley| parley.kill().await).await;
 }
 
 #[tokio::test]
 async fn every_answered_send_outlives_a_stop() {
-    sends_outlive(async |parley| assert!(parley.terminate().await.success())).await;
+    sends_outlive(&[], in_the_middle(), async |parley| assert!(parley.terminate().await.success()))
+        .await;
+}
+
+#[tokio::test]
+async fn the_check_notices_an_answer_before_its_commit() {
+    let sabotaged =
+        sends_outlive(&["--sabotage", "answer-early"], 40, async |parley| parley.kill().await);
+    let noticed = AssertUnwindSafe(sabotaged).catch_unwind().await.unwrap_err();
+    let noticed = noticed.downcast::<String>().unwrap();
+    assert!(noticed.contains("was answered"), "{noticed}");
 }

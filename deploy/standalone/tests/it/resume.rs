@@ -208,3 +208,40 @@ async fn a_long_past_is_replayed_whole() {
     let (mut stream, _) = project.stream(&format!("&since={cursor}")).await;
     assert_eq!(stream.texts_until("449").await, expected);
 }
+
+#[tokio::test]
+async fn a_reader_that_lags_is_cut_off_and_misses_nothing() {
+    const WRITERS: usize = 8;
+
+    let parley = Parley::start().await;
+    let project = parley.as_user("ada").project().await;
+    let cursor = project.cursor().await;
+    let (mut slow, _) = project.stream("").await;
+    // Not read meanwhile: the long ones fill every buffer on the way, then come more than a reader may be behind.
+    let mut writers = JoinSet::new();
+    for _ in 0..WRITERS {
+        let project = project.clone();
+        writers.spawn(async move {
+            let long = "x".repeat(32_000);
+            for _ in 0..400 / WRITERS {
+                project.send(&long).await;
+            }
+            for _ in 0..1_600 / WRITERS {
+                project.send("short").await;
+            }
+        });
+    }
+    writers.join_all().await;
+    let mut read = slow.rest().await;
+    let bye = read.pop().unwrap();
+    assert_eq!((bye.name.as_str(), &bye.data["reason"]), ("bye", &json!("slow_consumer")));
+    assert_eq!(bye.data["reconnect"], true);
+    let mut again = with_header(&project, &read.last().unwrap().id, "").await;
+    assert_eq!(again.expect("hello").await["resumed"], true);
+    let log = project.log(&cursor).await;
+    assert_eq!(log.len(), 2_000);
+    while read.len() < log.len() {
+        read.push(again.entry().await);
+    }
+    assert!(read.iter().map(|event| &event.data).eq(&log));
+}

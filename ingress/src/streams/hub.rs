@@ -226,6 +226,10 @@ impl Hub {
         match self.store.read(move |reader| reader.entries(&named, after, PAGE)).await {
             Ok(page) => {
                 let mut state = active.lock();
+                if page.first().is_none_or(|first| first.position.seq != after + 1) {
+                    // Retention was faster than we: followers start anew, and are told why.
+                    state.sender = None;
+                }
                 for entry in page {
                     state.entry(entry);
                 }

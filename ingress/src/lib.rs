@@ -23,7 +23,7 @@ use anyhow::Context;
 use http::Uri;
 use shared::{
     auth::Auth,
-    http::{layered, serve},
+    http::{layered, serve_internal, serve_public},
     journal,
     parts::Parts,
     time::Timestamp,
@@ -82,7 +82,7 @@ impl App {
     /// Starts every task of the service on the lifecycle of its parts; jobs are asked of proc at `proc`.
     pub fn start(self, proc: Uri) -> anyhow::Result<()> {
         let Self { public, internal, auth, common, config, parts } = self;
-        let Parts { store, bus, lifecycle, service_token } = parts;
+        let Parts { store, bus, lifecycle, connections, service_token } = parts;
         let hub = Hub::new(store.clone(), bus.clone(), lifecycle.clone());
         let presence = Presence::new(bus.clone(), config.streams.presence_grace);
         let jobs = state::Jobs::new(proc, service_token.clone());
@@ -108,9 +108,10 @@ impl App {
             )
             .with_state(state);
         let routes = layered(routes, &lifecycle, &common.cors_origin)?;
-        lifecycle.serve("ingress http", serve(public, routes, lifecycle.clone()));
+        let public = serve_public(public, routes, lifecycle.clone(), connections);
+        lifecycle.serve("ingress http", public);
         let grpc = bulk::service(store.clone(), service_token, &lifecycle);
-        lifecycle.serve("ingress grpc", serve(internal, grpc, lifecycle.clone()));
+        lifecycle.serve("ingress grpc", serve_internal(internal, grpc, lifecycle.clone()));
         lifecycle.spawn("head poll", hub.poll(config.streams.head_poll_interval));
         lifecycle.spawn("presence", presence.run(lifecycle.shutdown()));
         lifecycle.spawn("sessions", shared::auth::sweep(auth, lifecycle.clone()));

@@ -17,7 +17,7 @@ use anyhow::Context;
 use http::Uri;
 use shared::{
     auth::Auth,
-    http::{layered, serve},
+    http::{layered, serve_internal, serve_public},
     parts::Parts,
 };
 use tokio::net::TcpListener;
@@ -85,7 +85,7 @@ impl App {
     /// Starts every task of the service on the lifecycle of its parts; chat is asked of ingress at `ingress_grpc`.
     pub fn start(self, ingress_grpc: Uri) -> anyhow::Result<()> {
         let Self { public, internal, auth, blobs, registry, common, config, parts } = self;
-        let Parts { store, bus, lifecycle, service_token } = parts;
+        let Parts { store, bus, lifecycle, connections, service_token } = parts;
         let ingress = Ingress::new(ingress_grpc, service_token.clone());
         let registry = Arc::new(registry);
         let tools = Tools {
@@ -111,9 +111,10 @@ impl App {
         let document = async move || ([(http::header::CONTENT_TYPE, "application/json")], document);
         let routes = routes.route("/openapi.json", axum::routing::get(document)).with_state(state);
         let routes = layered(routes, &lifecycle, &common.cors_origin)?;
-        lifecycle.serve("proc http", serve(public, routes, lifecycle.clone()));
+        let public = serve_public(public, routes, lifecycle.clone(), connections);
+        lifecycle.serve("proc http", public);
         let grpc = grpc::service(store.clone(), service_token);
-        lifecycle.serve("proc grpc", serve(internal, grpc, lifecycle.clone()));
+        lifecycle.serve("proc grpc", serve_internal(internal, grpc, lifecycle.clone()));
         lifecycle.spawn("job engine", engine.clone().run(lifecycle.closing()));
         lifecycle.spawn("job leases", engine.keep_leases(lifecycle.shutdown()));
         let sweep = uploads::sweep(store, blobs, config.uploads, lifecycle.shutdown());

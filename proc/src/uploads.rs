@@ -8,7 +8,7 @@ use http::{HeaderMap, StatusCode, header};
 use serde::Serialize;
 use shared::{
     auth::User,
-    http::Json,
+    http::{BodyError, Json},
     ids::{UploadId, UserId},
     store::{self, Reader, Store},
     time::Timestamp,
@@ -55,9 +55,7 @@ async fn create(
     let mut writer = blobs.writer(&path(id));
     let mut parts = body.into_data_stream();
     let mut bytes = 0;
-    while let Some(part) =
-        parts.try_next().await.map_err(|_| ApiError::Invalid("the body ended early"))?
-    {
+    while let Some(part) = parts.try_next().await.map_err(BodyError::from)? {
         bytes += part.len() as u64;
         if bytes > max_bytes {
             return Err(ApiError::TooLarge { max_bytes });

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use secrecy::SecretString;
 
-use crate::{auth::AuthConfig, journal::RetentionConfig};
+use crate::{auth::AuthConfig, http::ListenConfig, journal::RetentionConfig};
 
 /// Settings of both services.
 #[derive(Clone, Debug, clap::Args)]
@@ -27,6 +27,8 @@ pub struct Config {
     pub auth: AuthConfig,
     #[command(flatten)]
     pub retention: RetentionConfig,
+    #[command(flatten)]
+    pub listen: ListenConfig,
     #[command(flatten)]
     pub drain: DrainConfig,
     #[command(flatten)]

@@ -1,11 +1,10 @@
-//! The manners of every public listener: trace ids, sessions, one shape of errors, extractors that keep to it.
+//! Listeners, and the manners of the public ones: trace ids, sessions, one shape of errors, extractors that keep to it.
 
 mod extract;
 mod failure;
+mod listener;
 mod page;
 mod trace;
-
-use std::net::SocketAddr;
 
 use axum::{
     Router,
@@ -24,6 +23,7 @@ pub(crate) use self::trace::{ClaimedSession, claimed_session, query_value};
 pub use self::{
     extract::{BodyError, Json, Path, Query, RetryKey},
     failure::Failure,
+    listener::{ConnectionGuard, Connections, Detach, Detached, ListenConfig, serve_public},
     page::Limit,
     trace::current as current_trace,
 };
@@ -110,10 +110,9 @@ fn cors(origins: &[String]) -> anyhow::Result<CorsLayer> {
         .max_age(std::time::Duration::from_hours(2)))
 }
 
-/// Serves, refusals too, until the last stream is closed, then finishes what is running.
-pub async fn serve(listener: TcpListener, routes: Router, lifecycle: Lifecycle) {
-    let service = routes.into_make_service_with_connect_info::<SocketAddr>();
-    let served = axum::serve(listener, service)
+/// Serves an internal listener, HTTP/2 too, until the last stream is closed, then finishes what is running.
+pub async fn serve_internal(listener: TcpListener, routes: Router, lifecycle: Lifecycle) {
+    let served = axum::serve(listener, routes)
         .with_graceful_shutdown(async move { lifecycle.closed().await })
         .await;
     if let Err(error) = served {

@@ -4,7 +4,8 @@ use anyhow::{bail, ensure};
 use secrecy::ExposeSecret;
 
 use crate::{
-    bus::Bus, config::Config, lifecycle::Lifecycle, service_token::ServiceToken, store::Store,
+    bus::Bus, config::Config, http::Connections, lifecycle::Lifecycle, service_token::ServiceToken,
+    store::Store,
 };
 
 /// The parts that services share; a clone is the same parts.
@@ -16,6 +17,8 @@ pub struct Parts {
     pub bus: Bus,
     /// The owner of all tasks.
     pub lifecycle: Lifecycle,
+    /// The connections of the public listeners.
+    pub connections: Connections,
     /// How the services know each other.
     pub service_token: ServiceToken,
 }
@@ -37,6 +40,7 @@ impl Parts {
             store,
             bus,
             lifecycle: Lifecycle::default(),
+            connections: Connections::new(&config.listen),
             service_token: ServiceToken::random(),
         })
     }

@@ -9,7 +9,12 @@ use futures_util::StreamExt;
 use http::{StatusCode, header, request::Parts};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Failure, MAX_BODY_BYTES};
+use tokio::time::timeout;
+
+use super::{
+    Failure, MAX_BODY_BYTES,
+    listener::{self, BodyEnd},
+};
 use crate::ids::{IdempotencyKey, Invalid};
 
 /// Why a request's input was refused.
@@ -24,6 +29,9 @@ pub enum BodyError {
     /// There is too much of it.
     #[error("the body is too large")]
     TooLarge,
+    /// It did not come.
+    #[error("the body did not come in time")]
+    Timeout,
     /// It is not JSON.
     #[error("send the body as application/json")]
     MediaType,
@@ -39,9 +47,20 @@ impl From<BodyError> for Failure {
                     .with("field", field)
             }
             BodyError::TooLarge => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message),
+            BodyError::Timeout => Self::new(StatusCode::REQUEST_TIMEOUT, "timeout", message),
             BodyError::MediaType => {
                 Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message)
             }
+        }
+    }
+}
+
+/// A body that broke off.
+impl From<axum::Error> for BodyError {
+    fn from(error: axum::Error) -> Self {
+        match error.into_inner().downcast_ref() {
+            Some(BodyEnd::Stalled) => Self::Timeout,
+            _ => Self::Invalid("the body ended early".into()),
         }
     }
 }
@@ -65,7 +84,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
         let media_type =
             media_type.and_then(|value| value.split(';').next()).unwrap_or_default().trim();
         let is_json = media_type.eq_ignore_ascii_case("application/json");
-        let body = read(request.into_body()).await;
+        let patience = listener::body_timeout(&request);
+        let body = timeout(patience, read(request.into_body())).await;
+        let body = body.unwrap_or(Err(BodyError::Timeout));
         if !is_json {
             return Err(BodyError::MediaType);
         }
@@ -82,7 +103,7 @@ async fn read(body: Body) -> Result<Vec<u8>, BodyError> {
     let (mut bytes, mut discarded) = (Vec::new(), 0);
     let mut parts = body.into_data_stream();
     while let Some(part) = parts.next().await {
-        let part = part.map_err(|_| BodyError::Invalid("the body ended early".into()))?;
+        let part = part?;
         if discarded == 0 && bytes.len() + part.len() <= MAX_BODY_BYTES {
             bytes.extend_from_slice(&part);
             continue;

@@ -5,12 +5,16 @@ use http::{HeaderValue, StatusCode, header};
 use rand::RngExt as _;
 use serde_json::{Map, Value, json};
 
+use crate::ids::TraceId;
+
 /// An answer that says what went wrong: `{"error", "message", "trace_id", …}`.
 #[derive(Clone, Debug)]
 pub struct Failure {
     status: StatusCode,
     body: Map<String, Value>,
     retry_after_ms: Option<u64>,
+    /// The trace of a refusal that comes before there is a request.
+    trace: Option<TraceId>,
 }
 
 impl Failure {
@@ -20,7 +24,7 @@ impl Failure {
         let mut body = Map::new();
         body.insert("error".into(), code.into());
         body.insert("message".into(), message.into().into());
-        Self { status, body, retry_after_ms: None }
+        Self { status, body, retry_after_ms: None, trace: None }
     }
 
     /// Says that trying again in one to three seconds may succeed.
@@ -38,6 +42,13 @@ impl Failure {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "internal error")
     }
 
+    /// Mints the trace, for where the middleware does not.
+    #[must_use]
+    pub(super) fn traced(mut self) -> Self {
+        self.trace = Some(TraceId::mint());
+        self
+    }
+
     /// Adds a field to the body.
     #[must_use]
     pub fn with(mut self, field: &str, value: impl Into<Value>) -> Self {
@@ -48,10 +59,17 @@ impl Failure {
 
 impl IntoResponse for Failure {
     fn into_response(mut self) -> Response {
-        let trace = super::trace::current().map_or(Value::Null, |trace| json!(trace.as_str()));
-        self.body.insert("trace_id".into(), trace);
+        let trace = super::trace::current();
+        let trace = trace.as_ref().or(self.trace.as_ref());
+        let id = trace.map_or(Value::Null, |trace| json!(trace.as_str()));
+        self.body.insert("trace_id".into(), id);
         let mut response = (self.status, axum::Json(self.body)).into_response();
         let headers = response.headers_mut();
+        if let Some(trace) = &self.trace
+            && let Ok(trace) = HeaderValue::from_str(trace.as_str())
+        {
+            headers.insert(super::trace::TRACE, trace);
+        }
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

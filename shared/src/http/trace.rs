@@ -6,7 +6,7 @@ use tracing::Instrument;
 
 use crate::ids::{SessionId, TraceId};
 
-const TRACE: HeaderName = HeaderName::from_static("x-trace-id");
+pub(super) const TRACE: HeaderName = HeaderName::from_static("x-trace-id");
 const SESSION: HeaderName = HeaderName::from_static("x-session-id");
 
 tokio::task_local! {

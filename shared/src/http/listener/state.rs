@@ -1,0 +1,188 @@
+//! What one connection is at, as seen by everything that has a part in it, and how long it may stay there.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+/// How long a connection may stay where it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Deadlines {
+    /// From the first byte that may come to the last of the head.
+    pub(super) head: Duration,
+    /// Between two requests.
+    pub(super) idle: Duration,
+    /// Without a byte of a body that is waited for.
+    pub(super) body: Duration,
+    /// Without a byte of ours that the peer takes.
+    pub(super) write: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Phase {
+    /// Waits for a request's head, or for the rest of it.
+    Head,
+    /// A request is being answered.
+    Busy,
+    /// Everything is answered.
+    Idle,
+}
+
+/// One connection's state; `P` is what takes its IO over.
+pub(super) struct State<P> {
+    pub(super) deadlines: Deadlines,
+    inner: Mutex<Inner<P>>,
+}
+
+struct Inner<P> {
+    phase: Phase,
+    /// When the phase began, or anything was written since.
+    since: Instant,
+    /// Since when the peer takes nothing of what there is to write.
+    blocked_since: Option<Instant>,
+    /// The last request's body was not read to its end.
+    unread: bool,
+    /// There is nothing more to come from the peer.
+    read_ended: bool,
+    /// What takes the IO over, once the first bytes are with hyper.
+    successor: Option<P>,
+    /// The first bytes are with the peer.
+    flushed: bool,
+    /// A deliberate bug for a test to notice: what hyper still holds is not waited for.
+    #[cfg(test)]
+    hasty: bool,
+}
+
+impl<P> State<P> {
+    /// Begins with a connection that was just accepted.
+    pub(super) fn new(deadlines: Deadlines) -> Arc<Self> {
+        let inner = Inner {
+            phase: Phase::Head,
+            since: Instant::now(),
+            blocked_since: None,
+            unread: false,
+            read_ended: false,
+            successor: None,
+            flushed: false,
+            #[cfg(test)]
+            hasty: false,
+        };
+        Arc::new(Self { deadlines, inner: Mutex::new(inner) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner<P>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[cfg(test)]
+    pub(super) fn sabotage(&self) {
+        self.lock().hasty = true;
+    }
+
+    /// A head is complete.
+    pub(super) fn requested(&self) {
+        let mut inner = self.lock();
+        (inner.phase, inner.unread) = (Phase::Busy, false);
+    }
+
+    /// The last byte of an answer is with hyper.
+    pub(super) fn answered(&self) {
+        let mut inner = self.lock();
+        (inner.phase, inner.since) = (Phase::Idle, Instant::now());
+    }
+
+    /// The peer sent something, or its end.
+    pub(super) fn read(&self, bytes: usize) {
+        let mut inner = self.lock();
+        if bytes == 0 {
+            inner.read_ended = true;
+        } else if inner.phase == Phase::Idle {
+            (inner.phase, inner.since) = (Phase::Head, Instant::now());
+        }
+    }
+
+    /// The peer took something.
+    pub(super) fn wrote(&self) {
+        let mut inner = self.lock();
+        inner.blocked_since = None;
+        if inner.phase == Phase::Idle {
+            inner.since = Instant::now();
+        }
+    }
+
+    /// The peer takes nothing.
+    pub(super) fn blocked(&self) {
+        self.lock().blocked_since.get_or_insert_with(Instant::now);
+    }
+
+    /// The IO is broken, so there is nobody to wait for.
+    pub(super) fn broken(&self) {
+        self.lock().read_ended = true;
+    }
+
+    /// A request's body was dropped before its end.
+    pub(super) fn left_unread(&self) {
+        self.lock().unread = true;
+    }
+
+    /// Says whether the peer may still be sending what nobody will read.
+    pub(super) fn is_unread(&self) -> bool {
+        self.lock().unread
+    }
+
+    /// Says whether nothing more will come from the peer.
+    pub(super) fn is_read_ended(&self) -> bool {
+        self.lock().read_ended
+    }
+
+    /// The first bytes are with hyper, and `successor` waits for them to be with the peer.
+    pub(super) fn hand_over(&self, successor: P) {
+        let mut inner = self.lock();
+        (inner.successor, inner.flushed) = (Some(successor), false);
+    }
+
+    /// Everything that hyper held is written: it asks for a flush only when its own buffer is empty.
+    pub(super) fn flushed(&self) {
+        let mut inner = self.lock();
+        inner.flushed = inner.successor.is_some();
+    }
+
+    /// Something was given to the IO that is not flushed.
+    pub(super) fn unflushed(&self) {
+        self.lock().flushed = false;
+    }
+
+    /// Says whether the successor can have the IO.
+    pub(super) fn is_handed_over(&self) -> bool {
+        let inner = self.lock();
+        #[cfg(test)]
+        if inner.hasty && inner.successor.is_some() {
+            return true;
+        }
+        inner.flushed
+    }
+
+    /// Takes the successor, to run it or to drop it.
+    pub(super) fn take_successor(&self) -> Option<P> {
+        let mut inner = self.lock();
+        inner.flushed = false;
+        inner.successor.take()
+    }
+
+    /// Returns when the connection has been where it is for too long.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let inner = self.lock();
+        let phase = match inner.phase {
+            Phase::Head => Some(inner.since + self.deadlines.head),
+            Phase::Busy => None,
+            Phase::Idle => Some(inner.since + self.deadlines.idle),
+        };
+        let write = inner.blocked_since.map(|since| since + self.deadlines.write);
+        match (phase, write) {
+            (Some(phase), Some(write)) => Some(phase.min(write)),
+            (phase, write) => phase.or(write),
+        }
+    }
+}

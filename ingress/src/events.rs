@@ -71,11 +71,12 @@ async fn list(
     let quiet = |start: &Start, entries: &[Arc<Entry>]| entries.is_empty() && start.reset.is_none();
     if quiet(&start, &entries) && poll.after.is_some() && !wait.is_zero() {
         // Once more after listening began, so that nothing falls between.
-        let mut follower = hub.follow(&topic).await?;
+        let follower = hub.follow(&topic).await?;
+        let mut growth = follower.growth();
         (start, entries) = read(&store, caller.clone(), poll.after.clone()).await?;
         if quiet(&start, &entries) {
             let closing = lifecycle.closing();
-            let arrived = closing.run_until_cancelled(follower.entry());
+            let arrived = closing.run_until_cancelled(growth.changed());
             let _ = tokio::time::timeout(wait, arrived).await;
             // Read anew rather than passed on: the caller may have been removed meanwhile.
             (start, entries) = read(&store, caller, poll.after).await?;

@@ -69,9 +69,14 @@ struct PresenceFields {
 /// Knows who is there; a clone is the same one.
 #[derive(Clone, Debug)]
 pub(crate) struct Presence {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
     bus: Bus,
     grace: Duration,
-    present: Arc<Mutex<BTreeMap<(ProjectId, UserId), Present>>>,
+    present: Mutex<BTreeMap<(ProjectId, UserId), Present>>,
 }
 
 #[derive(Debug)]
@@ -87,12 +92,13 @@ struct Present {
 #[derive(Debug)]
 pub(crate) struct Here {
     presence: Presence,
-    caller: Caller,
+    project: ProjectId,
+    user: UserId,
 }
 
 impl Presence {
     pub(crate) fn new(bus: Bus, grace: Duration) -> Self {
-        Self { bus, grace, present: Arc::default() }
+        Self { inner: Arc::new(Inner { bus, grace, present: Mutex::default() }) }
     }
 
     /// Counts one more stream of the caller.
@@ -113,7 +119,7 @@ impl Presence {
             self.tell(&caller, Presentness::Online, now);
         }
         drop(present);
-        Here { presence: self.clone(), caller }
+        Here { presence: self.clone(), project: caller.project, user: caller.user }
     }
 
     /// Says who has been gone for longer than the grace, once a second until shutdown.
@@ -125,7 +131,7 @@ impl Presence {
     }
 
     fn sweep(&self, now: Timestamp) {
-        let grace = self.grace;
+        let grace = self.inner.grace;
         let gone = |present: &Present| present.left.is_some_and(|left| now.since(left) >= grace);
         let mut present = self.lock();
         for ((project, user), _) in present.extract_if(.., |_, present| gone(present)) {
@@ -156,21 +162,22 @@ impl Presence {
         let presence = UserPresence { user: caller.user.clone(), state, since };
         match caller.event("user.presence", &PresenceEvent { presence: &presence }) {
             Ok(event) => {
-                self.bus.publish(&Topic::project(caller.project), Notice::Ephemeral(event.into()));
+                let topic = Topic::project(caller.project);
+                self.inner.bus.publish(&topic, Notice::Ephemeral(event.into()));
             }
             Err(error) => tracing::error!(%error, "a presence event was not made"),
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<(ProjectId, UserId), Present>> {
-        self.present.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.present.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Here {
     fn drop(&mut self) {
         let mut present = self.presence.lock();
-        if let Some(entry) = present.get_mut(&(self.caller.project, self.caller.user.clone())) {
+        if let Some(entry) = present.get_mut(&(self.project, self.user.clone())) {
             entry.streams = entry.streams.saturating_sub(1);
             if entry.streams == 0 {
                 entry.left = Some(Timestamp::now());

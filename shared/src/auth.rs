@@ -18,6 +18,7 @@ use crate::{
     ids::{SessionId, UserId},
     lifecycle::Lifecycle,
     store::{Error, Store},
+    time::Timestamp,
 };
 
 /// Settings of authentication.
@@ -27,7 +28,7 @@ pub struct AuthConfig {
     /// How callers prove who they are.
     #[arg(long, env = "AUTH_MODE", value_enum, default_value = "simple")]
     pub auth_mode: AuthMode,
-    /// JSON file of users for `simple` mode: `[{"user", "name", "token", "roles"}]`. Without it: demo users on loopback.
+    /// JSON file of users for `simple` mode: `[{"user", "name", "token", "roles", "expires_at"}]`. Without it: demo users on loopback.
     #[arg(long, env = "AUTH_USERS_FILE")]
     pub auth_users_file: Option<PathBuf>,
     /// Name of the cookie that holds the access token.
@@ -69,6 +70,8 @@ pub struct User {
     pub roles: Roles,
     /// The session the call is in.
     pub session: SessionId,
+    /// When the credential is no longer good, `None` if it stays good.
+    pub expires_at: Option<Timestamp>,
 }
 
 /// A caller of a stream, who may have put the token into the query.
@@ -123,9 +126,18 @@ impl Auth {
     async fn user(&self, parts: &Parts, query_tokens: bool) -> Result<User, Refused> {
         let token = self.token(parts, query_tokens).ok_or(Refused::Unauthenticated)?;
         let known = self.inner.directory.find(&token).ok_or(Refused::Unauthenticated)?;
+        if known.expires_at.is_some_and(|expires_at| expires_at <= Timestamp::now()) {
+            return Err(Refused::Unauthenticated);
+        }
         let claimed = claimed_session(parts).ok_or(Refused::InvalidSession)?;
         let session = self.inner.sessions.bind(claimed, &known.user).await?;
-        Ok(User { id: known.user.clone(), name: known.name.clone(), roles: known.roles, session })
+        Ok(User {
+            id: known.user.clone(),
+            name: known.name.clone(),
+            roles: known.roles,
+            session,
+            expires_at: known.expires_at,
+        })
     }
 
     /// The first credential found wins, even if it is not valid.

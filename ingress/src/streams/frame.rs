@@ -1,13 +1,20 @@
-//! The bytes of events: encoded once, written to every stream that carries them.
+//! The bytes of events: encoded once, the same bytes for every stream that carries them.
 
-use std::{borrow::Cow, fmt::Write};
+use std::{
+    borrow::Cow,
+    fmt::Write,
+    sync::{Arc, OnceLock},
+};
 
 use bytes::Bytes;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use shared::{
-    journal::{Cursor, Entry},
+    ids::{ChannelName, UserId},
+    journal::{Cursor, Entry, Position},
     time::Timestamp,
 };
+
+use super::gzip::Block;
 
 /// A control event's name. Application events have none, so that `onmessage` sees them.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -27,34 +34,198 @@ impl Control {
     }
 }
 
-/// Encodes an entry of a log, with the cursor that stands after it.
-pub(crate) fn entry(entry: &Entry) -> Bytes {
-    let cursor = Cursor::at(&entry.topic, entry.position);
-    format!("id: {cursor}\ndata: {}\n\n", one_line(&entry.data)).into()
+/// An event of a topic, as its followers get it.
+#[derive(Debug)]
+pub(crate) struct Frame {
+    /// The entry's place in its log; `None` for an event that no log has.
+    pub(crate) position: Option<Position>,
+    /// The channel it is about, if it is about one.
+    pub(crate) channel: Option<ChannelName>,
+    /// Whom it puts out of the project.
+    pub(crate) removes: Option<UserId>,
+    /// One HTTP chunk: its size, the event, a line end.
+    chunk: Bytes,
+    /// Where in the chunk the event begins, and where the rest of it after its `id:` line.
+    begins: usize,
+    data_begins: usize,
+    zipped: OnceLock<Zipped>,
 }
 
-/// Encodes an event that no log has.
-pub(crate) fn ephemeral(json: &str) -> Bytes {
-    format!("data: {}\n\n", one_line(json)).into()
+/// An event as a part of a gzip stream.
+#[derive(Debug)]
+struct Zipped {
+    id: Block,
+    data: Block,
+    /// Both as one HTTP chunk.
+    chunk: Bytes,
+    begins: usize,
+}
+
+impl Frame {
+    /// Encodes an entry of a log, with the cursor that stands after it.
+    pub(crate) fn entry(entry: &Entry) -> Arc<Self> {
+        let id = id_line(&Cursor::at(&entry.topic, entry.position));
+        let told = Told::by(&entry.kind, &entry.data);
+        Arc::new(Self::new(Some(entry.position), told, &id, &event(&entry.data)))
+    }
+
+    /// Encodes an event that no log has.
+    pub(crate) fn ephemeral(json: &str) -> Arc<Self> {
+        Arc::new(Self::new(None, Told::by("user.typing", json), "", &event(json)))
+    }
+
+    /// Encodes the sign of life: a comment for proxies and an event for scripts.
+    pub(crate) fn heartbeat(now: Timestamp) -> Arc<Self> {
+        let text =
+            format!(": keepalive\nevent: heartbeat\ndata: {{\"timestamp\":\"{now}\"}}\n\n");
+        Arc::new(Self::new(None, Told::default(), "", &text))
+    }
+
+    fn new(position: Option<Position>, told: Told, id: &str, data: &str) -> Self {
+        let length = id.len() + data.len();
+        let mut chunk = String::with_capacity(length + 12);
+        let _ = write!(chunk, "{length:x}\r\n");
+        let begins = chunk.len();
+        let _ = write!(chunk, "{id}{data}\r\n");
+        Self {
+            position,
+            channel: told.channel,
+            removes: told.removes,
+            chunk: chunk.into(),
+            begins,
+            data_begins: begins + id.len(),
+            zipped: OnceLock::new(),
+        }
+    }
+
+    /// Returns the event as it is.
+    pub(crate) fn text(&self) -> &[u8] {
+        &self.chunk[self.begins..self.chunk.len() - 2]
+    }
+
+    /// Returns the event after its `id:` line.
+    pub(super) fn data(&self) -> &[u8] {
+        &self.chunk[self.data_begins..self.chunk.len() - 2]
+    }
+
+    /// Returns the event as an HTTP chunk.
+    pub(super) fn chunk(&self) -> &Bytes {
+        &self.chunk
+    }
+
+    /// Returns the event without a chunk around it.
+    pub(super) fn plain(&self) -> Bytes {
+        self.chunk.slice(self.begins..self.chunk.len() - 2)
+    }
+
+    /// Returns the event compressed, as an HTTP chunk.
+    pub(super) fn zipped_chunk(&self) -> &Bytes {
+        &self.zipped().chunk
+    }
+
+    /// Returns the event compressed, without a chunk around it.
+    pub(super) fn zipped_plain(&self) -> Bytes {
+        let zipped = self.zipped();
+        zipped.chunk.slice(zipped.begins..zipped.chunk.len() - 2)
+    }
+
+    /// Returns the event after its `id:` line, compressed.
+    pub(super) fn zipped_data(&self) -> &Block {
+        &self.zipped().data
+    }
+
+    /// Compressed when the first stream asks for it, for all of them.
+    fn zipped(&self) -> &Zipped {
+        self.zipped.get_or_init(|| {
+            let id = Block::stored(&self.chunk[self.begins..self.data_begins]);
+            let data = Block::of(self.data());
+            let mut chunk = Vec::with_capacity(id.bytes().len() + data.bytes().len() + 12);
+            let begins = chunk_head(&mut chunk, id.bytes().len() + data.bytes().len());
+            chunk.extend_from_slice(id.bytes());
+            chunk.extend_from_slice(data.bytes());
+            chunk.extend_from_slice(b"\r\n");
+            Zipped { id, data, chunk: chunk.into(), begins }
+        })
+    }
+}
+
+/// Begins an HTTP chunk of `length` bytes; returns how long its head is.
+pub(super) fn chunk_head(chunk: &mut Vec<u8>, length: usize) -> usize {
+    let before = chunk.len();
+    chunk.extend_from_slice(format!("{length:x}\r\n").as_bytes());
+    chunk.len() - before
+}
+
+/// Returns the line that moves a client's cursor.
+pub(super) fn id_line(cursor: &Cursor) -> String {
+    format!("id: {cursor}\n")
+}
+
+/// Encodes an application event.
+pub(crate) fn event(json: &str) -> String {
+    format!("data: {}\n\n", one_line(json))
 }
 
 /// Encodes the start of a stream: when to come back, and who is here.
-pub(crate) fn hello(retry_ms: u64, cursor: &str, json: &str) -> Bytes {
-    format!("retry: {retry_ms}\nid: {cursor}\ndata: {}\n\n", one_line(json)).into()
+pub(crate) fn hello(retry_ms: u64, cursor: &Cursor, json: &str) -> String {
+    format!("retry: {retry_ms}\n{}data: {}\n\n", id_line(cursor), one_line(json))
 }
 
 /// Encodes a control event.
-pub(crate) fn control(event: Control, data: &impl Serialize) -> Bytes {
+pub(crate) fn control(event: Control, data: &impl Serialize) -> String {
     let json = serde_json::to_string(data).unwrap_or_else(|_| "{}".into());
-    format!("event: {}\ndata: {}\n\n", event.name(), one_line(&json)).into()
+    format!("event: {}\ndata: {}\n\n", event.name(), one_line(&json))
 }
 
-/// Encodes the sign of life: a comment for proxies and an event for scripts.
-pub(crate) fn heartbeat(now: Timestamp) -> Bytes {
-    format!(": keepalive\nevent: heartbeat\ndata: {{\"timestamp\":\"{now}\"}}\n\n").into()
+/// What the hub reads out of an event, to know whom it is for.
+#[derive(Default)]
+struct Told {
+    channel: Option<ChannelName>,
+    removes: Option<UserId>,
 }
 
-/// JSON has no line ends of its own here; these three are line ends to some readers and legal inside strings.
+impl Told {
+    fn by(kind: &str, json: &str) -> Self {
+        #[derive(Deserialize)]
+        struct Event {
+            message: Option<InChannel>,
+            reaction: Option<InChannel>,
+            read: Option<InChannel>,
+            channel: Option<Channel>,
+            member: Option<Member>,
+        }
+        #[derive(Deserialize)]
+        struct InChannel {
+            channel: Option<ChannelName>,
+        }
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Channel {
+            Name(ChannelName),
+            Whole { name: ChannelName },
+        }
+        #[derive(Deserialize)]
+        struct Member {
+            user: UserId,
+        }
+        let group = kind.split('.').next().unwrap_or_default();
+        let removes = kind == "member.removed";
+        if !removes && !matches!(group, "message" | "reaction" | "read" | "channel" | "user") {
+            return Self::default();
+        }
+        let Ok(event) = serde_json::from_str::<Event>(json) else { return Self::default() };
+        let within = event.message.or(event.reaction).or(event.read);
+        let whole = event.channel.map(|channel| match channel {
+            Channel::Name(name) | Channel::Whole { name } => name,
+        });
+        Self {
+            channel: within.and_then(|within| within.channel).or(whole),
+            removes: event.member.filter(|_| removes).map(|member| member.user),
+        }
+    }
+}
+
+/// JSON has no line ends of its own here; these are line ends to some readers and legal inside strings.
 fn one_line(json: &str) -> Cow<'_, str> {
     let breaks = |c: char| matches!(c, '\u{85}' | '\u{2028}' | '\u{2029}' | '\r' | '\n');
     if !json.contains(breaks) {
@@ -71,19 +242,4 @@ fn one_line(json: &str) -> Cow<'_, str> {
         }
     }
     line.into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_line_end_in_a_text_stays_in_one_frame() {
-        let text = "a\r\n\rdata: forged\n\nid: 1\u{85}b\u{2028}c\u{2029}d\u{feff}";
-        let frame = ephemeral(&serde_json::to_string(text).unwrap());
-        let frame = std::str::from_utf8(&frame).unwrap();
-        let data = frame.strip_prefix("data: ").unwrap().strip_suffix("\n\n").unwrap();
-        assert!(!data.contains(['\r', '\n', '\u{85}', '\u{2028}', '\u{2029}']));
-        assert_eq!(serde_json::from_str::<String>(data).unwrap(), text);
-    }
 }

@@ -2,11 +2,13 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
-use bytes::Bytes;
 use rand::RngExt as _;
 use shared::{
     bus::{Bus, Notice, Subscription},
@@ -14,26 +16,17 @@ use shared::{
     lifecycle::Lifecycle,
     store::{Error, Store},
 };
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{Notify, watch};
 
 use super::{
-    frame,
+    frame::Frame,
     log::{Log, Replaced},
+    reactor::Waker,
+    ring::{Behind, Ring},
 };
 
-/// How many events a follower may be behind before it is cut off; it can resume.
-const LAG: usize = 1024;
 /// Entries read from the journal at once.
 const PAGE: i64 = 256;
-
-/// What followers get.
-#[derive(Clone, Debug)]
-pub(crate) enum Delivery {
-    /// The log's next entry and its frame.
-    Entry(Arc<Entry>, Bytes),
-    /// An event that is not in the log: its frame.
-    Ephemeral(Bytes),
-}
 
 /// Follows topics; a clone is the same hub.
 #[derive(Clone, Debug)]
@@ -47,47 +40,127 @@ pub(crate) struct Hub {
 /// A topic that is followed.
 #[derive(Debug)]
 struct Active {
+    topic: Topic,
     state: Mutex<State>,
+    followers: AtomicUsize,
     /// The journal may have more than the bus has told.
     look: Notify,
+    /// The number of the last entry that left.
+    grown: watch::Sender<i64>,
 }
 
 #[derive(Debug)]
 struct State {
     log: Log,
-    /// `None` once the log was replaced: followers find out and start anew.
-    sender: Option<broadcast::Sender<Delivery>>,
+    ring: Ring,
+    /// The reactor's shards that have streams of the topic.
+    listeners: Vec<Listener>,
+    /// The log was replaced: followers find out and start anew.
+    over: bool,
 }
 
-/// Follows one topic from where it began.
+#[derive(Debug)]
+struct Listener {
+    waker: Waker,
+    /// Told of something new, and has not looked since.
+    told: bool,
+}
+
+/// Keeps a topic followed.
 #[derive(Debug)]
 pub(crate) struct Follower {
-    /// The entry before the first that is delivered.
-    pub(crate) began: Position,
-    receiver: broadcast::Receiver<Delivery>,
+    active: Arc<Active>,
 }
 
-/// Why a follower gets no more.
+/// Why a follower cannot go on from where it is.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Cut {
-    /// It was too slow.
-    Lagged,
+pub(super) enum Cut {
+    /// What it needs is in the journal alone.
+    Behind,
     /// The log is another one now.
     Replaced,
 }
 
+impl From<Behind> for Cut {
+    fn from(_: Behind) -> Self {
+        Self::Behind
+    }
+}
+
 impl Follower {
-    /// Waits for the next delivery. Cancel safe.
-    pub(crate) async fn next(&mut self) -> Result<Delivery, Cut> {
-        self.receiver.recv().await.map_err(|error| match error {
-            broadcast::error::RecvError::Lagged(_) => Cut::Lagged,
-            broadcast::error::RecvError::Closed => Cut::Replaced,
-        })
+    fn new(active: &Arc<Active>) -> Self {
+        active.followers.fetch_add(1, Ordering::Relaxed);
+        Self { active: active.clone() }
     }
 
-    /// Waits until the log has grown, or might have.
-    pub(crate) async fn entry(&mut self) {
-        while let Ok(Delivery::Ephemeral(_)) = self.next().await {}
+    pub(crate) fn topic(&self) -> &Topic {
+        &self.active.topic
+    }
+
+    /// Says whether both follow the same life of a log.
+    pub(super) fn is_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.active, &other.active)
+    }
+
+    /// Returns a receiver that sees the number of the last entry change.
+    pub(crate) fn growth(&self) -> watch::Receiver<i64> {
+        self.active.grown.subscribe()
+    }
+
+    /// Wakes `waker` from now on when there is something new, once until it has pulled. Returns where to pull from.
+    pub(super) fn listen(&self, waker: Waker) -> u64 {
+        let mut state = self.active.lock();
+        state.listeners.push(Listener { waker, told: false });
+        state.ring.end()
+    }
+
+    /// Ends [`Follower::listen`].
+    pub(super) fn unlisten(&self, waker: &Waker) {
+        self.active.lock().listeners.retain(|listener| listener.waker != *waker);
+    }
+
+    /// Returns at most `limit` frames from `at` on and moves it behind them. `waker` will be woken again only after a
+    /// pull has returned fewer than `limit`.
+    pub(super) fn pull(
+        &self,
+        waker: &Waker,
+        at: &mut u64,
+        limit: usize,
+    ) -> Result<Vec<Arc<Frame>>, Cut> {
+        let mut state = self.active.lock();
+        if state.over {
+            return Err(Cut::Replaced);
+        }
+        let frames = state.ring.from(*at, limit)?;
+        *at += frames.len() as u64;
+        if frames.len() < limit
+            && let Some(listener) = state.listeners.iter_mut().find(|l| l.waker == *waker)
+        {
+            listener.told = false;
+        }
+        Ok(frames)
+    }
+
+    /// Returns what a stream at `place` needs before the frames from `at` on.
+    pub(super) fn join(&self, place: Position, at: u64) -> Result<Vec<Arc<Frame>>, Cut> {
+        let state = self.active.lock();
+        let last = state.log.last();
+        if state.over || last.epoch != place.epoch {
+            return Err(Cut::Replaced);
+        }
+        Ok(state.ring.since(place, last.seq, at)?)
+    }
+}
+
+impl Clone for Follower {
+    fn clone(&self) -> Self {
+        Self::new(&self.active)
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.active.followers.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -95,32 +168,54 @@ impl Active {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Gives the log an entry and the listeners what leaves it.
+    fn entry(&self, entry: Arc<Entry>) {
+        let mut state = self.lock();
+        if state.over {
+            return;
+        }
+        match state.log.entry(entry) {
+            Ok(leaving) => {
+                let Some(last) = leaving.last() else { return };
+                let last = last.position.seq;
+                for entry in leaving {
+                    state.ring.push(Frame::entry(&entry));
+                }
+                state.tell();
+                drop(state);
+                self.grown.send_replace(last);
+            }
+            Err(Replaced) => state.end(),
+        }
+    }
+
+    /// Returns after which entry the journal must be read.
+    fn gap(&self) -> Option<i64> {
+        let state = self.lock();
+        if state.over { None } else { state.log.gap() }
+    }
+
+    fn head(&self, head: Option<Position>, known: Position) {
+        let mut state = self.lock();
+        if head.is_none_or(|head| state.log.head(head, known).is_err()) {
+            state.end();
+        }
+    }
 }
 
 impl State {
-    /// Gives the log an entry and the followers what leaves it.
-    fn entry(&mut self, entry: Arc<Entry>) {
-        let Some(sender) = &self.sender else { return };
-        match self.log.entry(entry) {
-            Ok(leaving) => {
-                for entry in leaving {
-                    let frame = frame::entry(&entry);
-                    // Nobody listens at the moment: the topic is about to be put down.
-                    let _ = sender.send(Delivery::Entry(entry, frame));
-                }
-            }
-            Err(Replaced) => self.sender = None,
+    /// Wakes who has not been told yet.
+    fn tell(&mut self) {
+        for listener in self.listeners.iter_mut().filter(|listener| !listener.told) {
+            listener.told = true;
+            listener.waker.wake();
         }
     }
 
-    fn head(&mut self, head: Option<Position>, known: Position) {
-        if head.is_none_or(|head| self.log.head(head, known).is_err()) {
-            self.sender = None;
-        }
-    }
-
-    fn has_followers(&self) -> bool {
-        self.sender.as_ref().is_some_and(|sender| sender.receiver_count() > 0)
+    fn end(&mut self) {
+        self.over = true;
+        self.tell();
     }
 }
 
@@ -137,21 +232,32 @@ impl Hub {
         // Hear the bus first, then ask where the log is: what is committed in between comes twice, not never.
         let subscription = self.bus.subscribe(topic);
         let head = self.head_or_new(topic).await?;
-        let mut active = self.lock();
-        if let Some(follower) = active.get(topic).and_then(|active| active.join()) {
-            return Ok(follower);
+        let mut all = self.lock();
+        if let Some(active) = all.get(topic).filter(|active| !active.lock().over) {
+            return Ok(Follower::new(active));
         }
-        let (sender, receiver) = broadcast::channel(LAG);
-        let state = State { log: Log::after(head), sender: Some(sender) };
-        let entry = Arc::new(Active { state: Mutex::new(state), look: Notify::new() });
-        active.insert(topic.clone(), entry.clone());
-        drop(active);
+        let state = State {
+            log: Log::after(head),
+            ring: Ring::default(),
+            listeners: Vec::new(),
+            over: false,
+        };
+        let active = Arc::new(Active {
+            topic: topic.clone(),
+            state: Mutex::new(state),
+            followers: AtomicUsize::new(0),
+            look: Notify::new(),
+            grown: watch::Sender::new(head.seq),
+        });
+        let follower = Follower::new(&active);
+        all.insert(topic.clone(), active.clone());
+        drop(all);
         #[expect(
             clippy::disallowed_methods,
             reason = "ends with its last follower or at shutdown"
         )]
-        tokio::spawn(self.clone().drive(topic.clone(), entry, subscription));
-        Ok(Follower { began: head, receiver })
+        tokio::spawn(self.clone().drive(active, subscription));
+        Ok(follower)
     }
 
     /// Asks for the end of every followed log in one read, every so often, until shutdown: whatever hint was lost, its
@@ -163,110 +269,110 @@ impl Hub {
             if shutdown.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
                 return;
             }
-            let known =
-                |(topic, active): (&Topic, &Arc<Active>)| (topic.clone(), active.lock().log.last());
-            let topics: Vec<(Topic, Position)> = self.lock().iter().map(known).collect();
-            if topics.is_empty() {
+            let known = |active: &Arc<Active>| {
+                let mut state = active.lock();
+                state.ring.age();
+                (state.log.last(), active.clone())
+            };
+            let all: Vec<(Position, Arc<Active>)> = self.lock().values().map(known).collect();
+            if all.is_empty() {
                 continue;
             }
             let heads = self
                 .store
                 .read(move |reader| {
-                    let head = |(topic, known)| Ok((reader.head(&topic)?, known, topic));
-                    topics.into_iter().map(head).collect()
+                    let head =
+                        |(known, active): (_, Arc<Active>)| Ok((reader.head(&active.topic)?, known, active));
+                    all.into_iter().map(head).collect::<Result<Vec<_>, _>>()
                 })
                 .await;
             match heads {
-                Ok(heads) => self.heads(heads),
+                Ok(heads) => {
+                    for (head, known, active) in heads {
+                        active.head(head, known);
+                        active.look.notify_one();
+                    }
+                }
                 Err::<_, Error>(error) => tracing::warn!(%error, "the logs' ends were not read"),
             }
         }
     }
 
-    fn heads(&self, heads: Vec<(Option<Position>, Position, Topic)>) {
-        let active = self.lock();
-        for (head, known, topic) in heads {
-            let Some(active) = active.get(&topic) else { continue };
-            active.lock().head(head, known);
-            active.look.notify_one();
-        }
-    }
-
     /// Feeds one topic's log from the bus and from the journal until nobody follows it.
-    async fn drive(self, topic: Topic, active: Arc<Active>, mut subscription: Subscription) {
+    async fn drive(self, active: Arc<Active>, mut subscription: Subscription) {
         let shutdown = self.lifecycle.shutdown();
         loop {
-            let gap = active.lock().log.gap();
-            if let Some(after) = gap {
-                self.fill(&topic, &active, after).await;
+            while let Some(after) = active.gap()
+                && !shutdown.is_cancelled()
+            {
+                self.fill(&active, after).await;
             }
             tokio::select! {
-                () = shutdown.cancelled() => return self.put_down(&topic, &active),
+                () = shutdown.cancelled() => return,
                 () = active.look.notified() => {
-                    if self.is_idle(&topic, &active) {
+                    if self.is_idle(&active) {
                         return;
                     }
                 }
                 notice = subscription.next() => match notice {
-                    Ok(Notice::Entry(entry)) => active.lock().entry(entry),
+                    Ok(Notice::Entry(entry)) => active.entry(entry),
                     Ok(Notice::Ephemeral(json)) => {
-                        let state = active.lock();
-                        if let (Some(sender), Ok(json)) = (&state.sender, std::str::from_utf8(&json)) {
-                            let _ = sender.send(Delivery::Ephemeral(frame::ephemeral(json)));
+                        if let Ok(json) = std::str::from_utf8(&json) {
+                            let mut state = active.lock();
+                            state.ring.push(Frame::ephemeral(json));
+                            state.tell();
                         }
                     }
-                    Err(shared::bus::Lost) => self.look(&topic, &active).await,
+                    Err(shared::bus::Lost) => self.look(&active).await,
                 },
             }
         }
     }
 
-    async fn fill(&self, topic: &Topic, active: &Active, after: i64) {
-        let named = topic.clone();
+    async fn fill(&self, active: &Active, after: i64) {
+        let named = active.topic.clone();
         match self.store.read(move |reader| reader.entries(&named, after, PAGE)).await {
             Ok(page) => {
-                let mut state = active.lock();
                 if page.first().is_none_or(|first| first.position.seq != after + 1) {
                     // Retention was faster than we: followers start anew, and are told why.
-                    state.sender = None;
+                    active.lock().end();
                 }
                 for entry in page {
-                    state.entry(entry);
+                    active.entry(entry);
                 }
             }
             Err::<_, Error>(error) => {
-                tracing::warn!(%topic, %error, "a gap was not read");
+                tracing::warn!(topic = %active.topic, %error, "a gap was not read");
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
         }
     }
 
-    async fn look(&self, topic: &Topic, active: &Active) {
-        let named = topic.clone();
+    async fn look(&self, active: &Active) {
+        let named = active.topic.clone();
         let known = active.lock().log.last();
         match self.store.read(move |reader| reader.head(&named)).await {
-            Ok(head) => active.lock().head(head, known),
-            Err::<_, Error>(error) => tracing::warn!(%topic, %error, "the log's end was not read"),
+            Ok(head) => active.head(head, known),
+            Err::<_, Error>(error) => {
+                tracing::warn!(topic = %active.topic, %error, "the log's end was not read");
+            }
         }
     }
 
-    /// Puts the topic down if nobody follows it. Joining takes the same lock, so nobody joins in between.
-    fn is_idle(&self, topic: &Topic, active: &Arc<Active>) -> bool {
+    /// Puts the topic down if nobody follows it or its log is over. Joining takes the same lock, so nobody joins in between.
+    fn is_idle(&self, active: &Arc<Active>) -> bool {
         let mut all = self.lock();
-        let idle = !active.lock().has_followers();
-        if idle && all.get(topic).is_some_and(|present| Arc::ptr_eq(present, active)) {
-            all.remove(topic);
+        let idle = active.followers.load(Ordering::Relaxed) == 0 || active.lock().over;
+        if idle && all.get(&active.topic).is_some_and(|present| Arc::ptr_eq(present, active)) {
+            all.remove(&active.topic);
         }
         idle
     }
 
-    fn put_down(&self, topic: &Topic, active: &Arc<Active>) {
-        active.lock().sender = None;
-        self.lock().remove(topic);
-    }
-
     fn join(&self, topic: &Topic) -> Option<Follower> {
-        self.lock().get(topic)?.join()
+        let all = self.lock();
+        let active = all.get(topic).filter(|active| !active.lock().over)?;
+        Some(Follower::new(active))
     }
 
     async fn head_or_new(&self, topic: &Topic) -> Result<Position, Error> {
@@ -285,13 +391,5 @@ impl Hub {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Topic, Arc<Active>>> {
         self.active.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Active {
-    fn join(&self) -> Option<Follower> {
-        let state = self.lock();
-        let receiver = state.sender.as_ref()?.subscribe();
-        Some(Follower { began: state.log.last(), receiver })
     }
 }

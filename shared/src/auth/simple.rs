@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::ids::UserId;
+use crate::{ids::UserId, time::Timestamp};
 
 /// What a user may do besides their memberships.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
@@ -30,6 +30,7 @@ pub(super) struct Known {
     pub(super) user: UserId,
     pub(super) name: String,
     pub(super) roles: Roles,
+    pub(super) expires_at: Option<Timestamp>,
 }
 
 /// All users, found by the digest of their token: a look-up tells nothing of a token by its time.
@@ -44,6 +45,7 @@ struct FileUser {
     token: SecretString,
     #[serde(default)]
     roles: Vec<Role>,
+    expires_at: Option<Timestamp>,
 }
 
 #[derive(Copy, Clone, PartialEq, Serialize, Deserialize)]
@@ -58,7 +60,7 @@ impl Directory {
             let user = id.parse().expect("a demo user's id is valid");
             (
                 digest(&format!("dev-{id}").into()),
-                Known { user, name: name.into(), roles: Roles { admin } },
+                Known { user, name: name.into(), roles: Roles { admin }, expires_at: None },
             )
         };
         Self(HashMap::from([
@@ -75,15 +77,15 @@ impl Directory {
         })?;
         ensure!(!users.is_empty(), "{} names no user", file.display());
         let mut directory = HashMap::new();
-        for FileUser { user, name, token, roles } in users {
+        for FileUser { user, name, token, roles, expires_at } in users {
             ensure!(
                 token.expose_secret().len() >= 16,
                 "the token of {user} is shorter than 16 characters"
             );
             let roles = Roles { admin: roles.contains(&Role::Admin) };
             let name = name.unwrap_or_else(|| user.to_string());
-            let before =
-                directory.insert(digest(&token), Known { user: user.clone(), name, roles });
+            let known = Known { user: user.clone(), name, roles, expires_at };
+            let before = directory.insert(digest(&token), known);
             ensure!(before.is_none(), "the token of {user} is another user's too");
         }
         Ok(Self(directory))

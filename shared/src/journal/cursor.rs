@@ -34,6 +34,12 @@ impl Cursor {
         Self(vec![(key(topic), position)])
     }
 
+    /// Returns the cursor of places in several logs.
+    #[must_use]
+    pub fn of<'a>(places: impl IntoIterator<Item = (&'a Topic, Position)>) -> Self {
+        Self(places.into_iter().map(|(topic, position)| (key(topic), position)).collect())
+    }
+
     /// Returns the place in `topic`, `None` if the cursor is of other logs.
     #[must_use]
     pub fn position(&self, topic: &Topic) -> Option<Position> {

@@ -1,0 +1,73 @@
+//! What a client is told about its stream itself: its beginning, a new place in the log, its end.
+
+use rand::RngExt as _;
+use serde::Serialize;
+use shared::{
+    ids::{ConnectionId, SessionId, UserId},
+    journal::ResetReason,
+};
+
+/// The data of the greeting.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Hello<'a> {
+    pub(super) r#type: &'static str,
+    pub(super) connection_id: ConnectionId,
+    pub(super) stream_id: &'a str,
+    pub(super) session_id: &'a SessionId,
+    pub(super) user: &'a UserId,
+    pub(super) cursor: &'a str,
+    #[serde(rename = "heartbeat_seconds")]
+    pub(super) heartbeat_seconds: u64,
+    #[serde(rename = "silence_seconds")]
+    pub(super) silence_seconds: u64,
+    pub(super) resumed: bool,
+}
+
+/// The data of `reset`.
+#[derive(Serialize)]
+pub(super) struct Reset<'a> {
+    pub(super) reason: ResetReason,
+    pub(super) cursor: &'a str,
+}
+
+/// Why a stream ends.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Reason {
+    IdleTimeout,
+    Replaced,
+    SlowConsumer,
+    TokenExpired,
+    Revoked,
+    MaxAge,
+    ClosedByAdmin,
+    ServerShutdown,
+}
+
+impl Reason {
+    /// Says whether the client should come back: not where another has taken its place or it would be refused.
+    pub(super) fn reconnect(self) -> bool {
+        !matches!(self, Self::Replaced | Self::Revoked | Self::ClosedByAdmin)
+    }
+}
+
+/// The data of `bye`.
+#[derive(Serialize)]
+pub(super) struct Bye {
+    pub(super) reason: Reason,
+    pub(super) reconnect: bool,
+    pub(super) retry_after_ms: u64,
+}
+
+/// The data of `server_shutdown`.
+#[derive(Serialize)]
+pub(super) struct ServerShutdown {
+    pub(super) reason: &'static str,
+    pub(super) retry_after_ms: u64,
+}
+
+/// Returns when to come back, for each client another time.
+pub(super) fn retry_ms() -> u64 {
+    rand::rng().random_range(1_000..3_000)
+}

@@ -1,0 +1,157 @@
+//! What admins see of streams: figures, who is connected, and closing one.
+
+use axum::{Router, extract::State};
+use http::StatusCode;
+use serde::Serialize;
+use shared::{
+    auth::User,
+    http::{Json, Path},
+    ids::{ConnectionId, ProjectId, UserId},
+    store::Store,
+    time::Timestamp,
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{
+    about::Connection,
+    command::{Order, What},
+    stats::{Metrics, Sums},
+};
+use crate::{error::ApiError, state::AppState};
+
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(stats)).routes(routes!(connections)).routes(routes!(close))
+}
+
+/// Serves the same to operators on the internal listener, without a credential.
+pub(crate) fn internal(state: AppState) -> Router {
+    Router::new()
+        .route("/v1/debug/sse-connections/{user}/{project}", axum::routing::get(all_connections))
+        .with_state(state)
+}
+
+/// Seed 004's document, with the sums over all replicas.
+#[derive(Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct Document {
+    active_connections: u64,
+    unique_ips: u64,
+    unique_sessions: u64,
+    metrics: Metrics,
+    connections: Vec<Connection>,
+    cluster: Cluster,
+    #[serde(rename = "limits_rejected")]
+    limits_rejected: u64,
+    reconnects: u64,
+}
+
+/// The same figures over all replicas.
+#[derive(Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct Cluster {
+    replicas: u64,
+    active_connections: u64,
+    metrics: Metrics,
+    #[serde(rename = "limits_rejected")]
+    limits_rejected: u64,
+    reconnects: u64,
+}
+
+/// A user's streams of a project.
+#[derive(Serialize, utoipa::ToSchema)]
+struct Connections {
+    connections: Vec<Connection>,
+    count: usize,
+}
+
+fn admin(user: &User) -> Result<(), ApiError> {
+    if user.roles.admin { Ok(()) } else { Err(ApiError::Forbidden("this is for admins")) }
+}
+
+#[utoipa::path(get, path = "/api/jobs/stream/stats", responses((status = 200, body = Document)))]
+async fn stats(State(state): State<AppState>, user: User) -> Result<Json<Document>, ApiError> {
+    admin(&user)?;
+    let replica = state.replica.clone();
+    let others = state.store.read(move |reader| replica.others(reader, Timestamp::now())).await?;
+    let others: Vec<Sums> =
+        others.iter().map(|stats| serde_json::from_str(stats).unwrap_or_default()).collect();
+    let open = state.reactor.connections().await;
+    let (own, uptime) = (state.stats.sums(), state.stats.uptime());
+    let all = others.iter().fold(own, |all, other| all + *other);
+    let unique = |mut keys: Vec<String>| {
+        keys.sort_unstable();
+        keys.dedup();
+        keys.len() as u64
+    };
+    Ok(Json(Document {
+        active_connections: own.open,
+        unique_ips: unique(open.iter().map(|(_, open)| open.ip.to_string()).collect()),
+        unique_sessions: unique(open.iter().map(|(session, _)| session.to_string()).collect()),
+        metrics: own.metrics(uptime),
+        connections: open.into_iter().map(|(_, open)| open).collect(),
+        cluster: Cluster {
+            replicas: others.len() as u64 + 1,
+            active_connections: all.open,
+            metrics: all.metrics(uptime),
+            limits_rejected: all.limits_rejected,
+            reconnects: all.reconnects,
+        },
+        limits_rejected: own.limits_rejected,
+        reconnects: own.reconnects,
+    }))
+}
+
+#[utoipa::path(get, path = "/api/debug/sse-connections/{user}/{project}", responses((status = 200, body = Connections)))]
+async fn connections(
+    State(state): State<AppState>,
+    caller: User,
+    Path(of): Path<(UserId, ProjectId)>,
+) -> Result<Json<Connections>, ApiError> {
+    admin(&caller)?;
+    list(&state, of).await.map(Json)
+}
+
+async fn all_connections(
+    State(state): State<AppState>,
+    Path(of): Path<(UserId, ProjectId)>,
+) -> Result<Json<Connections>, ApiError> {
+    list(&state, of).await.map(Json)
+}
+
+/// What streams of other replicas have sent is known there alone.
+async fn list(
+    state: &AppState,
+    (user, project): (UserId, ProjectId),
+) -> Result<Connections, ApiError> {
+    let slots = state.slots.clone();
+    let rows = state.store.read(move |reader| {
+        slots.of_user_project(reader, &user, project, Timestamp::now())
+    });
+    let rows = rows.await?;
+    let here = state.reactor.connections().await;
+    let describe = |row: &super::slots::Open| {
+        let live = here.iter().find(|(_, open)| open.id == row.connection);
+        live.map(|(_, open)| open.clone())
+            .or_else(|| Connection::from_json(row.connection, &row.about))
+    };
+    let connections: Vec<Connection> = rows.iter().filter_map(describe).collect();
+    Ok(Connections { count: connections.len(), connections })
+}
+
+#[utoipa::path(delete, path = "/api/debug/sse-connections/{connection_id}", responses((status = 204)))]
+async fn close(
+    State(store): State<Store>,
+    State(slots): State<super::slots::Slots>,
+    user: User,
+    Path(connection): Path<ConnectionId>,
+) -> Result<StatusCode, ApiError> {
+    admin(&user)?;
+    store
+        .write(move |tx| {
+            let replica = slots.find(tx, connection, Timestamp::now())?;
+            let replica = replica.ok_or(ApiError::NotFound("the connection"))?;
+            Order { connection, what: What::ClosedByAdmin }.give(tx, replica)?;
+            Ok(StatusCode::NO_CONTENT)
+        })
+        .await
+}

@@ -1,0 +1,320 @@
+//! How a stream is opened: everything that may refuse it, then the greeting, then the socket goes to the reactor.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    body::Body,
+    extract::FromRequestParts,
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
+use serde::Deserialize;
+use shared::{
+    auth::StreamUser,
+    http::{ClientAddress, Detach, Query, current_trace},
+    ids::{ConnectionId, TraceId, UserId},
+    journal::{Cursor, Position, ResetReason, Start, Topic},
+    store::{Error, Reader},
+    time::Timestamp,
+};
+
+use super::{
+    about::{About, Held, Open},
+    control::{Hello, Reset, retry_ms},
+    filter::ChannelFilter,
+    frame::{self, Control},
+    hub::Follower,
+    reactor::Parked,
+    slots::{Holder, Wanted},
+    wire::Wire,
+};
+use crate::{
+    access::{Caller, Role},
+    error::ApiError,
+    state::AppState,
+};
+
+/// The longest `stream_id` and the longest user agent that is kept, in bytes.
+const MAX_STREAM_ID_BYTES: usize = 128;
+const MAX_USER_AGENT_BYTES: usize = 256;
+
+/// What every request for a stream says.
+#[derive(FromRequestParts)]
+#[from_request(state(AppState))]
+pub(super) struct Asked {
+    pub(super) user: StreamUser,
+    pub(super) address: ClientAddress,
+    method: Method,
+    version: Version,
+    headers: HeaderMap,
+    #[from_request(via(Query))]
+    resume: Resume,
+    detach: Detach,
+}
+
+/// Where a stream goes on, if the header `Last-Event-ID` does not say so.
+#[derive(Deserialize, utoipa::IntoParams)]
+pub(super) struct Resume {
+    last_event_id: Option<String>,
+    /// A cursor that history gave.
+    since: Option<String>,
+    /// Names the tab or leader that holds the stream; who opens it again takes it over.
+    stream_id: Option<String>,
+}
+
+/// What a stream is to be, and what it needs.
+pub(super) struct Plan {
+    /// Who must be a member of the project.
+    pub(super) member: Option<Caller>,
+    pub(super) logs: Vec<Topic>,
+    pub(super) wanted: Vec<Wanted>,
+    pub(super) filter: ChannelFilter,
+    pub(super) idle_timeout: Option<Duration>,
+    /// Whose unfinished jobs it begins with, `Some(None)` for everybody's. Their log is the last one.
+    pub(super) jobs_of: Option<Option<UserId>>,
+    /// Where to go while streams are switched off.
+    pub(super) fallback: String,
+}
+
+impl Asked {
+    fn cursor(&self) -> Option<String> {
+        // Bytes that are no text are no cursor either, but they were meant as one.
+        let header = self.headers.get("last-event-id");
+        let header = header.map(|value| value.to_str().unwrap_or("?").to_owned());
+        let Resume { last_event_id, since, .. } = &self.resume;
+        header.or_else(|| last_event_id.clone()).or_else(|| since.clone())
+    }
+
+    fn accepts_gzip(&self) -> bool {
+        let lines = self.headers.get_all(header::ACCEPT_ENCODING).iter();
+        lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(',')).any(|coding| {
+            let (name, weight) = coding.split_once(';').unwrap_or((coding, "q=1"));
+            let refused = weight.trim().strip_prefix("q=").is_some_and(|weight| {
+                weight.trim().parse::<f32>().is_ok_and(|weight| weight <= 0.0)
+            });
+            name.trim().eq_ignore_ascii_case("gzip") && !refused
+        })
+    }
+
+    fn user_agent(&self) -> Arc<str> {
+        let value = self.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+        let value = value.unwrap_or("unknown");
+        value.get(..MAX_USER_AGENT_BYTES).unwrap_or(value).into()
+    }
+}
+
+/// Opens a stream, or says to `HEAD` what an opening would be answered.
+pub(super) async fn open(state: AppState, asked: Asked, plan: Plan) -> Result<Response, ApiError> {
+    let connection = ConnectionId::mint();
+    let user = asked.user.0.clone();
+    let stream = asked.resume.stream_id.clone().filter(|id| !id.is_empty());
+    if stream.as_ref().is_some_and(|id| id.len() > MAX_STREAM_ID_BYTES || id.contains('\0')) {
+        return Err(ApiError::Invalid("stream_id has at most 128 bytes"));
+    }
+    let name = stream.unwrap_or_else(|| connection.to_string());
+    let compressed = state.streams.enable_compression && asked.accepts_gzip();
+    let head = head(connection, &state, compressed);
+    let limit = state.streams.max_connections;
+    if asked.method == Method::HEAD || !state.streams.enable_sse {
+        let (slots, checks) = (state.slots.clone(), state.streams.enable_sse);
+        let Plan { member, wanted, fallback, .. } = plan;
+        state
+            .store
+            .read(move |reader| {
+                require(reader, member.as_ref())?;
+                if checks {
+                    slots.check(reader, &wanted, &user.id, &name, Timestamp::now())?;
+                }
+                Ok::<_, ApiError>(())
+            })
+            .await?;
+        if !state.streams.enable_sse {
+            return Err(ApiError::SseDisabled { fallback });
+        }
+        if state.stats.is_full(limit) {
+            return Err(ApiError::Full);
+        }
+        return Ok((head, unsized_body()).into_response());
+    }
+    let mut count = Open::enter(&state.stats, limit).ok_or(ApiError::Full)?;
+    // The hub listens before the logs are read: between the two nothing is lost, and what comes twice is dropped.
+    let mut followers = Vec::with_capacity(plan.logs.len());
+    for log in &plan.logs {
+        followers.push(state.hub.follow(log).await?);
+    }
+    let about = About {
+        connection,
+        user: user.id.clone(),
+        session: user.session.clone(),
+        address: asked.address.ip(),
+        user_agent: asked.user_agent(),
+        opened_at: Timestamp::now(),
+    };
+    let holder =
+        Holder { connection, user: user.id.clone(), stream: name.clone(), about: about.to_json() };
+    let (slots, cursor) = (state.slots.clone(), asked.cursor());
+    let (member, logs, wanted) = (plan.member.clone(), plan.logs.clone(), plan.wanted);
+    let (resuming, seen) = (cursor.is_some(), cursor.clone());
+    let opened = state.store.write(move |tx| {
+        let member_at = require(tx, member.as_ref())?;
+        let begins = begins(tx, &logs, seen.as_deref())?;
+        let lease = slots.take(tx, &wanted, &holder, Timestamp::now())?;
+        Ok::<_, ApiError>((member_at, begins, lease))
+    });
+    let (member_at, begins, lease) = opened.await.inspect_err(|error| {
+        if matches!(error, ApiError::TooManyConnections { .. }) {
+            state.stats.rejected();
+        }
+    })?;
+    let resumed = resuming && begins.reset.is_none();
+    // The place in the log was taken before the snapshot: what changes in between is told again, not left out.
+    let first = match plan.jobs_of {
+        Some(owner) if begins.is_new => Some(snapshot(&state, owner.as_ref(), &user.id).await?),
+        _ => None,
+    };
+    count.admit();
+    if resuming {
+        state.stats.reconnected();
+    }
+    let here = plan.member.map(|caller| state.presence.enter(caller));
+    let held = Held { count, lease, here, token: state.lifecycle.stream(), connection: None };
+    let mut wire = Wire::new(asked.version, compressed);
+    let greeting = greeting(&state, &about, &name, &begins, &plan.logs, resumed);
+    let greeting: Bytes = wire.first(&greeting);
+    let reactor = state.reactor.clone();
+    let places: Vec<(Follower, Position)> = followers.into_iter().zip(begins.positions).collect();
+    let body = asked.detach.body(greeting, move |detached| async move {
+        let socket = match detached.socket.into_std() {
+            Ok(socket) => socket,
+            Err(error) => return tracing::warn!(%error, "a socket was not taken over"),
+        };
+        reactor.park(Parked {
+            socket,
+            wire,
+            about: Box::new(about),
+            held: Held { connection: Some(detached.connection), ..held },
+            places,
+            first,
+            filter: plan.filter,
+            member_at,
+            idle_timeout: plan.idle_timeout,
+            expires_at: user.expires_at,
+        });
+    });
+    Ok((head, body).into_response())
+}
+
+/// Lets members pass; returns where the project's log was then: a removal before it is over.
+fn require(reader: &Reader<'_>, member: Option<&Caller>) -> Result<i64, ApiError> {
+    let Some(caller) = member else { return Ok(0) };
+    let end = reader.head(&Topic::project(caller.project))?.map_or(0, |head| head.seq);
+    caller.require(reader, Role::Viewer)?;
+    Ok(end)
+}
+
+/// Where a stream begins in each of its logs.
+struct Begins {
+    positions: Vec<Position>,
+    reset: Option<ResetReason>,
+    /// The cursor said nothing about the last log.
+    is_new: bool,
+}
+
+/// A log that the cursor does not name begins at its end; a reset is one of all logs.
+fn begins(reader: &Reader<'_>, logs: &[Topic], cursor: Option<&str>) -> Result<Begins, Error> {
+    let named = cursor.and_then(|cursor| cursor.parse::<Cursor>().ok());
+    let names = |log: &Topic| named.as_ref().is_some_and(|cursor| cursor.position(log).is_some());
+    let names_any = logs.iter().any(names);
+    let mut starts = Vec::with_capacity(logs.len());
+    for log in logs {
+        // One that names none of them is not a cursor of this stream, and is told so.
+        let cursor = cursor.filter(|_| names(log) || !names_any);
+        starts.push(reader.start(log, cursor)?.ok_or(Error::Gone)?);
+    }
+    let reset = starts.iter().find_map(|start| start.reset);
+    let is_new = reset.is_some() || !logs.last().is_some_and(names);
+    let mut positions = Vec::with_capacity(logs.len());
+    for (log, Start { position, .. }) in logs.iter().zip(starts) {
+        let end = if reset.is_some() { reader.head(log)? } else { None };
+        positions.push(end.unwrap_or(position));
+    }
+    Ok(Begins { positions, reset, is_new })
+}
+
+fn greeting(
+    state: &AppState,
+    about: &About,
+    name: &str,
+    begins: &Begins,
+    logs: &[Topic],
+    resumed: bool,
+) -> String {
+    let cursor = Cursor::of(logs.iter().zip(begins.positions.iter().copied()));
+    let shown = cursor.to_string();
+    let keepalive = state.streams.keepalive_interval;
+    let hello = Hello {
+        r#type: "hello",
+        connection_id: about.connection,
+        stream_id: name,
+        session_id: &about.session,
+        user: &about.user,
+        cursor: &shown,
+        heartbeat_seconds: keepalive.as_secs(),
+        silence_seconds: silence(keepalive).as_secs(),
+        resumed,
+    };
+    let hello = serde_json::to_string(&hello).unwrap_or_default();
+    let mut greeting = frame::hello(retry_ms(), &cursor, &hello);
+    if let Some(reason) = begins.reset {
+        greeting.push_str(&frame::control(Control::Reset, &Reset { reason, cursor: &shown }));
+    }
+    greeting
+}
+
+/// Returns the event with all jobs that have not ended.
+async fn snapshot(
+    state: &AppState,
+    owner: Option<&UserId>,
+    actor: &UserId,
+) -> Result<String, ApiError> {
+    let trace = current_trace().unwrap_or_else(TraceId::mint);
+    let jobs = state.jobs.unfinished(owner, &trace).await?;
+    let event = serde_json::to_string(&serde_json::json!({
+        "type": "job.snapshot", "at": Timestamp::now(), "actor": actor, "trace_id": trace, "jobs": jobs,
+    }))?;
+    Ok(frame::event(&event))
+}
+
+/// Returns a body whose length is not known, as a stream's is not: `HEAD` must not say that there is nothing.
+fn unsized_body() -> Body {
+    Body::from_stream(futures_util::stream::empty::<Result<Bytes, std::convert::Infallible>>())
+}
+
+/// Returns how long a client may hear nothing before it should come back: three heartbeats.
+fn silence(keepalive: Duration) -> Duration {
+    keepalive * 3
+}
+
+fn head(connection: ConnectionId, state: &AppState, compressed: bool) -> HeaderMap {
+    let keepalive = state.streams.keepalive_interval;
+    let mut head = HeaderMap::from_iter([
+        (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform")),
+        // The socket is closed after the stream, so nobody should think of another request on it.
+        (header::CONNECTION, HeaderValue::from_static("close")),
+        (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
+        (HeaderName::from_static("x-heartbeat-interval"), keepalive.as_secs().into()),
+        (HeaderName::from_static("x-silence-threshold"), silence(keepalive).as_secs().into()),
+    ]);
+    if state.streams.enable_compression {
+        head.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+    }
+    if compressed {
+        head.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    if let Ok(connection) = HeaderValue::from_str(&connection.to_string()) {
+        head.insert("x-sse-connection-id", connection);
+    }
+    head
+}

@@ -1,0 +1,225 @@
+//! Where quiet streams live: bare sockets on a few threads, each event written to all of them in one pass.
+//!
+//! A stream arrives here once HTTP has said its first words, and nothing else writes to its socket from then on. The
+//! reactor owns every deadline, so each holds when the peer does not read.
+
+mod deadlines;
+mod outbox;
+mod shard;
+mod stream;
+
+use std::{
+    io,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::Context;
+use shared::{
+    ids::{ChannelName, ConnectionId, SessionId},
+    journal::Position,
+    lifecycle::Lifecycle,
+    time::Timestamp,
+};
+use tokio::sync::{mpsc, oneshot};
+
+use self::shard::Shard;
+use super::{
+    about::{About, Connection, Held},
+    control::Reason,
+    filter::ChannelFilter,
+    hub::Follower,
+    refill::{Fed, Refill},
+    stats::Stats,
+    wire::Wire,
+};
+
+/// What a stream may cost and how long it may take.
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    pub(crate) keepalive_ms: u64,
+    pub(crate) write_timeout_ms: u64,
+    pub(crate) max_age_ms: Option<u64>,
+    pub(crate) lag_events: usize,
+    pub(crate) lag_bytes: usize,
+    pub(crate) send_buffer_bytes: usize,
+    pub(crate) drain_spread_ms: u64,
+    /// How long a stream that was told its end may take to read that.
+    pub(crate) end_grace_ms: u64,
+}
+
+/// A stream on its way to the reactor.
+#[derive(Debug)]
+pub(crate) struct Parked {
+    pub(crate) socket: std::net::TcpStream,
+    pub(crate) wire: Wire,
+    pub(crate) about: Box<About>,
+    pub(crate) held: Held,
+    /// Where it is in each of its logs.
+    pub(crate) places: Vec<(Follower, Position)>,
+    /// An event to begin with.
+    pub(crate) first: Option<String>,
+    pub(crate) filter: ChannelFilter,
+    pub(crate) member_at: i64,
+    pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) expires_at: Option<Timestamp>,
+}
+
+/// What can be asked of an open stream.
+#[derive(Clone, Debug)]
+pub(crate) enum Ask {
+    End(Reason),
+    Channels { add: Vec<ChannelName>, remove: Vec<ChannelName> },
+}
+
+/// What a shard is told.
+#[derive(Debug)]
+enum Message {
+    Park(Box<Parked>),
+    Fed(Box<Fed>),
+    Ask(ConnectionId, Ask),
+    Inspect(oneshot::Sender<Vec<(SessionId, Connection)>>),
+    Drain,
+    Stop,
+}
+
+/// Where other threads leave word for a shard.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    messages: Mutex<Vec<Message>>,
+    /// Topics that have something new; each is in here once at most.
+    topics: Mutex<Vec<usize>>,
+    awake: AtomicBool,
+    waker: mio::Waker,
+    /// Streams of the shard, those on their way included.
+    streams: AtomicUsize,
+}
+
+/// Tells a shard that one of its topics has something new.
+#[derive(Clone, Debug)]
+pub(crate) struct Waker {
+    inbox: Arc<Inbox>,
+    topic: usize,
+}
+
+impl Waker {
+    pub(super) fn wake(&self) {
+        self.inbox.topics.lock().unwrap_or_else(PoisonError::into_inner).push(self.topic);
+        self.inbox.wake();
+    }
+}
+
+impl PartialEq for Waker {
+    fn eq(&self, other: &Self) -> bool {
+        self.topic == other.topic && Arc::ptr_eq(&self.inbox, &other.inbox)
+    }
+}
+
+impl Inbox {
+    fn new(poll: &mio::Poll) -> io::Result<Self> {
+        Ok(Self {
+            messages: Mutex::default(),
+            topics: Mutex::default(),
+            awake: AtomicBool::new(false),
+            waker: mio::Waker::new(poll.registry(), shard::WAKE)?,
+            streams: AtomicUsize::new(0),
+        })
+    }
+
+    fn push(&self, message: Message) {
+        self.messages.lock().unwrap_or_else(PoisonError::into_inner).push(message);
+        self.wake();
+    }
+
+    pub(super) fn feed(&self, fed: Fed) {
+        self.push(Message::Fed(Box::new(fed)));
+    }
+
+    fn wake(&self) {
+        if !self.awake.swap(true, Ordering::SeqCst)
+            && let Err(error) = self.waker.wake()
+        {
+            tracing::error!(%error, "the reactor was not woken");
+        }
+    }
+}
+
+/// The reactor; a clone is the same one.
+#[derive(Clone, Debug)]
+pub(crate) struct Reactor {
+    shards: Arc<[Arc<Inbox>]>,
+}
+
+impl Reactor {
+    /// Starts a thread a core, each ended by the lifecycle. What streams missed is asked for through `refills`.
+    pub(crate) fn start(
+        limits: &Limits,
+        stats: &Arc<Stats>,
+        refills: &mpsc::UnboundedSender<Refill>,
+        lifecycle: &Lifecycle,
+    ) -> anyhow::Result<Self> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let mut shards = Vec::new();
+        for number in 0..cores {
+            let shard = Shard::new(limits.clone(), stats.clone(), refills.clone())
+                .context("failed to start the reactor")?;
+            let inbox = shard.inbox();
+            let (ended, end) = oneshot::channel::<()>();
+            std::thread::Builder::new().name(format!("reactor-{number}")).spawn(move || {
+                // Dropped at the end of the thread, by a panic too.
+                let _ended = ended;
+                if let Err(error) = shard.run() {
+                    tracing::error!(%error, "the reactor failed");
+                }
+            })?;
+            lifecycle.spawn("reactor", attend(inbox.clone(), end, lifecycle.clone()));
+            shards.push(inbox);
+        }
+        Ok(Self { shards: shards.into() })
+    }
+
+    /// Gives a stream to the shard that has the fewest.
+    pub(crate) fn park(&self, parked: Parked) {
+        let load = |shard: &&Arc<Inbox>| shard.streams.load(Ordering::Relaxed);
+        if let Some(shard) = self.shards.iter().min_by_key(load) {
+            shard.streams.fetch_add(1, Ordering::Relaxed);
+            shard.push(Message::Park(Box::new(parked)));
+        }
+    }
+
+    /// Asks something of a stream, if it is here.
+    pub(crate) fn ask(&self, connection: ConnectionId, ask: &Ask) {
+        for shard in self.shards.iter() {
+            shard.push(Message::Ask(connection, ask.clone()));
+        }
+    }
+
+    /// Returns every open stream with its session.
+    pub(crate) async fn connections(&self) -> Vec<(SessionId, Connection)> {
+        let mut all = Vec::new();
+        for shard in self.shards.iter() {
+            let (reply, answer) = oneshot::channel();
+            shard.push(Message::Inspect(reply));
+            all.extend(answer.await.unwrap_or_default());
+        }
+        all
+    }
+}
+
+/// Tells a shard of the process's end, and is over when the shard is.
+async fn attend(inbox: Arc<Inbox>, end: oneshot::Receiver<()>, lifecycle: Lifecycle) {
+    let stages = async {
+        lifecycle.closing().cancelled().await;
+        inbox.push(Message::Drain);
+        lifecycle.shutdown().cancelled().await;
+        inbox.push(Message::Stop);
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = stages => {}
+        _ = end => {}
+    }
+}

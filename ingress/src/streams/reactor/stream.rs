@@ -1,0 +1,375 @@
+//! One parked stream: its socket, its place in each log, its deadlines.
+
+use std::{
+    io::{self, Read, Write},
+    net::Shutdown,
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use mio::net::TcpStream;
+use shared::{
+    ids::UserId,
+    journal::{Cursor, Position, Topic},
+};
+
+use super::{
+    super::{
+        about::{About, Held},
+        control::{Bye, Reason, ServerShutdown, retry_ms},
+        filter::ChannelFilter,
+        frame::{self, Control, Frame},
+        hub::Follower,
+        ring,
+        wire::Wire,
+    },
+    Limits,
+    outbox::Outbox,
+};
+
+/// A time that never comes.
+pub(super) const NEVER: u64 = u64::MAX;
+/// How much a client may send on a stream, where there is nothing to say.
+const MAX_INPUT_BYTES: usize = 64 * 1024;
+
+/// A stream that the reactor owns. Times are milliseconds since the shard began.
+pub(super) struct Stream {
+    pub(super) socket: TcpStream,
+    pub(super) wire: Wire,
+    pub(super) about: Box<About>,
+    pub(super) places: Vec<Place>,
+    /// `None` carries every channel.
+    pub(super) filter: Option<Box<ChannelFilter>>,
+    pub(super) outbox: Option<Box<Outbox>>,
+    pub(super) times: Times,
+    pub(super) messages: u64,
+    /// The last entry of the project's log when the reader was seen to be a member: a removal before it is over.
+    pub(super) member_at: i64,
+    /// Entries were left out since the client's cursor last moved.
+    pub(super) skipped: bool,
+    pub(super) input_bytes: usize,
+    pub(super) ending: bool,
+    /// It is to be woken when its socket takes more.
+    pub(super) wants_room: bool,
+    /// Slots, presence and counts, given up when the stream is dropped.
+    pub(super) _held: Held,
+}
+
+/// The stream's place in one of its logs.
+pub(super) struct Place {
+    pub(super) topic: Topic,
+    pub(super) position: Position,
+    pub(super) link: Link,
+}
+
+/// How a stream gets the entries of a log.
+pub(super) enum Link {
+    /// As a member of the shard's topic, at an index in its list.
+    Joined { topic: usize, member: usize },
+    /// It has what the journal had, and joins once the socket has taken it.
+    Fed(Follower),
+    /// The journal is being read for it.
+    Reading,
+}
+
+/// When something is due.
+#[derive(Debug)]
+pub(super) struct Times {
+    pub(super) opened: u64,
+    pub(super) last_sent: u64,
+    /// How long before the end of the keepalive interval its heartbeat comes, so that streams do not beat together.
+    pub(super) early: u64,
+    pub(super) idle_after: u64,
+    pub(super) idle: u64,
+    pub(super) rotates: u64,
+    pub(super) expires: u64,
+    /// When it is told that the server goes.
+    pub(super) goes: u64,
+    /// When an ended stream whose client does not read is cut off.
+    pub(super) cut: u64,
+    /// The entry of the deadlines that counts.
+    pub(super) due: u64,
+}
+
+/// The stream is no more.
+pub(super) struct Gone;
+
+impl From<io::Error> for Gone {
+    fn from(_: io::Error) -> Self {
+        Self
+    }
+}
+
+impl Stream {
+    /// Returns the cursor of all its logs.
+    pub(super) fn cursor(&self) -> Cursor {
+        Cursor::of(self.places.iter().map(|place| (&place.topic, place.position)))
+    }
+
+    /// Passes frames of its log number `which` on.
+    pub(super) fn deliver(
+        &mut self,
+        which: usize,
+        frames: &[Arc<Frame>],
+        limits: &Limits,
+        now: u64,
+    ) -> Result<(), Gone> {
+        // Nearly always: one event, for everybody, and a socket that takes it.
+        if let [frame] = frames
+            && self.outbox.is_none()
+            && self.is_plain_reader(frame)
+        {
+            if !ring::takes(&mut self.places[which].position, frame) {
+                return Ok(());
+            }
+            self.told(now);
+            let chunk = frame.chunk();
+            return match self.socket.write(chunk) {
+                Ok(written) if written == chunk.len() => Ok(()),
+                Ok(written) => self.wait_for(chunk.slice(written..), written > 0, now),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.wait_for(chunk.clone(), false, now)
+                }
+                Err(_) => Err(Gone),
+            };
+        }
+        let waited = self.outbox.is_some();
+        self.feed(which, frames, limits, now)?;
+        let too_much = |outbox: &Outbox| {
+            outbox.pieces() > limits.lag_events || outbox.bytes() > limits.lag_bytes
+        };
+        if waited && !self.ending && self.outbox.as_deref().is_some_and(too_much) {
+            return self.end(Reason::SlowConsumer, limits, now);
+        }
+        Ok(())
+    }
+
+    /// Passes frames on that the stream has asked for, so that there may be any number of them.
+    pub(super) fn feed(
+        &mut self,
+        which: usize,
+        frames: &[Arc<Frame>],
+        limits: &Limits,
+        now: u64,
+    ) -> Result<(), Gone> {
+        for frame in frames {
+            if self.ending {
+                break;
+            }
+            self.pass(which, frame, limits, now);
+        }
+        self.flush(now)
+    }
+
+    /// Says whether the frame's shared bytes are all there is to know about it for this stream.
+    fn is_plain_reader(&self, frame: &Frame) -> bool {
+        self.wire.is_simple()
+            && self.places.len() == 1
+            && self.filter.is_none()
+            && frame.removes.is_none()
+            && !self.ending
+    }
+
+    /// Queues one frame, if the stream is to have it.
+    fn pass(&mut self, which: usize, frame: &Frame, limits: &Limits, now: u64) {
+        if !ring::takes(&mut self.places[which].position, frame) {
+            return;
+        }
+        if self.is_removed_by(frame) {
+            return self.say_bye(Reason::Revoked, limits, now);
+        }
+        if self.filter.as_ref().is_some_and(|filter| !filter.carries(frame)) {
+            self.skipped |= frame.position.is_some();
+            return;
+        }
+        let bytes = if frame.position.is_some() && self.places.len() > 1 {
+            self.wire.frame_at(frame, &self.cursor())
+        } else {
+            self.wire.frame(frame)
+        };
+        self.skipped &= frame.position.is_none();
+        self.told(now);
+        self.queue(bytes, now);
+    }
+
+    fn is_removed_by(&self, frame: &Frame) -> bool {
+        let is_me = |user: &UserId| *user == self.about.user;
+        frame.removes.as_ref().is_some_and(is_me)
+            && frame.position.is_some_and(|position| position.seq > self.member_at)
+    }
+
+    /// Counts an application event.
+    fn told(&mut self, now: u64) {
+        self.messages += 1;
+        self.times.last_sent = now;
+        if self.times.idle_after != NEVER {
+            self.times.idle = now + self.times.idle_after;
+        }
+    }
+
+    /// Queues an event that only this stream has.
+    pub(super) fn say(&mut self, text: &str, now: u64) {
+        let bytes = self.wire.text(text);
+        self.times.last_sent = now;
+        self.queue(bytes, now);
+    }
+
+    /// Queues the shared heartbeat, with the client's cursor where that has moved unseen.
+    fn beat(&mut self, beat: &Frame, now: u64) {
+        if self.outbox.is_some() {
+            // Nothing is silent here; what waits is the sign of life.
+            self.times.last_sent = now;
+            return;
+        }
+        if std::mem::take(&mut self.skipped) {
+            let id = format!("{}\n", frame::id_line(&self.cursor()));
+            self.say(&id, now);
+        }
+        let bytes = self.wire.frame(beat);
+        self.times.last_sent = now;
+        self.queue(bytes, now);
+    }
+
+    fn queue(&mut self, bytes: Bytes, now: u64) {
+        let fresh = || Box::new(Outbox { moved_at_ms: now, ..Outbox::default() });
+        self.outbox.get_or_insert_with(fresh).push(bytes);
+    }
+
+    fn wait_for(&mut self, rest: Bytes, torn: bool, now: u64) -> Result<(), Gone> {
+        self.outbox = Some(Box::new(Outbox::of(rest, torn, now)));
+        Ok(())
+    }
+
+    /// Writes what waits. At the end of an ended stream it is gone.
+    pub(super) fn flush(&mut self, now: u64) -> Result<(), Gone> {
+        if let Some(outbox) = &mut self.outbox
+            && outbox.flush(&self.socket, now)?
+        {
+            self.outbox = None;
+        }
+        if self.ending && self.outbox.is_none() {
+            // What the client may have sent would turn the end into a reset.
+            let _ = self.read();
+            let _ = self.socket.shutdown(Shutdown::Write);
+            return Err(Gone);
+        }
+        Ok(())
+    }
+
+    /// Ends the stream on the server's word.
+    pub(super) fn end(&mut self, reason: Reason, limits: &Limits, now: u64) -> Result<(), Gone> {
+        if self.ending {
+            return Ok(());
+        }
+        if reason == Reason::SlowConsumer
+            && let Some(outbox) = &mut self.outbox
+        {
+            outbox.cut();
+        }
+        self.say_bye(reason, limits, now);
+        self.flush(now)
+    }
+
+    fn say_bye(&mut self, reason: Reason, limits: &Limits, now: u64) {
+        let retry_after_ms = retry_ms();
+        if reason == Reason::ServerShutdown {
+            let going = ServerShutdown { reason: "draining", retry_after_ms };
+            self.say(&frame::control(Control::ServerShutdown, &going), now);
+        }
+        let bye = Bye { reason, reconnect: reason.reconnect(), retry_after_ms };
+        self.say(&frame::control(Control::Bye, &bye), now);
+        let end = self.wire.end();
+        self.queue(end, now);
+        self.ending = true;
+        self.times.cut = now + limits.end_grace_ms;
+        tracing::debug!(connection.id = %self.about.connection, ?reason, "stream ended");
+    }
+
+    /// Reads and forgets what the client sends. An end of it is the end of the stream.
+    pub(super) fn read(&mut self) -> Result<(), Gone> {
+        let mut input = [0; 1024];
+        loop {
+            match self.socket.read(&mut input) {
+                Ok(0) => return Err(Gone),
+                Ok(count) => {
+                    self.input_bytes += count;
+                    if self.input_bytes > MAX_INPUT_BYTES {
+                        return Err(Gone);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return Err(Gone),
+            }
+        }
+    }
+
+    /// Does what is due at `now`; `beat` is the heartbeat of the hour.
+    pub(super) fn attend(
+        &mut self,
+        limits: &Limits,
+        now: u64,
+        beat: &Frame,
+    ) -> Result<(), Gone> {
+        if now >= self.times.cut {
+            return Err(Gone);
+        }
+        if let Some(outbox) = &self.outbox
+            && now >= outbox.moved_at_ms + limits.write_timeout_ms
+        {
+            return Err(Gone);
+        }
+        if self.ending {
+            return Ok(());
+        }
+        let times = &self.times;
+        let reason = if now >= times.expires {
+            Reason::TokenExpired
+        } else if now >= times.goes {
+            Reason::ServerShutdown
+        } else if now >= times.idle {
+            Reason::IdleTimeout
+        } else if now >= times.rotates {
+            Reason::MaxAge
+        } else {
+            if now >= self.beats_at(limits) {
+                self.beat(beat, now);
+                return self.flush(now);
+            }
+            return Ok(());
+        };
+        self.end(reason, limits, now)
+    }
+
+    fn beats_at(&self, limits: &Limits) -> u64 {
+        self.times.last_sent + limits.keepalive_ms.saturating_sub(self.times.early)
+    }
+
+    /// Takes out a log that the stream is ready to join.
+    pub(super) fn joins(&mut self) -> Option<(usize, Follower)> {
+        if self.outbox.is_some() || self.ending {
+            return None;
+        }
+        self.places.iter_mut().enumerate().find_map(|(which, place)| {
+            match std::mem::replace(&mut place.link, Link::Reading) {
+                Link::Fed(follower) => Some((which, follower)),
+                other => {
+                    place.link = other;
+                    None
+                }
+            }
+        })
+    }
+
+    /// Returns when something is due next.
+    pub(super) fn next_due(&self, limits: &Limits) -> u64 {
+        let Times { idle, rotates, expires, goes, cut, .. } = self.times;
+        let stuck = self.outbox.as_ref().map_or(NEVER, |outbox| {
+            outbox.moved_at_ms + limits.write_timeout_ms
+        });
+        if self.ending {
+            return stuck.min(cut);
+        }
+        self.beats_at(limits).min(stuck).min(idle).min(rotates).min(expires).min(goes)
+    }
+}

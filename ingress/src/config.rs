@@ -38,6 +38,21 @@ pub struct StreamsConfig {
     /// How often the logs of open streams are compared with the database, in case a hint was lost.
     #[arg(long, env = "HEAD_POLL_INTERVAL", default_value = "2s", value_parser = duration)]
     pub head_poll_interval: Duration,
+    /// Whether streams are compressed for clients that ask for it: each event once, for all of them.
+    #[arg(long, env = "ENABLE_COMPRESSION", default_value_t = false, action = clap::ArgAction::Set)]
+    pub enable_compression: bool,
+    /// After how long a stream is closed for its client to come back, perhaps elsewhere; each a little earlier. 0 is never.
+    #[arg(long, env = "STREAM_MAX_AGE", default_value = "4h", value_parser = duration)]
+    pub stream_max_age: Duration,
+    /// How many events a stream may be behind while its client does not read; then it is closed and can resume.
+    #[arg(long, env = "STREAM_MAX_LAG_EVENTS", default_value_t = 512)]
+    pub stream_max_lag_events: usize,
+    /// How many bytes a stream may be behind.
+    #[arg(long, env = "STREAM_MAX_LAG_BYTES", default_value_t = 512 * 1024)]
+    pub stream_max_lag_bytes: usize,
+    /// How many bytes the system may hold for a client that does not read.
+    #[arg(long, env = "STREAM_SEND_BUFFER_BYTES", default_value_t = 16 * 1024)]
+    pub stream_send_buffer_bytes: usize,
     /// How long a user who has left is still shown as present.
     #[arg(long, env = "PRESENCE_GRACE", default_value = "10s", value_parser = duration)]
     pub presence_grace: Duration,

@@ -31,6 +31,9 @@ pub(crate) enum ApiError {
     /// Streams are switched off; the fallback is at this URL.
     #[error("event streams are switched off")]
     SseDisabled { fallback: String },
+    /// This replica has as many streams as it may; another may have room.
+    #[error("this instance has no room for another stream")]
+    Full,
     /// Too many writes are waiting.
     #[error("the server is overloaded")]
     Overloaded,
@@ -75,7 +78,7 @@ impl IntoResponse for ApiError {
                 Failure::retry(StatusCode::SERVICE_UNAVAILABLE, "sse_disabled", &message)
                     .with("fallback", fallback)
             }
-            Self::Overloaded => {
+            Self::Full | Self::Overloaded => {
                 Failure::retry(StatusCode::SERVICE_UNAVAILABLE, "backpressure", &message)
             }
             Self::Internal(error) => {

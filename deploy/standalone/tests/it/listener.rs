@@ -145,9 +145,7 @@ async fn what_is_not_http_is_refused_and_harms_nobody() {
     ];
     for (bytes, status) in cases {
         for base in [&parley.ingress, &parley.proc] {
-            let mut client = Raw::sending(base, bytes).await;
-            let _ = client.0.shutdown().await;
-            let answer = client.rest().await;
+            let answer = Raw::sending(base, bytes).await.rest().await;
             let found = answer.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3));
             let what = String::from_utf8_lossy(&bytes[..bytes.len().min(80)]).into_owned();
             assert_eq!(found.unwrap_or_default(), status, "{what:?}: {answer}");

@@ -193,9 +193,7 @@ async fn what_is_sent_after_the_answer_is_thrown_away_for_a_while() {
 #[tokio::test(start_paused = true)]
 async fn several_hosts_are_refused() {
     let (io, mut peer) = duplex(4096);
-    peer.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\nconnection: close\r\n\r\n")
-        .await
-        .unwrap();
+    peer.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n").await.unwrap();
     run(io, hello).await;
     let mut answer = String::new();
     peer.read_to_string(&mut answer).await.unwrap();

@@ -238,6 +238,6 @@ async fn odd_queries_are_no_ones_error_but_the_clients() {
         let _ = socket.write_all(head.as_bytes()).await;
         let mut status = [0; 12];
         timeout(PATIENCE, socket.read_exact(&mut status)).await.unwrap().unwrap();
-        assert_eq!(&status, b"HTTP/1.1 414");
+        assert_eq!(&status, b"HTTP/1.1 431");
     }
 }

@@ -12,6 +12,7 @@ mod import;
 mod job;
 mod job_ends;
 mod jobs;
+mod listener;
 mod messages;
 mod polling;
 mod project;

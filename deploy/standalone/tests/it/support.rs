@@ -42,8 +42,23 @@ impl Parley {
     }
 
     pub(crate) async fn start_in(dir: &Arc<TempDir>, flags: &[&str]) -> Self {
+        Self::spawn(dir, command(dir, flags)).await
+    }
+
+    /// Starts a process that may have only so many descriptors.
+    pub(crate) async fn start_with_descriptors(descriptors: usize) -> Self {
+        let dir = Arc::new(tempfile::tempdir().expect("a folder for data"));
+        let parley = command(&dir, &[]);
+        let mut command = Command::new("/bin/sh");
+        let script = format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"");
+        command.env_clear().kill_on_drop(true).arg("-c").arg(script);
+        command.arg(parley.as_std().get_program()).args(parley.as_std().get_args());
+        Self::spawn(&dir, command).await
+    }
+
+    async fn spawn(dir: &Arc<TempDir>, mut command: Command) -> Self {
         let log = File::options().create(true).append(true).open(dir.path().join("stderr.log"));
-        let mut process = command(dir, flags)
+        let mut process = command
             .stdout(Stdio::piped())
             .stderr(log.expect("a file for the log"))
             .spawn()
@@ -66,6 +81,11 @@ impl Parley {
         let output = timeout(PATIENCE, running).await.expect("it ends").expect("parley starts");
         assert!(!output.status.success(), "it should refuse to start");
         String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
+    /// Returns what the process has said.
+    pub(crate) fn log(&self) -> String {
+        log_of(&self.dir)
     }
 
     /// Returns a client that shows no credentials.

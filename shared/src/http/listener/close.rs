@@ -7,6 +7,7 @@ use bytes::BytesMut;
 use futures_util::FutureExt;
 use http::StatusCode;
 use http_body_util::BodyExt;
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
@@ -45,8 +46,8 @@ pub(super) async fn linger(mut io: impl AsyncRead + AsyncWrite + Unpin) {
 
 /// Answers a connection that is one too many, without waiting for what it asks.
 pub(super) fn refuse(socket: TcpStream, connections: &Connections, tasks: &TaskTracker) {
-    // What is so short fits a new socket's buffer. Where it does not, the peer is not told.
-    let _ = socket.try_write(&refusal());
+    // What is so short fits a new socket's buffer. Tokio's own write would wait for the word that it does.
+    let _ = SockRef::from(&socket).send(&refusal());
     let permit = connections.refusal();
     // Under a flood the answer may be lost, and memory and descriptors are not.
     if permit.is_some() {

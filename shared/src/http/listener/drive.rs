@@ -91,7 +91,7 @@ where
     });
     let io = TokioIo::new(Tap::new(io, state.clone()));
     let mut connection = http1::Builder::new()
-        // Only the time to the first head would be ours to set: between requests it counts on.
+        // Hyper's would be one deadline for heads and for idle connections.
         .header_read_timeout(None)
         .max_headers(MAX_HEADERS)
         .max_header_size(MAX_HEAD_BYTES)
@@ -140,13 +140,13 @@ where
     }
 }
 
-/// Refuses what two readers could take for requests to two hosts.
+/// Refuses what two readers could take for requests to two hosts, and all that its sender may have hidden behind it.
 fn ambiguity(request: &http::Request<Incoming>) -> Option<Response> {
     let hosts = request.headers().get_all(http::header::HOST).iter().count();
     let refusal = || {
-        Failure::new(StatusCode::BAD_REQUEST, "invalid_request", "the request names several hosts")
-            .traced()
-            .into_response()
+        let message = "the request names several hosts";
+        let failure = Failure::new(StatusCode::BAD_REQUEST, "invalid_request", message).traced();
+        ([(http::header::CONNECTION, "close")], failure).into_response()
     };
     (hosts > 1).then(refusal)
 }

@@ -30,6 +30,17 @@ enum Phase {
     Idle,
 }
 
+/// Whether an answer takes the IO, and how far it is.
+#[derive(Default)]
+enum HandOver<P> {
+    #[default]
+    None,
+    /// Its first bytes are with hyper.
+    Waiting(P),
+    /// Its first bytes are out.
+    Out(P),
+}
+
 /// One connection's state; `P` is what takes its IO over.
 pub(super) struct State<P> {
     pub(super) deadlines: Deadlines,
@@ -46,10 +57,7 @@ struct Inner<P> {
     unread: bool,
     /// There is nothing more to come from the peer.
     read_ended: bool,
-    /// What takes the IO over, once the first bytes are with hyper.
-    successor: Option<P>,
-    /// The first bytes are with the peer.
-    flushed: bool,
+    hand_over: HandOver<P>,
     /// A deliberate bug for a test to notice: what hyper still holds is not waited for.
     #[cfg(test)]
     hasty: bool,
@@ -64,8 +72,7 @@ impl<P> State<P> {
             blocked_since: None,
             unread: false,
             read_ended: false,
-            successor: None,
-            flushed: false,
+            hand_over: HandOver::None,
             #[cfg(test)]
             hasty: false,
         };
@@ -139,36 +146,35 @@ impl<P> State<P> {
 
     /// The first bytes are with hyper, and `successor` waits for them to be with the peer.
     pub(super) fn hand_over(&self, successor: P) {
-        let mut inner = self.lock();
-        (inner.successor, inner.flushed) = (Some(successor), false);
+        self.lock().hand_over = HandOver::Waiting(successor);
     }
 
-    /// Everything that hyper held is written: it asks for a flush only when its own buffer is empty.
+    /// Everything that hyper held is out: it flushes only when its own buffer is empty. An answer that waits for that has
+    /// nothing more to give it.
     pub(super) fn flushed(&self) {
         let mut inner = self.lock();
-        inner.flushed = inner.successor.is_some();
-    }
-
-    /// Something was given to the IO that is not flushed.
-    pub(super) fn unflushed(&self) {
-        self.lock().flushed = false;
+        inner.hand_over = match std::mem::take(&mut inner.hand_over) {
+            HandOver::Waiting(successor) => HandOver::Out(successor),
+            other => other,
+        };
     }
 
     /// Says whether the successor can have the IO.
     pub(super) fn is_handed_over(&self) -> bool {
         let inner = self.lock();
         #[cfg(test)]
-        if inner.hasty && inner.successor.is_some() {
+        if inner.hasty && matches!(inner.hand_over, HandOver::Waiting(_)) {
             return true;
         }
-        inner.flushed
+        matches!(inner.hand_over, HandOver::Out(_))
     }
 
     /// Takes the successor, to run it or to drop it.
     pub(super) fn take_successor(&self) -> Option<P> {
-        let mut inner = self.lock();
-        inner.flushed = false;
-        inner.successor.take()
+        match std::mem::take(&mut self.lock().hand_over) {
+            HandOver::None => None,
+            HandOver::Waiting(successor) | HandOver::Out(successor) => Some(successor),
+        }
     }
 
     /// Returns when the connection has been where it is for too long.

@@ -59,7 +59,6 @@ impl<T: AsyncWrite + Unpin, P> AsyncWrite for Tap<T, P> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.state.unflushed();
         let written = Pin::new(&mut self.io).poll_write(cx, bytes);
         self.note(written)
     }
@@ -69,7 +68,6 @@ impl<T: AsyncWrite + Unpin, P> AsyncWrite for Tap<T, P> {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.state.unflushed();
         let written = Pin::new(&mut self.io).poll_write_vectored(cx, slices);
         self.note(written)
     }

@@ -138,7 +138,7 @@ impl AsyncWrite for Wire {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         self.flush_polls += 1;
-        if self.flush_polls % self.plan.flush_polls != 0 {
+        if !self.flush_polls.is_multiple_of(self.plan.flush_polls) {
             return again(cx);
         }
         let held = std::mem::take(&mut self.held);

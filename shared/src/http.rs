@@ -1,5 +1,6 @@
 //! The manners of every public listener: trace ids, sessions, one shape of errors, extractors that keep to it.
 
+mod client_address;
 mod extract;
 mod failure;
 mod page;
@@ -22,6 +23,7 @@ use tower_http::{
 
 pub(crate) use self::trace::{ClaimedSession, claimed_session, query_value};
 pub use self::{
+    client_address::{ClientAddress, TrustedProxies},
     extract::{BodyError, Json, Path, Query, RetryKey},
     failure::Failure,
     page::Limit,

@@ -114,6 +114,7 @@ fn status(error: ApiError) -> Status {
         ApiError::Unavailable | ApiError::Overloaded | ApiError::SseDisabled { .. } => {
             Status::unavailable(message)
         }
+        ApiError::TooManyConnections { .. } => Status::resource_exhausted(message),
         ApiError::Internal(error) => {
             tracing::error!(?error, "a call by proc failed");
             Status::internal("internal error")

@@ -38,6 +38,18 @@ pub struct StreamsConfig {
     /// How often the logs of open streams are compared with the database, in case a hint was lost.
     #[arg(long, env = "HEAD_POLL_INTERVAL", default_value = "2s", value_parser = duration)]
     pub head_poll_interval: Duration,
+    /// How many streams this replica carries at most; others may have room for more.
+    #[arg(long, env = "MAX_CONNECTIONS", default_value_t = 100_000)]
+    pub max_connections: usize,
+    /// How many streams of a project a user may have open on all replicas; 0 refuses all.
+    #[arg(long, env = "MAX_CONNECTIONS_PER_USER", default_value_t = 5, value_parser = clap::value_parser!(i64).range(0..))]
+    pub max_connections_per_user: i64,
+    /// How many jobs streams a client address may have open on all replicas; 0 refuses all.
+    #[arg(long, env = "SSE_MAX_CONN_PER_IP", default_value_t = 2, value_parser = clap::value_parser!(i64).range(0..))]
+    pub sse_max_conn_per_ip: i64,
+    /// How many jobs streams a session may have open on all replicas; 0 refuses all.
+    #[arg(long, env = "SSE_MAX_CONN_PER_SESSION", default_value_t = 1, value_parser = clap::value_parser!(i64).range(0..))]
+    pub sse_max_conn_per_session: i64,
     /// How long a user who has left is still shown as present.
     #[arg(long, env = "PRESENCE_GRACE", default_value = "10s", value_parser = duration)]
     pub presence_grace: Duration,

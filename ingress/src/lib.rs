@@ -13,6 +13,7 @@ mod presence;
 mod projects;
 mod reactions;
 mod read_marks;
+mod replica;
 mod state;
 mod streams;
 mod typing;
@@ -33,7 +34,12 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 pub use self::config::{Config, StreamsConfig};
-use self::{presence::Presence, state::AppState, streams::hub::Hub};
+use self::{
+    presence::Presence,
+    replica::Replica,
+    state::AppState,
+    streams::{hub::Hub, slots::Slots},
+};
 
 #[derive(OpenApi)]
 #[openapi(info(
@@ -51,6 +57,7 @@ pub struct App {
     common: shared::config::Config,
     config: Config,
     parts: Parts,
+    replica: Replica,
 }
 
 impl App {
@@ -66,7 +73,8 @@ impl App {
         let auth = Auth::new(&common.auth, parts.store.clone(), config.ingress_listen)?;
         let public = listen(config.ingress_listen).await?;
         let internal = listen(config.ingress_internal_listen).await?;
-        Ok(Self { public, internal, auth, common: common.clone(), config, parts })
+        let replica = Replica::join(parts.store.clone()).await?;
+        Ok(Self { public, internal, auth, common: common.clone(), config, parts, replica })
     }
 
     /// Returns the address of the public listener.
@@ -81,10 +89,11 @@ impl App {
 
     /// Starts every task of the service on the lifecycle of its parts; jobs are asked of proc at `proc`.
     pub fn start(self, proc: Uri) -> anyhow::Result<()> {
-        let Self { public, internal, auth, common, config, parts } = self;
+        let Self { public, internal, auth, common, config, parts, replica } = self;
         let Parts { store, bus, lifecycle, service_token } = parts;
         let hub = Hub::new(store.clone(), bus.clone(), lifecycle.clone());
         let presence = Presence::new(bus.clone(), config.streams.presence_grace);
+        let (slots, releaser) = Slots::new(replica.id(), store.clone());
         let jobs = state::Jobs::new(proc, service_token.clone());
         let state = AppState {
             auth: auth.clone(),
@@ -92,6 +101,8 @@ impl App {
             bus,
             hub: hub.clone(),
             presence: presence.clone(),
+            slots,
+            trusted_proxies: common.proxies.trusted_proxies.clone().unwrap_or_default(),
             jobs,
             lifecycle: lifecycle.clone(),
             streams: config.streams.clone(),
@@ -113,6 +124,8 @@ impl App {
         lifecycle.serve("ingress grpc", serve(internal, grpc, lifecycle.clone()));
         lifecycle.spawn("head poll", hub.poll(config.streams.head_poll_interval));
         lifecycle.spawn("presence", presence.run(lifecycle.shutdown()));
+        lifecycle.spawn("slots", releaser.run(lifecycle.shutdown()));
+        lifecycle.spawn("replica", replica.run(|| "{}".into(), lifecycle.shutdown()));
         lifecycle.spawn("sessions", shared::auth::sweep(auth, lifecycle.clone()));
         let shutdown = lifecycle.shutdown();
         lifecycle.spawn("retention", async move {

@@ -10,6 +10,7 @@ use shared::{
     auth::Auth,
     bus::Bus,
     config::DrainConfig,
+    http::TrustedProxies,
     ids::{TraceId, UserId},
     lifecycle::Lifecycle,
     service_token::ServiceToken,
@@ -17,7 +18,12 @@ use shared::{
 };
 use tonic::transport::{Channel, Endpoint};
 
-use crate::{StreamsConfig, error::ApiError, presence::Presence, streams::hub::Hub};
+use crate::{
+    StreamsConfig,
+    error::ApiError,
+    presence::Presence,
+    streams::{hub::Hub, slots::Slots},
+};
 
 /// Everything a handler may ask for, by its type.
 #[derive(Clone, Debug, FromRef)]
@@ -27,6 +33,8 @@ pub(crate) struct AppState {
     pub(crate) bus: Bus,
     pub(crate) hub: Hub,
     pub(crate) presence: Presence,
+    pub(crate) slots: Slots,
+    pub(crate) trusted_proxies: TrustedProxies,
     pub(crate) jobs: Jobs,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) streams: StreamsConfig,

@@ -111,9 +111,11 @@ fn status(error: ApiError) -> Status {
             Status::failed_precondition(message)
         }
         ApiError::Field { .. } | ApiError::Invalid(_) => Status::invalid_argument(message),
-        ApiError::Unavailable | ApiError::Overloaded | ApiError::SseDisabled { .. } => {
-            Status::unavailable(message)
-        }
+        ApiError::Unavailable
+        | ApiError::Overloaded
+        | ApiError::Full
+        | ApiError::SseDisabled { .. } => Status::unavailable(message),
+        ApiError::TooManyConnections { .. } => Status::resource_exhausted(message),
         ApiError::Internal(error) => {
             tracing::error!(?error, "a call by proc failed");
             Status::internal("internal error")

@@ -5,6 +5,11 @@ use std::{net::SocketAddr, time::Duration};
 use http::Uri;
 use shared::config::{duration, duration_ms};
 
+use crate::streams::reactor::Limits;
+
+/// How long a stream that was told its end may take to read that: revoked ones are gone within five seconds.
+const END_GRACE: Duration = Duration::from_secs(3);
+
 /// Settings of ingress.
 #[derive(Clone, Debug, clap::Args)]
 #[group(skip)]
@@ -20,6 +25,23 @@ pub struct Config {
     pub proc_grpc_url: Option<Uri>,
     #[command(flatten)]
     pub streams: StreamsConfig,
+}
+
+impl StreamsConfig {
+    /// Returns what the reactor holds streams to.
+    pub(crate) fn limits(&self, common: &shared::config::Config) -> Limits {
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Limits {
+            keepalive_ms: ms(self.keepalive_interval),
+            write_timeout_ms: ms(common.listen.write_timeout),
+            max_age_ms: Some(ms(self.stream_max_age)).filter(|age| *age > 0),
+            lag_events: self.stream_max_lag_events,
+            lag_bytes: self.stream_max_lag_bytes,
+            send_buffer_bytes: self.stream_send_buffer_bytes,
+            drain_spread_ms: ms(common.drain.drain_spread),
+            end_grace_ms: ms(END_GRACE),
+        }
+    }
 }
 
 /// Settings of event streams.
@@ -53,6 +75,18 @@ pub struct StreamsConfig {
     /// How many bytes the system may hold for a client that does not read.
     #[arg(long, env = "STREAM_SEND_BUFFER_BYTES", default_value_t = 16 * 1024)]
     pub stream_send_buffer_bytes: usize,
+    /// How many streams this replica carries at most; others may have room for more.
+    #[arg(long, env = "MAX_CONNECTIONS", default_value_t = 100_000)]
+    pub max_connections: u64,
+    /// How many streams of a project a user may have open on all replicas; 0 refuses all.
+    #[arg(long, env = "MAX_CONNECTIONS_PER_USER", default_value_t = 5, value_parser = clap::value_parser!(i64).range(0..))]
+    pub max_connections_per_user: i64,
+    /// How many jobs streams a client address may have open on all replicas; 0 refuses all.
+    #[arg(long, env = "SSE_MAX_CONN_PER_IP", default_value_t = 2, value_parser = clap::value_parser!(i64).range(0..))]
+    pub sse_max_conn_per_ip: i64,
+    /// How many jobs streams a session may have open on all replicas; 0 refuses all.
+    #[arg(long, env = "SSE_MAX_CONN_PER_SESSION", default_value_t = 1, value_parser = clap::value_parser!(i64).range(0..))]
+    pub sse_max_conn_per_session: i64,
     /// How long a user who has left is still shown as present.
     #[arg(long, env = "PRESENCE_GRACE", default_value = "10s", value_parser = duration)]
     pub presence_grace: Duration,

@@ -1,8 +1,15 @@
 //! What a request may be answered instead of its answer.
 
+use std::time::Duration;
+
 use axum::response::{IntoResponse, Response};
-use http::StatusCode;
+use http::{HeaderName, StatusCode};
 use shared::{http::Failure, store};
+
+use crate::streams::slots::{Full, Kind, Refused};
+
+/// When a client that was refused a stream should ask again.
+const SLOT_RETRY: Duration = Duration::from_secs(10);
 
 /// One variant for each outcome that a client can act on; all else is `Internal`.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +41,12 @@ pub(crate) enum ApiError {
     /// This replica has as many streams as it may; another may have room.
     #[error("this instance has no room for another stream")]
     Full,
+    /// The caller has as many streams open as they may.
+    #[error(
+        "SSE connection limit exceeded. Maximum {limit} connections allowed per {}.",
+        .scope.for_people()
+    )]
+    TooManyConnections { scope: Kind, current: i64, limit: i64 },
     /// Too many writes are waiting.
     #[error("the server is overloaded")]
     Overloaded,
@@ -47,6 +60,17 @@ impl From<store::Error> for ApiError {
         match error {
             store::Error::Overloaded => Self::Overloaded,
             error => Self::Internal(error.into()),
+        }
+    }
+}
+
+impl From<Refused> for ApiError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Full(Full { scope, current, limit }) => {
+                Self::TooManyConnections { scope, current, limit }
+            }
+            Refused::Store(error) => error.into(),
         }
     }
 }
@@ -78,6 +102,19 @@ impl IntoResponse for ApiError {
                 Failure::retry(StatusCode::SERVICE_UNAVAILABLE, "sse_disabled", &message)
                     .with("fallback", fallback)
             }
+            Self::TooManyConnections { scope, current, limit } => {
+                let status = StatusCode::TOO_MANY_REQUESTS;
+                Failure::retry_after(status, "too_many_connections", &message, SLOT_RETRY)
+                    .with("scope", scope.as_str())
+                    .with("current_connections", current)
+                    .with("max_connections", limit)
+                    .with(
+                        "recommendation",
+                        "Close other chat windows or switch this tab to follower mode",
+                    )
+                    .with_header(HeaderName::from_static("x-sse-connection-limit"), limit)
+                    .with_header(HeaderName::from_static("x-sse-current-connections"), current)
+            }
             Self::Full | Self::Overloaded => {
                 Failure::retry(StatusCode::SERVICE_UNAVAILABLE, "backpressure", &message)
             }
@@ -87,5 +124,58 @@ impl IntoResponse for ApiError {
             }
         }
         .into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    async fn answer(scope: Kind, current: i64, limit: i64) -> (Response, Value) {
+        let refused = Refused::Full(Full { scope, current, limit });
+        let (head, body) = ApiError::from(refused).into_response().into_parts();
+        let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+        let body = serde_json::from_slice(&body).unwrap();
+        (Response::from_parts(head, axum::body::Body::empty()), body)
+    }
+
+    #[tokio::test]
+    async fn a_refused_stream_says_what_is_full_and_what_to_do() {
+        let (head, body) = answer(Kind::User, 5, 5).await;
+        assert_eq!(head.status(), 429);
+        for (name, value) in [
+            ("retry-after", "10"),
+            ("x-sse-connection-limit", "5"),
+            ("x-sse-current-connections", "5"),
+            ("cache-control", "no-store"),
+            ("content-type", "application/json"),
+        ] {
+            assert_eq!(head.headers()[name], value);
+        }
+        let expected = json!({
+            "error": "too_many_connections",
+            "message": "SSE connection limit exceeded. Maximum 5 connections allowed per user/project.",
+            "current_connections": 5,
+            "max_connections": 5,
+            "retry_after_ms": 10_000,
+            "recommendation": "Close other chat windows or switch this tab to follower mode",
+            "scope": "user",
+            "trace_id": null,
+        });
+        assert_eq!(body, expected);
+    }
+
+    #[tokio::test]
+    async fn the_other_scopes_have_their_own_words() {
+        for (kind, scope, per) in [(Kind::Session, "session", "session"), (Kind::Ip, "ip", "IP")] {
+            let (_, body) = answer(kind, 1, 2).await;
+            let message =
+                format!("SSE connection limit exceeded. Maximum 2 connections allowed per {per}.");
+            assert_eq!(body["message"], message);
+            assert_eq!(body["scope"], scope);
+            assert_eq!(body["current_connections"], 1);
+        }
     }
 }

@@ -13,11 +13,12 @@ mod presence;
 mod projects;
 mod reactions;
 mod read_marks;
+mod replica;
 mod state;
 mod streams;
 mod typing;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use http::Uri;
@@ -28,12 +29,17 @@ use shared::{
     parts::Parts,
     time::Timestamp,
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::mpsc};
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 pub use self::config::{Config, StreamsConfig};
-use self::{presence::Presence, state::AppState, streams::hub::Hub};
+use self::{
+    presence::Presence,
+    replica::Replica,
+    state::AppState,
+    streams::{command, hub::Hub, reactor::Reactor, refill, slots::Slots, stats::Stats},
+};
 
 #[derive(OpenApi)]
 #[openapi(info(
@@ -51,6 +57,7 @@ pub struct App {
     common: shared::config::Config,
     config: Config,
     parts: Parts,
+    replica: Replica,
 }
 
 impl App {
@@ -66,7 +73,8 @@ impl App {
         let auth = Auth::new(&common.auth, parts.store.clone(), config.ingress_listen)?;
         let public = listen(config.ingress_listen).await?;
         let internal = listen(config.ingress_internal_listen).await?;
-        Ok(Self { public, internal, auth, common: common.clone(), config, parts })
+        let replica = Replica::join(parts.store.clone()).await?;
+        Ok(Self { public, internal, auth, common: common.clone(), config, parts, replica })
     }
 
     /// Returns the address of the public listener.
@@ -81,22 +89,32 @@ impl App {
 
     /// Starts every task of the service on the lifecycle of its parts; jobs are asked of proc at `proc`.
     pub fn start(self, proc: Uri) -> anyhow::Result<()> {
-        let Self { public, internal, auth, common, config, parts } = self;
+        let Self { public, internal, auth, common, config, parts, replica } = self;
         let Parts { store, bus, lifecycle, connections, service_token } = parts;
         let hub = Hub::new(store.clone(), bus.clone(), lifecycle.clone());
         let presence = Presence::new(bus.clone(), config.streams.presence_grace);
+        let (slots, releaser) = Slots::new(replica.id(), store.clone());
         let jobs = state::Jobs::new(proc, service_token.clone());
+        let stats = Arc::new(Stats::default());
+        let (refills, wanted) = mpsc::unbounded_channel();
+        let limits = config.streams.limits(&common);
+        let reactor = Reactor::start(&limits, &stats, &refills, &lifecycle)?;
         let state = AppState {
             auth: auth.clone(),
             store: store.clone(),
             bus,
             hub: hub.clone(),
             presence: presence.clone(),
+            slots,
+            trusted_proxies: common.proxies.trusted_proxies.clone().unwrap_or_default(),
             jobs,
             lifecycle: lifecycle.clone(),
             streams: config.streams.clone(),
-            drain: common.drain.clone(),
+            reactor: reactor.clone(),
+            stats: stats.clone(),
+            replica: replica.clone(),
         };
+        let internal_routes = streams::internal(state.clone());
         let (routes, document) = routes().split_for_parts();
         let document = document.to_json().context("failed to write the OpenAPI document")?;
         let routes = routes
@@ -110,10 +128,19 @@ impl App {
         let routes = layered(routes, &lifecycle, &common.cors_origin)?;
         let public = serve_public(public, routes, lifecycle.clone(), connections);
         lifecycle.serve("ingress http", public);
-        let grpc = bulk::service(store.clone(), service_token, &lifecycle);
+        let grpc = bulk::service(store.clone(), service_token, &lifecycle).merge(internal_routes);
         lifecycle.serve("ingress grpc", serve_internal(internal, grpc, lifecycle.clone()));
+        let orders = command::obey(hub.clone(), store.clone(), replica.id(), reactor);
+        let shutdown = lifecycle.shutdown();
+        lifecycle.spawn("orders", async move {
+            shutdown.run_until_cancelled(orders).await;
+        });
+        let refill = refill::run(hub.clone(), store.clone(), wanted, lifecycle.shutdown());
+        lifecycle.spawn("refills", refill);
         lifecycle.spawn("head poll", hub.poll(config.streams.head_poll_interval));
         lifecycle.spawn("presence", presence.run(lifecycle.shutdown()));
+        lifecycle.spawn("slots", releaser.run(lifecycle.shutdown()));
+        lifecycle.spawn("replica", replica.run(move || stats.to_json(), lifecycle.shutdown()));
         lifecycle.spawn("sessions", shared::auth::sweep(auth, lifecycle.clone()));
         let shutdown = lifecycle.shutdown();
         lifecycle.spawn("retention", async move {

@@ -1,6 +1,6 @@
 //! What handlers are given.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::extract::FromRef;
 use http::Uri;
@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use shared::{
     auth::Auth,
     bus::Bus,
-    config::DrainConfig,
+    http::TrustedProxies,
     ids::{TraceId, UserId},
     lifecycle::Lifecycle,
     service_token::ServiceToken,
@@ -17,7 +17,13 @@ use shared::{
 };
 use tonic::transport::{Channel, Endpoint};
 
-use crate::{StreamsConfig, error::ApiError, presence::Presence, streams::hub::Hub};
+use crate::{
+    StreamsConfig,
+    error::ApiError,
+    presence::Presence,
+    replica::Replica,
+    streams::{hub::Hub, reactor::Reactor, slots::Slots, stats::Stats},
+};
 
 /// Everything a handler may ask for, by its type.
 #[derive(Clone, Debug, FromRef)]
@@ -27,10 +33,14 @@ pub(crate) struct AppState {
     pub(crate) bus: Bus,
     pub(crate) hub: Hub,
     pub(crate) presence: Presence,
+    pub(crate) slots: Slots,
+    pub(crate) trusted_proxies: TrustedProxies,
     pub(crate) jobs: Jobs,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) streams: StreamsConfig,
-    pub(crate) drain: DrainConfig,
+    pub(crate) reactor: Reactor,
+    pub(crate) stats: Arc<Stats>,
+    pub(crate) replica: Replica,
 }
 
 /// Asks proc about jobs.

@@ -84,7 +84,9 @@ async fn project(
 ) -> Result<Response, ApiError> {
     let user = &asked.user.0;
     let filter = query.channels.as_deref().map_or(Ok(ChannelFilter::all()), |names| {
-        names.parse().map_err(|_| ApiError::Invalid("channels is a list of channel names, as in a,b"))
+        names
+            .parse()
+            .map_err(|_| ApiError::Invalid("channels is a list of channel names, as in a,b"))
     })?;
     if filter.is_too_long() {
         return Err(ApiError::Invalid("channels names 200 channels at most"));

@@ -4,7 +4,11 @@ use std::{path::PathBuf, time::Duration};
 
 use secrecy::SecretString;
 
-use crate::{auth::AuthConfig, http::ListenConfig, journal::RetentionConfig};
+use crate::{
+    auth::AuthConfig,
+    http::{ListenConfig, TrustedProxies},
+    journal::RetentionConfig,
+};
 
 /// Settings of both services.
 #[derive(Clone, Debug, clap::Args)]
@@ -33,9 +37,20 @@ pub struct Config {
     pub drain: DrainConfig,
     #[command(flatten)]
     pub log: LogConfig,
+    #[command(flatten)]
+    pub proxies: ProxyConfig,
     /// Origins whose pages may call the API, comma separated, such as `http://localhost:5173`.
     #[arg(long, env = "CORS_ORIGIN", value_delimiter = ',')]
     pub cors_origin: Vec<String>,
+}
+
+/// What stands before the public listeners.
+#[derive(Clone, Debug, clap::Args)]
+#[group(skip)]
+pub struct ProxyConfig {
+    /// Proxies whose `X-Forwarded-For` is believed: addresses and networks, comma separated, such as `10.0.0.0/8`.
+    #[arg(long, env = "TRUSTED_PROXIES")]
+    pub trusted_proxies: Option<TrustedProxies>,
 }
 
 /// How a process goes.

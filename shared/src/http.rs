@@ -1,5 +1,6 @@
 //! Listeners, and the manners of the public ones: trace ids, sessions, one shape of errors, extractors that keep to it.
 
+mod client_address;
 mod extract;
 mod failure;
 mod listener;
@@ -21,6 +22,7 @@ use tower_http::{
 
 pub(crate) use self::trace::{ClaimedSession, claimed_session, query_value};
 pub use self::{
+    client_address::{ClientAddress, TrustedProxies},
     extract::{BodyError, Json, Path, Query, RetryKey},
     failure::Failure,
     listener::{ConnectionGuard, Connections, Detach, Detached, ListenConfig, serve_public},

@@ -62,6 +62,8 @@ minted! {
     UploadId
     /// An open stream's connection.
     ConnectionId
+    /// A process that serves streams.
+    ReplicaId
 }
 
 /// A string that is checked when it is made: length, characters.

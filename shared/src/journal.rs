@@ -11,7 +11,7 @@ use rand::RngExt as _;
 
 pub use self::cursor::{Cursor, Position};
 use crate::{
-    ids::{ProjectId, UserId},
+    ids::{ProjectId, ReplicaId, UserId},
     store::{Error, Reader, Row, Store, Tx, Value},
     time::Timestamp,
 };
@@ -37,6 +37,12 @@ impl Topic {
     #[must_use]
     pub fn jobs() -> Self {
         Self("jobs".into())
+    }
+
+    /// What a replica is told to do.
+    #[must_use]
+    pub fn replica(id: ReplicaId) -> Self {
+        Self(format!("replica/{id}").into())
     }
 
     /// Returns the name.
@@ -115,6 +121,13 @@ impl Tx<'_> {
     /// Makes the topic if it does not exist, so that it has an epoch to put into cursors.
     pub fn ensure(&mut self, topic: &Topic) -> Result<(), Error> {
         self.advance(topic, 0).map(drop)
+    }
+
+    /// Deletes a topic and all its entries. Made again, it is another log with another epoch.
+    pub fn forget(&mut self, topic: &Topic) -> Result<(), Error> {
+        self.execute("DELETE FROM entries WHERE topic = $1", &[topic.as_str().into()])?;
+        self.execute("DELETE FROM topics WHERE name = $1", &[topic.as_str().into()])?;
+        Ok(())
     }
 
     fn advance(&mut self, topic: &Topic, by: i64) -> Result<(i64, i64), Error> {

@@ -12,7 +12,10 @@ mod writer;
 use std::{
     fs::{self, File, TryLockError},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -74,6 +77,8 @@ struct Readers {
     path: PathBuf,
     /// Held while the store is open, so that a second process refuses to start.
     _lock: File,
+    /// Nobody has asked yet whether they inherit.
+    inheritable: AtomicBool,
 }
 
 impl Store {
@@ -111,8 +116,16 @@ impl Store {
             .name("store-writer".into())
             .spawn(move || writer::run(&connection, work, &bus, sabotage))?;
         let permits = Semaphore::new(READERS);
-        let readers = Readers { permits, idle: Mutex::new(idle), path, _lock: lock };
+        let inheritable = AtomicBool::new(true);
+        let readers = Readers { permits, idle: Mutex::new(idle), path, _lock: lock, inheritable };
         Ok(Self { readers: Arc::new(readers), queue })
+    }
+
+    /// Says, to the first who asks, that the processes which used the database before are all gone: a `SQLite` file has
+    /// one process at a time. Later ones in this process share it with the first.
+    #[must_use]
+    pub fn inherits(&self) -> bool {
+        self.readers.inheritable.swap(false, Ordering::Relaxed)
     }
 
     /// Runs `work` in a transaction and returns what it returned, once that is durable. An `Err` leaves nothing.

@@ -27,13 +27,13 @@ pub(crate) struct About {
 /// What an open stream holds; all of it is given up when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Held {
-    pub(crate) count: Open,
-    pub(crate) lease: Lease,
-    pub(crate) here: Option<Here>,
+    pub(crate) _count: Open,
+    pub(crate) _lease: Lease,
+    pub(crate) _here: Option<Here>,
     /// Keeps the listeners up until this stream is closed.
-    pub(crate) token: TaskTrackerToken,
+    pub(crate) _token: TaskTrackerToken,
     /// The stream's place among the listener's connections, once it has left the listener.
-    pub(crate) connection: Option<ConnectionGuard>,
+    pub(crate) _connection: Option<ConnectionGuard>,
 }
 
 /// A place among the streams of this replica, and from its admission to its close a stream in its counts.
@@ -72,6 +72,7 @@ pub(crate) struct Connection {
     pub(crate) id: ConnectionId,
     #[schema(value_type = String)]
     pub(crate) ip: IpAddr,
+    #[schema(value_type = String)]
     pub(crate) user_agent: Arc<str>,
     /// Milliseconds since 1970.
     pub(crate) created_at: i64,

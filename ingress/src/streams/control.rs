@@ -34,7 +34,7 @@ pub(super) struct Reset<'a> {
 /// Why a stream ends.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Reason {
+pub(crate) enum Reason {
     IdleTimeout,
     Replaced,
     SlowConsumer,

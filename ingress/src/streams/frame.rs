@@ -54,9 +54,8 @@ pub(crate) struct Frame {
 /// An event as a part of a gzip stream.
 #[derive(Debug)]
 struct Zipped {
-    id: Block,
     data: Block,
-    /// Both as one HTTP chunk.
+    /// The `id:` line, stored, and the data as one HTTP chunk.
     chunk: Bytes,
     begins: usize,
 }
@@ -76,8 +75,7 @@ impl Frame {
 
     /// Encodes the sign of life: a comment for proxies and an event for scripts.
     pub(crate) fn heartbeat(now: Timestamp) -> Arc<Self> {
-        let text =
-            format!(": keepalive\nevent: heartbeat\ndata: {{\"timestamp\":\"{now}\"}}\n\n");
+        let text = format!(": keepalive\nevent: heartbeat\ndata: {{\"timestamp\":\"{now}\"}}\n\n");
         Arc::new(Self::new(None, Told::default(), "", &text))
     }
 
@@ -144,7 +142,7 @@ impl Frame {
             chunk.extend_from_slice(id.bytes());
             chunk.extend_from_slice(data.bytes());
             chunk.extend_from_slice(b"\r\n");
-            Zipped { id, data, chunk: chunk.into(), begins }
+            Zipped { data, chunk: chunk.into(), begins }
         })
     }
 }

@@ -281,8 +281,9 @@ impl Hub {
             let heads = self
                 .store
                 .read(move |reader| {
-                    let head =
-                        |(known, active): (_, Arc<Active>)| Ok((reader.head(&active.topic)?, known, active));
+                    let head = |(known, active): (_, Arc<Active>)| {
+                        Ok((reader.head(&active.topic)?, known, active))
+                    };
                     all.into_iter().map(head).collect::<Result<Vec<_>, _>>()
                 })
                 .await;

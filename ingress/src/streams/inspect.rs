@@ -15,6 +15,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     about::Connection,
     command::{Order, What},
+    slots::{Slots, inspect::Open as Slot},
     stats::{Metrics, Sums},
 };
 use crate::{error::ApiError, state::AppState};
@@ -124,12 +125,12 @@ async fn list(
     (user, project): (UserId, ProjectId),
 ) -> Result<Connections, ApiError> {
     let slots = state.slots.clone();
-    let rows = state.store.read(move |reader| {
-        slots.of_user_project(reader, &user, project, Timestamp::now())
-    });
+    let rows = state
+        .store
+        .read(move |reader| slots.of_user_project(reader, &user, project, Timestamp::now()));
     let rows = rows.await?;
     let here = state.reactor.connections().await;
-    let describe = |row: &super::slots::Open| {
+    let describe = |row: &Slot| {
         let live = here.iter().find(|(_, open)| open.id == row.connection);
         live.map(|(_, open)| open.clone())
             .or_else(|| Connection::from_json(row.connection, &row.about))
@@ -141,7 +142,7 @@ async fn list(
 #[utoipa::path(delete, path = "/api/debug/sse-connections/{connection_id}", responses((status = 204)))]
 async fn close(
     State(store): State<Store>,
-    State(slots): State<super::slots::Slots>,
+    State(slots): State<Slots>,
     user: User,
     Path(connection): Path<ConnectionId>,
 ) -> Result<StatusCode, ApiError> {

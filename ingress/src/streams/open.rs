@@ -178,7 +178,13 @@ pub(super) async fn open(state: AppState, asked: Asked, plan: Plan) -> Result<Re
         state.stats.reconnected();
     }
     let here = plan.member.map(|caller| state.presence.enter(caller));
-    let held = Held { count, lease, here, token: state.lifecycle.stream(), connection: None };
+    let held = Held {
+        _count: count,
+        _lease: lease,
+        _here: here,
+        _token: state.lifecycle.stream(),
+        _connection: None,
+    };
     let mut wire = Wire::new(asked.version, compressed);
     let greeting = greeting(&state, &about, &name, &begins, &plan.logs, resumed);
     let greeting: Bytes = wire.first(&greeting);
@@ -193,7 +199,7 @@ pub(super) async fn open(state: AppState, asked: Asked, plan: Plan) -> Result<Re
             socket,
             wire,
             about: Box::new(about),
-            held: Held { connection: Some(detached.connection), ..held },
+            held: Held { _connection: Some(detached.connection), ..held },
             places,
             first,
             filter: plan.filter,

@@ -89,5 +89,10 @@ async fn read(hub: &Hub, store: &Store, topic: &Topic, place: Position) -> Resul
         })
         .await?;
     let Start { position, reset } = start;
-    Ok(Page { follower, position, reset, frames: entries.iter().map(|e| Frame::entry(e)).collect() })
+    Ok(Page {
+        follower,
+        position,
+        reset,
+        frames: entries.iter().map(|e| Frame::entry(e)).collect(),
+    })
 }

@@ -65,7 +65,12 @@ impl Ring {
 
     /// Returns the entries after `place` that come before index `at`, when `last` is the last entry of all. A stream that
     /// gets these, and then every frame from `at` on that its place [`takes`], misses nothing and gets nothing twice.
-    pub(super) fn since(&self, place: Position, last: i64, at: u64) -> Result<Vec<Arc<Frame>>, Behind> {
+    pub(super) fn since(
+        &self,
+        place: Position,
+        last: i64,
+        at: u64,
+    ) -> Result<Vec<Arc<Frame>>, Behind> {
         if place.seq >= last {
             return Ok(Vec::new());
         }
@@ -122,7 +127,9 @@ mod tests {
         /// The reactor takes what is new.
         Pull(usize),
         /// A stream joins whose place is this far before the journal's end, which may be ahead of the hub.
-        Join { behind: i64 },
+        Join {
+            behind: i64,
+        },
         Age,
     }
 
@@ -211,8 +218,20 @@ mod tests {
     fn the_property_notices_every_sabotage() {
         use Step::{Age, Join, Publish, Pull};
         let steps = [
-            Publish, Publish, Publish, Age, Pull(2), Join { behind: 4 }, Pull(9), Age, Age,
-            Join { behind: 5 }, Join { behind: 1 }, Publish, Publish, Pull(9),
+            Publish,
+            Publish,
+            Publish,
+            Age,
+            Pull(2),
+            Join { behind: 4 },
+            Pull(9),
+            Age,
+            Age,
+            Join { behind: 5 },
+            Join { behind: 1 },
+            Publish,
+            Publish,
+            Pull(9),
         ];
         assert!(holds(&steps, None));
         for sabotage in [Sabotage::ForgetBacklog, Sabotage::TakeAll, Sabotage::JoinBehind] {

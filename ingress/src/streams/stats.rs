@@ -117,6 +117,11 @@ impl Stats {
         }
     }
 
+    /// Returns the sums as other replicas read them.
+    pub(crate) fn to_json(&self) -> String {
+        serde_json::to_string(&self.sums()).unwrap_or_default()
+    }
+
     pub(crate) fn uptime(&self) -> Duration {
         self.began.elapsed()
     }

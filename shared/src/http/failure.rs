@@ -1,7 +1,9 @@
 //! The one shape of errors.
 
+use std::time::Duration;
+
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use rand::RngExt as _;
 use serde_json::{Map, Value, json};
 
@@ -12,7 +14,7 @@ use crate::ids::TraceId;
 pub struct Failure {
     status: StatusCode,
     body: Map<String, Value>,
-    retry_after_ms: Option<u64>,
+    headers: HeaderMap,
     /// The trace of a refusal that comes before there is a request.
     trace: Option<TraceId>,
 }
@@ -24,16 +26,28 @@ impl Failure {
         let mut body = Map::new();
         body.insert("error".into(), code.into());
         body.insert("message".into(), message.into().into());
-        Self { status, body, retry_after_ms: None, trace: None }
+        Self { status, body, headers: HeaderMap::new(), trace: None }
     }
 
     /// Says that trying again in one to three seconds may succeed.
     #[must_use]
     pub fn retry(status: StatusCode, code: &'static str, message: &str) -> Self {
-        let after_ms: u64 = rand::rng().random_range(1_000..3_000);
-        let mut failure = Self::new(status, code, message).with("retry_after_ms", after_ms);
-        failure.retry_after_ms = Some(after_ms);
-        failure
+        let after = Duration::from_millis(rand::rng().random_range(1_000..3_000));
+        Self::retry_after(status, code, message, after)
+    }
+
+    /// Says that trying again after a time may succeed.
+    #[must_use]
+    pub fn retry_after(
+        status: StatusCode,
+        code: &'static str,
+        message: &str,
+        after: Duration,
+    ) -> Self {
+        let ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+        Self::new(status, code, message)
+            .with("retry_after_ms", ms)
+            .with_header(header::RETRY_AFTER, ms.div_ceil(1000))
     }
 
     /// Says that it is our fault, and nothing else.
@@ -55,6 +69,13 @@ impl Failure {
         self.body.insert(field.into(), value.into());
         self
     }
+
+    /// Adds a header to the answer.
+    #[must_use]
+    pub fn with_header(mut self, name: HeaderName, value: impl Into<HeaderValue>) -> Self {
+        self.headers.insert(name, value.into());
+        self
+    }
 }
 
 impl IntoResponse for Failure {
@@ -70,12 +91,10 @@ impl IntoResponse for Failure {
         {
             headers.insert(super::trace::TRACE, trace);
         }
+        headers.extend(self.headers);
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        if let Some(ms) = self.retry_after_ms {
-            headers.insert(header::RETRY_AFTER, ms.div_ceil(1000).into());
         }
         response
     }

@@ -8,6 +8,7 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0002_sessions.sql"),
     include_str!("migrations/0003_chat.sql"),
     include_str!("migrations/0004_jobs.sql"),
+    include_str!("migrations/0005_slots.sql"),
 ];
 
 /// Runs the steps that the database has not seen, each in a transaction. A newer schema than this program's is refused.

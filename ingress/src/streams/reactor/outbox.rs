@@ -22,6 +22,10 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
+    pub(super) fn new(now_ms: u64) -> Self {
+        Self { moved_at_ms: now_ms, ..Self::default() }
+    }
+
     /// Holds the rest of a piece, of which the socket has taken a part if it is `torn`.
     pub(super) fn of(rest: Bytes, torn: bool, now_ms: u64) -> Self {
         Self { bytes: rest.len(), pieces: [rest].into(), torn, moved_at_ms: now_ms }

@@ -168,7 +168,8 @@ impl Shard {
                     Ask::End(reason) => self.end(key, reason),
                     Ask::Channels { add, remove } => {
                         let filter = &mut self.streams[key].filter;
-                        let mut changed = filter.take().map_or(ChannelFilter::all(), |filter| *filter);
+                        let mut changed =
+                            filter.take().map_or(ChannelFilter::all(), |filter| *filter);
                         changed.change(&add, &remove);
                         *filter = (!changed.is_all()).then(|| Box::new(changed));
                     }
@@ -244,11 +245,14 @@ impl Shard {
             let left = expires.since(Timestamp::now()).as_millis();
             at(u64::try_from(left).unwrap_or(NEVER))
         });
-        let idle_after = parked.idle_timeout.map_or(NEVER, |timeout| {
-            u64::try_from(timeout.as_millis()).unwrap_or(NEVER)
-        });
+        let idle_after = parked
+            .idle_timeout
+            .map_or(NEVER, |timeout| u64::try_from(timeout.as_millis()).unwrap_or(NEVER));
         // Streams that opened together are not to come back together.
-        let rotates = self.limits.max_age_ms.map_or(NEVER, |age| at(random.random_range(age - age / 5..=age)));
+        let rotates = self
+            .limits
+            .max_age_ms
+            .map_or(NEVER, |age| at(random.random_range(age - age / 5..=age)));
         let spread = self.limits.drain_spread_ms;
         Times {
             opened: now,
@@ -302,7 +306,9 @@ impl Shard {
     fn fed(&mut self, fed: Fed) {
         let Some(&key) = self.keys.get(&fed.connection) else { return };
         let stream = &mut self.streams[key];
-        let Some(which) = stream.places.iter().position(|place| place.topic == fed.topic) else { return };
+        let Some(which) = stream.places.iter().position(|place| place.topic == fed.topic) else {
+            return;
+        };
         let Some(page) = fed.page else {
             // It could not be read: the client comes back to another replica, or later.
             self.gone.push(key);

@@ -231,8 +231,7 @@ impl Stream {
     }
 
     fn queue(&mut self, bytes: Bytes, now: u64) {
-        let fresh = || Box::new(Outbox { moved_at_ms: now, ..Outbox::default() });
-        self.outbox.get_or_insert_with(fresh).push(bytes);
+        self.outbox.get_or_insert_with(|| Box::new(Outbox::new(now))).push(bytes);
     }
 
     fn wait_for(&mut self, rest: Bytes, torn: bool, now: u64) -> Result<(), Gone> {
@@ -305,12 +304,7 @@ impl Stream {
     }
 
     /// Does what is due at `now`; `beat` is the heartbeat of the hour.
-    pub(super) fn attend(
-        &mut self,
-        limits: &Limits,
-        now: u64,
-        beat: &Frame,
-    ) -> Result<(), Gone> {
+    pub(super) fn attend(&mut self, limits: &Limits, now: u64, beat: &Frame) -> Result<(), Gone> {
         if now >= self.times.cut {
             return Err(Gone);
         }
@@ -364,9 +358,10 @@ impl Stream {
     /// Returns when something is due next.
     pub(super) fn next_due(&self, limits: &Limits) -> u64 {
         let Times { idle, rotates, expires, goes, cut, .. } = self.times;
-        let stuck = self.outbox.as_ref().map_or(NEVER, |outbox| {
-            outbox.moved_at_ms + limits.write_timeout_ms
-        });
+        let stuck = self
+            .outbox
+            .as_ref()
+            .map_or(NEVER, |outbox| outbox.moved_at_ms + limits.write_timeout_ms);
         if self.ending {
             return stuck.min(cut);
         }

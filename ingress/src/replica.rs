@@ -1,0 +1,162 @@
+//! This process among the replicas: says that it is there, and clears away after those that are gone.
+
+use std::time::Duration;
+
+use shared::{
+    ids::ReplicaId,
+    journal::Topic,
+    store::{Error, Reader, Store, Tx},
+    time::Timestamp,
+};
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::streams::slots;
+
+/// A replica that was not seen for this long is gone; clocks of replicas must agree far better than this.
+const REPLICA_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a replica says that it is there.
+const RENEWAL: Duration = Duration::from_secs(2);
+/// What a replica leaves is deleted when it was not seen for this long.
+const FORGOTTEN: Duration = Duration::from_mins(1);
+
+/// Returns when a replica was seen at the earliest that is not gone at `now`.
+pub(crate) fn oldest(now: Timestamp) -> Timestamp {
+    now.before(REPLICA_TIMEOUT)
+}
+
+/// This process's row; a clone is the same one.
+///
+/// A process that was frozen, or that could not reach the store, for longer than the timeout comes back as the replica
+/// it was. Its streams stay open. Those whose slots were taken over meanwhile no longer count, so a scope may have more
+/// streams than slots until they end; when they do, their slots stay with who has them now.
+#[derive(Clone, Debug)]
+pub(crate) struct Replica {
+    id: ReplicaId,
+    started_at: Timestamp,
+    store: Store,
+}
+
+impl Replica {
+    /// Joins the others, with a topic for orders. Whoever inherits the store clears it of all replicas before.
+    pub(crate) async fn join(store: Store) -> Result<Self, Error> {
+        let (id, now) = (ReplicaId::mint(), Timestamp::now());
+        let replica = Self { id, started_at: now, store };
+        let (inherits, joining) = (replica.store.inherits(), replica.clone());
+        let join = move |tx: &mut Tx<'_>| {
+            if inherits {
+                for gone in tx.query("SELECT id FROM replicas", &[], |row| row.get(0))? {
+                    forget(tx, gone)?;
+                }
+                tx.execute("DELETE FROM slots", &[])?;
+            }
+            joining.insert(tx, "{}", now)
+        };
+        replica.store.write(join).await?;
+        Ok(replica)
+    }
+
+    /// Returns its id.
+    pub(crate) fn id(&self) -> ReplicaId {
+        self.id
+    }
+
+    /// Renews its row with `stats`, a JSON document, and clears away after others, until shutdown; then leaves.
+    pub(crate) async fn run(
+        self,
+        stats: impl Fn() -> String + Send + 'static,
+        shutdown: CancellationToken,
+    ) {
+        let mut tick = interval(RENEWAL);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while shutdown.run_until_cancelled(tick.tick()).await.is_some() {
+            if let Err(error) = self.renew(stats(), Timestamp::now()).await {
+                tracing::warn!(%error, "the replica was not renewed");
+            }
+            if let Err(error) = self.sweep(Timestamp::now()).await {
+                tracing::warn!(%error, "replicas that are gone were not cleared away");
+            }
+        }
+        if let Err(error) = self.clear(self.id, Timestamp::from_ms(i64::MAX)).await {
+            tracing::warn!(%error, "the replica left its row behind");
+        }
+    }
+
+    /// Returns the stats of all other replicas that are not gone.
+    pub(crate) fn others(&self, reader: &Reader<'_>, now: Timestamp) -> Result<Vec<String>, Error> {
+        let sql = "SELECT stats FROM replicas WHERE id <> $1 AND seen_at >= $2 ORDER BY id";
+        reader.query(sql, &[self.id.into(), oldest(now).into()], |row| row.get(0))
+    }
+
+    async fn renew(&self, stats: String, now: Timestamp) -> Result<(), Error> {
+        let renewing = self.clone();
+        let renew = move |tx: &mut Tx<'_>| {
+            let sql = "UPDATE replicas SET seen_at = $2, stats = $3 WHERE id = $1";
+            let params = [renewing.id.into(), now.into(), (&stats).into()];
+            let is_there = tx.execute(sql, &params)? == 1;
+            if !is_there {
+                renewing.insert(tx, &stats, now)?;
+            }
+            Ok::<_, Error>(is_there)
+        };
+        if !self.store.write(renew).await? {
+            tracing::warn!(replica.id = %self.id, "the replica was given up by the others and is back");
+        }
+        Ok(())
+    }
+
+    fn insert(&self, tx: &mut Tx<'_>, stats: &str, now: Timestamp) -> Result<(), Error> {
+        tx.ensure(&Topic::replica(self.id))?;
+        tx.execute(
+            "INSERT INTO replicas (id, started_at, seen_at, stats) VALUES ($1, $2, $3, $4)",
+            &[self.id.into(), self.started_at.into(), now.into(), stats.into()],
+        )?;
+        Ok(())
+    }
+
+    async fn sweep(&self, now: Timestamp) -> Result<(), Error> {
+        let (own, before) = (self.id, now.before(FORGOTTEN));
+        let sql = "SELECT id FROM replicas WHERE id <> $1 AND seen_at < $2";
+        let gone = self
+            .store
+            .read(move |reader| reader.query(sql, &[own.into(), before.into()], |row| row.get(0)));
+        for gone in gone.await? {
+            self.clear(gone, before).await?;
+            tracing::info!(replica.id = %gone, "cleared away after a replica");
+        }
+        Ok(())
+    }
+
+    /// Deletes what a replica left, a few rows at a time, unless it was seen again since `before`. Its row is the last
+    /// to go: as long as it is there, somebody will finish this.
+    async fn clear(&self, gone: ReplicaId, before: Timestamp) -> Result<(), Error> {
+        let mut held = self.store.read(move |reader| slots::held_by(reader, gone)).await?;
+        loop {
+            let batch = held.split_off(held.len().saturating_sub(slots::BATCH));
+            let last = held.is_empty();
+            let delete = move |tx: &mut Tx<'_>| {
+                let sql = "SELECT 1 FROM replicas WHERE id = $1 AND seen_at >= $2";
+                if tx.find(sql, &[gone.into(), before.into()], |_| Ok(()))?.is_some() {
+                    return Ok(true);
+                }
+                slots::release(tx, &batch)?;
+                if last {
+                    forget(tx, gone)?;
+                }
+                Ok::<_, Error>(last)
+            };
+            if self.store.write(delete).await? {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn forget(tx: &mut Tx<'_>, replica: ReplicaId) -> Result<(), Error> {
+    tx.forget(&Topic::replica(replica))?;
+    tx.execute("DELETE FROM replicas WHERE id = $1", &[replica.into()])?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

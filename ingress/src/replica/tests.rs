@@ -1,0 +1,115 @@
+//! Replicas over a real store.
+
+use shared::{
+    bus::Bus,
+    ids::{ConnectionId, ProjectId, UserId},
+};
+
+use super::*;
+use crate::streams::slots::{Holder, Lease, Scope, Slots, Wanted};
+
+async fn take(store: &Store, slots: &Slots, stream: &str, now: Timestamp) -> Option<Lease> {
+    let user: UserId = "ada".parse().unwrap();
+    let scope = Scope::Project(
+        ProjectId("00000000-0000-7000-8000-000000000001".parse().unwrap()),
+        user.clone(),
+    );
+    let (connection, stream, slots) = (ConnectionId::mint(), stream.to_owned(), slots.clone());
+    let holder = Holder { connection, user, stream, about: "{}".into() };
+    store.write(move |tx| slots.take(tx, &[Wanted { scope, limit: 1 }], &holder, now)).await.ok()
+}
+
+async fn count(store: &Store, table: &'static str) -> i64 {
+    let sql = format!("SELECT COUNT(*) FROM {table}");
+    store.read(move |reader| reader.find(&sql, &[], |row| row.get(0))).await.unwrap().unwrap()
+}
+
+fn open(folder: &std::path::Path) -> Store {
+    Store::open(folder, Bus::default()).unwrap()
+}
+
+#[tokio::test]
+async fn after_a_crash_the_next_process_on_the_file_starts_with_every_slot_free() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let replica = Replica::join(store.clone()).await.unwrap();
+    let (slots, releaser) = Slots::new(replica.id(), store.clone());
+    std::mem::forget(take(&store, &slots, "a", Timestamp::now()).await.unwrap());
+    let sharing = Replica::join(store.clone()).await.unwrap();
+    assert_eq!(count(&store, "slots").await, 1, "who shares the process clears nothing");
+    drop((replica, sharing, slots, releaser, store));
+
+    let store = open(folder.path());
+    let replica = Replica::join(store.clone()).await.unwrap();
+    let (slots, _releaser) = Slots::new(replica.id(), store.clone());
+    assert!(take(&store, &slots, "b", Timestamp::now()).await.is_some());
+    assert_eq!(count(&store, "replicas").await, 1);
+    assert_eq!(count(&store, "topics").await, 1);
+}
+
+#[tokio::test]
+async fn others_are_told_apart_by_when_they_were_seen() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let one = Replica::join(store.clone()).await.unwrap();
+    let two = Replica::join(store.clone()).await.unwrap();
+    let now = Timestamp::now().after(Duration::from_hours(1));
+    two.renew("{\"streams\":7}".into(), now).await.unwrap();
+    let others = |now| {
+        let one = one.clone();
+        store.read(move |reader| one.others(reader, now))
+    };
+    assert_eq!(others(now.after(REPLICA_TIMEOUT)).await.unwrap(), ["{\"streams\":7}"]);
+    let late = now.after(REPLICA_TIMEOUT).after(Duration::from_millis(1));
+    assert!(others(late).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn what_a_dead_replica_leaves_is_cleared_away_and_a_thawed_one_comes_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let frozen = Replica::join(store.clone()).await.unwrap();
+    let (slots, mut releaser) = Slots::new(frozen.id(), store.clone());
+    let lease = take(&store, &slots, "a", Timestamp::now()).await.unwrap();
+    let now = Timestamp::now().after(FORGOTTEN).after(Duration::from_secs(1));
+    let other = Replica::join(store.clone()).await.unwrap();
+    other.renew("{}".into(), now).await.unwrap();
+
+    let gone = frozen.id();
+    frozen.renew("{}".into(), now).await.unwrap();
+    other.clear(gone, now.before(FORGOTTEN)).await.unwrap();
+    assert_eq!(count(&store, "slots").await, 1, "it was seen again while it was cleared away");
+
+    let now = now.after(FORGOTTEN).after(Duration::from_secs(1));
+    other.renew("{}".into(), now).await.unwrap();
+    other.sweep(now).await.unwrap();
+    assert_eq!(count(&store, "slots").await, 0);
+    assert_eq!(count(&store, "replicas").await, 1);
+    assert_eq!(count(&store, "topics").await, 1);
+
+    // Somebody else has the slot by the time it is back; the old stream's end does not free it.
+    let (others, _others) = Slots::new(other.id(), store.clone());
+    let _successor = take(&store, &others, "b", now).await.unwrap();
+    frozen.renew("{}".into(), now).await.unwrap();
+    assert_eq!(count(&store, "replicas").await, 2);
+    drop(lease);
+    let freed = releaser.queued();
+    store.write(move |tx| slots::release(tx, &freed)).await.unwrap();
+    assert_eq!(count(&store, "slots").await, 1);
+    assert!(take(&store, &others, "c", now).await.is_none());
+}
+
+#[tokio::test]
+async fn a_replica_that_stops_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let replica = Replica::join(store.clone()).await.unwrap();
+    let (slots, _releaser) = Slots::new(replica.id(), store.clone());
+    let _lease = take(&store, &slots, "a", Timestamp::now()).await.unwrap();
+    let shutdown = CancellationToken::new();
+    shutdown.cancel();
+    replica.run(|| "{}".into(), shutdown).await;
+    for table in ["slots", "replicas", "topics", "entries"] {
+        assert_eq!(count(&store, table).await, 0, "{table}");
+    }
+}

@@ -1,0 +1,270 @@
+//! Slots over a real store.
+
+mod leases;
+mod model;
+
+use futures_util::future::join_all;
+use shared::{bus::Bus, ids::ProjectId, journal::Topic};
+use tempfile::TempDir;
+
+use super::*;
+
+/// A deliberate bug, which the model must notice.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Sabotage {
+    /// A stream that comes back is counted again.
+    CountAgain,
+    /// The slots of a replica that is gone stay taken.
+    DeadAreLive,
+    /// The slots of a live replica can be had.
+    LiveAreDead,
+}
+
+impl Sabotage {
+    pub(super) fn is_live(self) -> Option<bool> {
+        match self {
+            Self::CountAgain => None,
+            Self::DeadAreLive => Some(true),
+            Self::LiveAreDead => Some(false),
+        }
+    }
+}
+
+const NOW: Timestamp = Timestamp::from_ms(1_000_000);
+const SEEN: Timestamp = Timestamp::from_ms(990_000);
+const UNSEEN: Timestamp = Timestamp::from_ms(989_999);
+
+struct Fixture {
+    store: Store,
+    project: ProjectId,
+    _folder: TempDir,
+}
+
+fn fixture() -> Fixture {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path(), Bus::default()).unwrap();
+    Fixture { store, project: ProjectId::mint(), _folder: folder }
+}
+
+fn ada() -> UserId {
+    "ada".parse().unwrap()
+}
+
+fn holder(stream: &str) -> Holder {
+    let (connection, about) = (ConnectionId::mint(), format!("{{\"tab\":\"{stream}\"}}"));
+    Holder { connection, user: ada(), stream: stream.into(), about }
+}
+
+fn seen(tx: &mut Tx<'_>, replica: ReplicaId, at: Timestamp) {
+    let sql = "INSERT INTO replicas (id, started_at, seen_at, stats) VALUES ($1, $2, $2, '{}') \
+               ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at";
+    tx.execute(sql, &[replica.into(), at.into()]).unwrap();
+}
+
+fn orders(reader: &Reader<'_>, replica: ReplicaId) -> Vec<Order> {
+    let entries = reader.entries(&Topic::replica(replica), 0, 100).unwrap();
+    entries.iter().map(|entry| Order::from_entry(entry).unwrap()).collect()
+}
+
+fn full(refused: Refused) -> Full {
+    match refused {
+        Refused::Full(full) => full,
+        Refused::Store(error) => panic!("{error}"),
+    }
+}
+
+fn rows(reader: &Reader<'_>) -> Vec<(String, i64, ConnectionId)> {
+    let sql = "SELECT scope, n, connection FROM slots ORDER BY scope, n";
+    reader.query(sql, &[], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap()
+}
+
+impl Fixture {
+    /// A replica that was just seen.
+    async fn replica(&self) -> (Slots, Releaser) {
+        let (slots, releaser) = Slots::new(ReplicaId::mint(), self.store.clone());
+        self.seen(&slots, SEEN).await;
+        (slots, releaser)
+    }
+
+    async fn seen(&self, slots: &Slots, at: Timestamp) {
+        let replica = slots.replica;
+        let seen = move |tx: &mut Tx<'_>| {
+            seen(tx, replica, at);
+            Ok::<_, Error>(())
+        };
+        self.store.write(seen).await.unwrap();
+    }
+
+    fn wanted(&self, limit: i64) -> Vec<Wanted> {
+        vec![Wanted { scope: Scope::Project(self.project, ada()), limit }]
+    }
+
+    async fn take(
+        &self,
+        slots: &Slots,
+        wanted: Vec<Wanted>,
+        holder: &Holder,
+    ) -> Result<Lease, Full> {
+        let (slots, holder) = (slots.clone(), holder.clone());
+        let taken = self.store.write(move |tx| slots.take(tx, &wanted, &holder, NOW)).await;
+        taken.map_err(full)
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Reader<'_>) -> T + Send + 'static,
+    ) -> T {
+        self.store.read(|reader| Ok::<_, Error>(read(reader))).await.unwrap()
+    }
+
+    async fn numbers(&self) -> Vec<i64> {
+        self.read(|reader| rows(reader).iter().map(|row| row.1).collect()).await
+    }
+
+    async fn orders(&self, slots: &Slots) -> Vec<Order> {
+        let replica = slots.replica;
+        self.read(move |reader| orders(reader, replica)).await
+    }
+
+    async fn release(&self, releaser: &mut Releaser) {
+        let freed = releaser.queued();
+        self.store.write(move |tx| release(tx, &freed)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn of_64_at_once_exactly_the_limit_get_in() {
+    let fixture = fixture();
+    let (one, _one) = fixture.replica().await;
+    let (two, _two) = fixture.replica().await;
+    let attempts = (0..64).map(|index| {
+        let slots = if index % 2 == 0 { &one } else { &two };
+        let (holder, fixture) = (holder(&index.to_string()), &fixture);
+        async move { fixture.take(slots, fixture.wanted(5), &holder).await }
+    });
+    let taken = join_all(attempts).await;
+    assert_eq!(taken.iter().filter(|taken| taken.is_ok()).count(), 5);
+    let full = Full { scope: Kind::User, current: 5, limit: 5 };
+    assert!(taken.iter().filter_map(|taken| taken.as_ref().err()).all(|refused| *refused == full));
+    assert_eq!(fixture.numbers().await, [0, 1, 2, 3, 4]);
+}
+
+#[tokio::test]
+async fn the_lowest_number_that_is_free_is_taken_again() {
+    let fixture = fixture();
+    let (slots, mut releaser) = fixture.replica().await;
+    let mut leases = Vec::new();
+    for stream in ["a", "b", "c"] {
+        leases.push(fixture.take(&slots, fixture.wanted(3), &holder(stream)).await.unwrap());
+    }
+    drop(leases.remove(1));
+    fixture.release(&mut releaser).await;
+    assert_eq!(fixture.numbers().await, [0, 2]);
+    leases.push(fixture.take(&slots, fixture.wanted(3), &holder("d")).await.unwrap());
+    assert_eq!(fixture.numbers().await, [0, 1, 2]);
+}
+
+#[tokio::test]
+async fn a_stream_that_comes_back_replaces_itself_and_is_ordered_to_go_once() {
+    let fixture = fixture();
+    let (one, mut releaser) = fixture.replica().await;
+    let (two, _two) = fixture.replica().await;
+    let wanted = || {
+        let session = Wanted { scope: Scope::Session("s".parse().unwrap()), limit: 1 };
+        let address = Wanted { scope: Scope::Address("203.0.113.9".into()), limit: 2 };
+        vec![session, address]
+    };
+    let (first, second) = (holder("tab"), holder("tab"));
+    let lease = fixture.take(&one, wanted(), &first).await.unwrap();
+    let _second = fixture.take(&two, wanted(), &second).await.unwrap();
+    let order = Order { connection: first.connection, what: What::Replaced };
+    assert_eq!(fixture.orders(&one).await, [order]);
+    assert!(fixture.orders(&two).await.is_empty());
+
+    // The one that was replaced closes only now: the slots are its successor's.
+    drop(lease);
+    fixture.release(&mut releaser).await;
+    let rows = fixture.read(rows).await;
+    assert_eq!(rows.len(), 2);
+    assert!(rows.iter().all(|row| row.2 == second.connection));
+    let other = fixture.take(&one, wanted(), &holder("other")).await.unwrap_err();
+    assert_eq!(other, Full { scope: Kind::Session, current: 1, limit: 1 });
+}
+
+#[tokio::test]
+async fn the_slots_of_a_dead_replica_are_free_and_of_a_live_one_are_not() {
+    let fixture = fixture();
+    let (one, _one) = fixture.replica().await;
+    let (two, mut releaser) = fixture.replica().await;
+    let lease = fixture.take(&two, fixture.wanted(1), &holder("a")).await.unwrap();
+    assert!(fixture.take(&one, fixture.wanted(1), &holder("b")).await.is_err());
+    fixture.seen(&two, UNSEEN).await;
+    // To itself it is not dead.
+    assert!(fixture.take(&two, fixture.wanted(1), &holder("b")).await.is_err());
+    let _b = fixture.take(&one, fixture.wanted(1), &holder("b")).await.unwrap();
+    assert!(fixture.orders(&two).await.is_empty(), "a stranger's stream is not closed");
+    drop(lease);
+    fixture.release(&mut releaser).await;
+    assert_eq!(fixture.numbers().await, [0]);
+
+    let gone = Slots { replica: ReplicaId::mint(), ..two };
+    let (three, _three) = fixture.replica().await;
+    let _c = fixture.take(&gone, fixture.wanted(2), &holder("c")).await.unwrap();
+    let _d = fixture.take(&three, fixture.wanted(2), &holder("d")).await.unwrap();
+    assert_eq!(fixture.numbers().await, [0, 1]);
+}
+
+#[tokio::test]
+async fn several_scopes_are_taken_all_or_none() {
+    let fixture = fixture();
+    let (slots, _releaser) = fixture.replica().await;
+    let session = |name: &str| Wanted { scope: Scope::Session(name.parse().unwrap()), limit: 1 };
+    let address = || Wanted { scope: Scope::Address("203.0.113.9".into()), limit: 1 };
+    let _lease = fixture.take(&slots, vec![session("a"), address()], &holder("a")).await.unwrap();
+    let wanted = vec![session("b"), address()];
+    let (giver, taker) = (slots.clone(), holder("b"));
+    // The transaction is kept although the slot was refused.
+    let kept = fixture.store.write(move |tx| {
+        let refused = giver.take(tx, &wanted, &taker, NOW);
+        assert!(matches!(
+            refused,
+            Err(Refused::Full(Full { scope: Kind::Ip, current: 1, limit: 1 }))
+        ));
+        Ok::<_, Error>(())
+    });
+    kept.await.unwrap();
+    assert_eq!(fixture.read(rows).await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_limit_of_none_refuses_all_and_a_lowered_one_counts_what_is_beyond() {
+    let fixture = fixture();
+    let (slots, mut releaser) = fixture.replica().await;
+    let none = fixture.take(&slots, fixture.wanted(0), &holder("a")).await.unwrap_err();
+    assert_eq!(none, Full { scope: Kind::User, current: 0, limit: 0 });
+    let mut leases = Vec::new();
+    for stream in ["a", "b", "c"] {
+        leases.push(fixture.take(&slots, fixture.wanted(3), &holder(stream)).await.unwrap());
+    }
+    leases.remove(0);
+    fixture.release(&mut releaser).await;
+    let full = fixture.take(&slots, fixture.wanted(2), &holder("d")).await.unwrap_err();
+    assert_eq!(full, Full { scope: Kind::User, current: 2, limit: 2 });
+    assert!(fixture.take(&slots, fixture.wanted(0), &holder("c")).await.is_err());
+}
+
+#[tokio::test]
+async fn who_loses_a_race_takes_the_next_slot() {
+    let fixture = fixture();
+    let (slots, _releaser) = fixture.replica().await;
+    let replica = slots.replica;
+    let rival = move |tx: &mut Tx<'_>| {
+        let sql = "CREATE TRIGGER rival BEFORE INSERT ON slots WHEN NEW.n = 0 BEGIN \
+                   INSERT INTO slots SELECT NEW.scope, 0, zeroblob(16), NEW.replica, 'eve', 'x', '{}'; END";
+        tx.execute(sql, &[]).map(drop)
+    };
+    fixture.store.write(rival).await.unwrap();
+    let _lease = fixture.take(&slots, fixture.wanted(2), &holder("a")).await.unwrap();
+    assert_eq!(fixture.numbers().await, [0, 1]);
+    assert_eq!(fixture.read(move |reader| held_by(reader, replica).unwrap().len()).await, 2);
+}

@@ -55,6 +55,8 @@ impl Route {
             ("bundle", "demo"),
             ("operation", "count"),
             ("name", "export.ndjson"),
+            ("stream_id", "tab"),
+            ("connection_id", id),
         ] {
             path = path.replace(&format!("{{{name}}}"), value);
         }
@@ -161,7 +163,9 @@ async fn every_route_refuses_who_is_not_let_in() {
             continue;
         }
         let of_project = route.has("project") || route.path == "/sse/stream";
-        if of_project && route.fields.is_none() {
+        if route.path.starts_with("/api/debug") {
+            ask(&stranger, &path).await.refused(403, "forbidden");
+        } else if of_project && route.fields.is_none() {
             ask(&stranger, &path).await.refused(404, "not_found");
         } else if of_project {
             refused(&ask(&stranger, &path).await, 0, &what);

@@ -68,7 +68,7 @@ async fn only_declared_operations_are_called_and_only_as_declared() {
 
 #[tokio::test]
 async fn a_job_is_told_from_the_queue_to_its_end() {
-    let parley = Parley::start().await;
+    let parley = Parley::start_with(&["--sse-max-conn-per-ip", "64"]).await;
     let project = parley.as_user("ada").project().await;
     let (mut stream, unfinished) = follow(&project.client).await;
     assert_eq!(unfinished, json!([]));

@@ -162,7 +162,7 @@ async fn every_follower_sees_all_messages_once_and_in_one_order() {
     let file = dir.path().join("users.json");
     let listed = users.map(|user| json!({"user": user, "token": format!("dev-{user}")}));
     std::fs::write(&file, json!(listed).to_string()).unwrap();
-    let flags = ["--auth-users-file", file.to_str().unwrap()];
+    let flags = ["--auth-users-file", file.to_str().unwrap(), "--max-connections-per-user", "64"];
     let parley = Parley::start_in(&dir, &flags).await;
     let project = parley.as_user(users[0]).project().await;
     for user in &users[1..] {

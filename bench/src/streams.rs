@@ -150,7 +150,7 @@ fn row(name: &str, figures: &Figures, floor: Option<(f64, f64)>) {
         .last
         .map_or_else(|| "– | –".into(), |(p50, max)| format!("{:.1} | {:.1}", ms(p50), ms(max)));
     println!(
-        "| {name} | {:.0} %{lost} | {:.0} | {:.2} | {} | {:.2} | {} | {:.2} | {:.1} | {:.1} | {slowest} | {:.0} | {:.0} |",
+        "| {name} | {:.0} %{lost} | {:.0} | {:.2} | {} | {:.2} | {} | {:.2} | {:.2} | {:.2} | {slowest} | {:.0} | {:.0} |",
         figures.kept * 100.0,
         figures.bytes,
         figures.cpu,

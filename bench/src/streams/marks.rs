@@ -23,6 +23,11 @@ pub(super) fn text(number: u32) -> String {
     format!("@@{number:0NUMBER$}{:0TIME$}@@ {filler:.<122}", micros())
 }
 
+/// Microseconds, up to a minute.
+fn times() -> anyhow::Result<Histogram<u64>> {
+    Ok(Histogram::new_with_bounds(1, 60_000_000, 3)?)
+}
+
 /// What has arrived.
 pub(super) struct Marks {
     /// Events before this one are not counted.
@@ -35,7 +40,7 @@ pub(super) struct Marks {
 
 impl Marks {
     pub(super) fn new() -> anyhow::Result<Self> {
-        Ok(Self { first: 0, events: Vec::new(), times: Histogram::new(3)? })
+        Ok(Self { first: 0, events: Vec::new(), times: times()? })
     }
 
     /// Counts anew, the events from this number on.
@@ -47,9 +52,9 @@ impl Marks {
 
     /// Returns the microseconds from publish to the arrival at the last stream, for the events that reached `streams`.
     pub(super) fn last(&self, streams: usize) -> anyhow::Result<Histogram<u64>> {
-        let mut last = Histogram::new(3)?;
+        let mut last = times()?;
         for (_, time) in self.events.iter().filter(|(reached, _)| *reached >= streams) {
-            last.record(*time)?;
+            last.saturating_record(*time);
         }
         Ok(last)
     }

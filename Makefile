@@ -1,8 +1,8 @@
 # `make test` is the whole test run: what CI runs, and nothing else of weight.
-.PHONY: help run setup test check audit proto settings bench
+.PHONY: help run setup test check audit proto settings bench bench-streams
 
 help:            ## Shows this list.
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 run:             ## Starts both services on http://127.0.0.1:8010 and :8020.
 	cargo run --locked
@@ -29,3 +29,6 @@ proto:           ## Writes proto/src anew after a change to a .proto file.
 
 bench:           ## Acknowledged sends a second, beside the same SQL in a bare loop.
 	cargo run --release --locked -p bench -- sends
+
+bench-streams:   ## What a stream costs, beside bare writes and the servers that bench/peers/setup installs.
+	cargo run --release --locked -p bench -- streams

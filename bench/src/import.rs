@@ -25,7 +25,7 @@ pub(crate) async fn run(archive: &Path) -> anyhow::Result<()> {
     let mut jobs = Client::connect(&server.proc, "ada").await?;
     let (project, other) = (chat.project("history").await?, chat.project("present").await?);
     let upload = jobs.json(Method::POST, "/api/integrations/uploads", bytes).await?;
-    let cpu = server.cpu()?;
+    let cpu = server.process.cpu()?;
 
     let done = Arc::new(AtomicBool::new(false));
     let mut senders = tokio::task::JoinSet::new();
@@ -44,8 +44,8 @@ pub(crate) async fn run(archive: &Path) -> anyhow::Result<()> {
     );
     println!(
         "server: {:.1} s of CPU, {} MiB resident at most (reach: 300)",
-        server.cpu()?.saturating_sub(cpu).as_secs_f64(),
-        server.peak_mib()?
+        server.process.cpu()?.saturating_sub(cpu).as_secs_f64(),
+        server.process.peak_mib()?
     );
     println!(
         "another client's sends meanwhile: {} sends, p50 {:.1} ms, p99 {:.1} ms (reach: 100), worst {:.1} ms",
@@ -65,7 +65,7 @@ pub(crate) async fn run(archive: &Path) -> anyhow::Result<()> {
     let began = Instant::now();
     let job = operate(&mut jobs, "export", &project, json!({})).await?;
     println!("exported {} in {:.1} s", job["result"], began.elapsed().as_secs_f64());
-    println!("data folder: {} MiB", size(server.folder.path())? >> 20);
+    println!("data folder: {} MiB", size(server.process.folder.path())? >> 20);
     Ok(())
 }
 

@@ -3,8 +3,10 @@
 mod bare;
 mod client;
 mod import;
+mod process;
 mod sends;
 mod server;
+mod streams;
 
 use std::path::PathBuf;
 
@@ -26,6 +28,11 @@ enum What {
         /// The export's ZIP.
         archive: PathBuf,
     },
+    /// What a stream costs, beside bare writes and other servers.
+    Streams(streams::Options),
+    /// Bare writes; started by `streams`.
+    #[command(hide = true)]
+    Floor,
     /// The server that is measured; started by the others.
     #[command(hide = true)]
     Serve(Box<standalone::Config>),
@@ -36,6 +43,8 @@ async fn main() -> anyhow::Result<()> {
     match Arguments::parse().what {
         What::Sends(options) => sends::run(options).await,
         What::Import { archive } => import::run(&archive).await,
+        What::Streams(options) => streams::run(&options),
+        What::Floor => streams::floor::serve(),
         What::Serve(config) => server::serve(*config).await,
     }
 }

@@ -79,7 +79,7 @@ async fn load(
     for number in 0..projects {
         ids.push(first.project(&format!("load {number}")).await?);
     }
-    let cpu = server.cpu()?;
+    let cpu = server.process.cpu()?;
     let began = Instant::now();
     let mut senders = tokio::task::JoinSet::new();
     for number in 0..connections {
@@ -102,7 +102,7 @@ async fn load(
     while let Some(sender) = senders.join_next().await {
         times.add(sender??)?;
     }
-    let (elapsed, cpu) = (began.elapsed(), server.cpu()?.saturating_sub(cpu));
+    let (elapsed, cpu) = (began.elapsed(), server.process.cpu()?.saturating_sub(cpu));
     let sends = u32::try_from(times.len())?;
     Ok(Run {
         sends_a_second: f64::from(sends) / elapsed.as_secs_f64(),

@@ -46,6 +46,11 @@ impl Process {
         self.child.stdin.take().context("the input is taken")
     }
 
+    /// Returns the lines that the process goes on printing.
+    pub(crate) fn output(&mut self) -> anyhow::Result<Lines<BufReader<ChildStdout>>> {
+        self.output.take().context("the output is taken")
+    }
+
     /// Returns the CPU time used so far, user and system.
     pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;

@@ -115,8 +115,15 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
                 println!("| {} | not installed: bench/peers/setup |", kind.name());
                 continue;
             };
-            let figures = measure::run(target, scenario, times)
-                .with_context(|| format!("{} failed", kind.name()))?;
+            let figures = match measure::run(target, scenario, times) {
+                Ok(figures) => figures,
+                // Somebody else's server may end a connection at will; the others are measured all the same.
+                Err(error) if !matches!(kind, Kind::Floor | Kind::Parley) => {
+                    println!("| {} | failed: {error} |", kind.name());
+                    continue;
+                }
+                Err(error) => return Err(error.context(format!("{} failed", kind.name()))),
+            };
             if *kind == Kind::Floor {
                 floor = Some((figures.cpu, figures.cpu_without_sends));
             }

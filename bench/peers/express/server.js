@@ -106,3 +106,5 @@ const server = app.listen(0, "127.0.0.1", 4096, () => {
   const { address, port } = server.address();
   console.log(`${address}:${port}`);
 });
+// A sender that pauses keeps its connection.
+server.keepAliveTimeout = 0;

@@ -7,6 +7,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use anyhow::Context;
+
 use super::target::Target;
 use crate::process::{self, Process};
 
@@ -18,14 +20,18 @@ pub(super) fn start() -> anyhow::Result<Target> {
     let mut command = Command::new(std::env::current_exe()?);
     let mut process = Process::start(command.arg("floor"), process::folder()?)?;
     let address = process.line()?.parse()?;
-    let mut input = process.input()?;
+    let (mut input, mut written) = (process.input()?, process.output()?);
     Ok(Target {
         process,
         address,
         request: Box::new(|_| "GET / HTTP/1.1\r\nhost: floor\r\n\r\n".into()),
         greeting: ": hi",
         rehearsals: 0,
-        publish: Box::new(move |text| Ok(writeln!(input, "{text}")?)),
+        publish: Box::new(move |text| {
+            writeln!(input, "{text}")?;
+            written.next().context("the floor ended")??;
+            Ok(())
+        }),
     })
 }
 
@@ -50,6 +56,8 @@ pub(crate) fn serve() -> anyhow::Result<()> {
             // A socket that is full misses the event.
             Err(error) => error.kind() == ErrorKind::WouldBlock,
         });
+        // Like an answer to the sender, which so never has more than one event under way.
+        println!();
     }
     Ok(())
 }

@@ -32,6 +32,10 @@ impl StreamsConfig {
     pub(crate) fn limits(&self, common: &shared::config::Config) -> Limits {
         let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         Limits {
+            threads: match self.stream_threads {
+                0 => std::thread::available_parallelism().map_or(1, usize::from),
+                threads => threads,
+            },
             keepalive_ms: ms(self.keepalive_interval),
             write_timeout_ms: ms(common.listen.write_timeout),
             max_age_ms: Some(ms(self.stream_max_age)).filter(|age| *age > 0),
@@ -87,6 +91,9 @@ pub struct StreamsConfig {
     /// How many jobs streams a session may have open on all replicas; 0 refuses all.
     #[arg(long, env = "SSE_MAX_CONN_PER_SESSION", default_value_t = 1, value_parser = clap::value_parser!(i64).range(0..))]
     pub sse_max_conn_per_session: i64,
+    /// Threads that write to streams; 0 is one a core.
+    #[arg(long, env = "STREAM_THREADS", default_value_t = 0)]
+    pub stream_threads: usize,
     /// How long a user who has left is still shown as present.
     #[arg(long, env = "PRESENCE_GRACE", default_value = "10s", value_parser = duration)]
     pub presence_grace: Duration,

@@ -1,6 +1,6 @@
 //! How a stream is opened: everything that may refuse it, then the greeting, then the socket goes to the reactor.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use axum::{
     body::Body,
@@ -97,10 +97,10 @@ impl Asked {
         })
     }
 
-    fn user_agent(&self) -> Arc<str> {
+    fn user_agent(&self) -> &str {
         let value = self.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
         let value = value.unwrap_or("unknown");
-        value.get(..MAX_USER_AGENT_BYTES).unwrap_or(value).into()
+        value.get(..MAX_USER_AGENT_BYTES).unwrap_or(value)
     }
 }
 
@@ -148,7 +148,7 @@ pub(super) async fn open(state: AppState, asked: Asked, plan: Plan) -> Result<Re
         user: user.id.clone(),
         session: user.session.clone(),
         address: asked.address.ip(),
-        user_agent: asked.user_agent(),
+        user_agent: state.stats.user_agent(asked.user_agent()),
         opened_at: Timestamp::now(),
     };
     let holder =

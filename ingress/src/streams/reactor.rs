@@ -40,6 +40,7 @@ use super::{
 /// What a stream may cost and how long it may take.
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
+    pub(crate) threads: usize,
     pub(crate) keepalive_ms: u64,
     pub(crate) write_timeout_ms: u64,
     pub(crate) max_age_ms: Option<u64>,
@@ -154,16 +155,15 @@ pub(crate) struct Reactor {
 }
 
 impl Reactor {
-    /// Starts a thread a core, each ended by the lifecycle. What streams missed is asked for through `refills`.
+    /// Starts the threads, each ended by the lifecycle. What streams missed is asked for through `refills`.
     pub(crate) fn start(
         limits: &Limits,
         stats: &Arc<Stats>,
         refills: &mpsc::UnboundedSender<Refill>,
         lifecycle: &Lifecycle,
     ) -> anyhow::Result<Self> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let mut shards = Vec::new();
-        for number in 0..cores {
+        for number in 0..limits.threads {
             let shard = Shard::new(limits.clone(), stats.clone(), refills.clone())
                 .context("failed to start the reactor")?;
             let inbox = shard.inbox();

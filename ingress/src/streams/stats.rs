@@ -1,11 +1,18 @@
 //! What streams have come to so far: counted once where it happens.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    collections::HashSet,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use serde::{Deserialize, Serialize};
+
+/// Names of clients that are remembered.
+const USER_AGENTS: usize = 1_000;
 
 /// Counts of one replica since its start.
 #[derive(Debug)]
@@ -19,6 +26,8 @@ pub(crate) struct Stats {
     messages: AtomicU64,
     limits_rejected: AtomicU64,
     reconnects: AtomicU64,
+    /// What clients call themselves: few names, of which each stream would keep its own copy.
+    user_agents: Mutex<HashSet<Arc<str>>>,
 }
 
 /// The counts as they are told to others and added up.
@@ -59,6 +68,7 @@ impl Default for Stats {
             messages: AtomicU64::new(0),
             limits_rejected: AtomicU64::new(0),
             reconnects: AtomicU64::new(0),
+            user_agents: Mutex::default(),
         }
     }
 }
@@ -96,6 +106,20 @@ impl Stats {
 
     pub(super) fn reconnected(&self) {
         self.reconnects.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns the one copy of a client's name.
+    pub(super) fn user_agent(&self, name: &str) -> Arc<str> {
+        let mut known = self.user_agents.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.get(name) {
+            return known.clone();
+        }
+        if known.len() >= USER_AGENTS {
+            known.clear();
+        }
+        let name: Arc<str> = name.into();
+        known.insert(name.clone());
+        name
     }
 
     /// Says whether `limit` streams are open.

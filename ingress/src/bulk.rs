@@ -48,7 +48,7 @@ impl chat_server::Chat for Chat {
         let ImportPeopleRequest { principal, import_id, people } = request.into_inner();
         let (caller, import) = (caller(principal)?, id(&import_id)?);
         let outcome =
-            self.store.write(move |tx| import::people(tx, &caller, import, &people)).await;
+            self.store.write_bulk(caller.topic(), move |tx| import::people(tx, &caller, import, &people)).await;
         outcome.map(Response::new).map_err(status)
     }
 
@@ -59,7 +59,7 @@ impl chat_server::Chat for Chat {
         let ImportChannelsRequest { principal, import_id, channels } = request.into_inner();
         let (caller, import) = (caller(principal)?, id(&import_id)?);
         let outcome =
-            self.store.write(move |tx| import::channels(tx, &caller, import, channels)).await;
+            self.store.write_bulk(caller.topic(), move |tx| import::channels(tx, &caller, import, &channels)).await;
         outcome.map(Response::new).map_err(status)
     }
 
@@ -71,7 +71,7 @@ impl chat_server::Chat for Chat {
         let (caller, import) = (caller(principal)?, id(&import_id)?);
         let outcome = self
             .store
-            .write(move |tx| import::messages(tx, &caller, import, &source, messages))
+            .write_bulk(caller.topic(), move |tx| import::messages(tx, &caller, import, &source, &messages))
             .await;
         outcome.map(Response::new).map_err(status)
     }

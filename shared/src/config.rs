@@ -26,7 +26,7 @@ pub struct Config {
     /// A deliberate bug for a test to notice.
     #[cfg(debug_assertions)]
     #[arg(long, value_enum, hide = true)]
-    pub sabotage: Option<crate::store::Sabotage>,
+    pub sabotage: Option<crate::sabotage::Sabotage>,
     #[command(flatten)]
     pub auth: AuthConfig,
     #[command(flatten)]

@@ -5,7 +5,7 @@
 
 pub mod cursor;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use rand::RngExt as _;
 
@@ -143,16 +143,47 @@ impl Tx<'_> {
     }
 }
 
+/// Logs whose ends are asked for in one query.
+const HEADS: usize = 256;
+const HEAD: &str = "SELECT t.epoch, t.head, e.data, t.name FROM topics t LEFT JOIN entries e \
+                    ON e.topic = t.name AND e.seq = t.head WHERE t.name";
+
+fn position(row: &Row<'_>) -> Result<Position, Error> {
+    let tag = row.get::<Option<String>>(2)?.map_or(0, |data| crc32fast::hash(data.as_bytes()));
+    Ok(Position { epoch: row.get(0)?, seq: row.get(1)?, tag })
+}
+
 impl Reader<'_> {
+    /// Says whether the log has this very entry.
+    pub(crate) fn has(&self, entry: &Entry) -> Result<bool, Error> {
+        let sql = "SELECT t.epoch, e.data FROM entries e JOIN topics t ON t.name = e.topic WHERE e.topic = $1 AND e.seq = $2";
+        let params = [entry.topic.as_str().into(), entry.position.seq.into()];
+        let found = self.find(sql, &params, |row| Ok((row.get::<i64>(0)?, row.get::<String>(1)?)))?;
+        Ok(found.is_some_and(|(epoch, data)| epoch == entry.position.epoch && *data == *entry.data))
+    }
+
+    /// Returns the ends of those of the logs that there are.
+    pub fn heads(&self, topics: &[Topic]) -> Result<HashMap<Topic, Position>, Error> {
+        let mut heads = HashMap::new();
+        for some in topics.chunks(HEADS) {
+            let names = some.iter().map(|topic| Value::from(topic.as_str()));
+            // Few lengths of the list, so that few statements are prepared: the last name fills it up.
+            let last = some.last().map_or(Value::Null, |topic| topic.as_str().into());
+            let length = some.len().next_power_of_two();
+            let params: Vec<Value<'_>> =
+                names.chain(std::iter::repeat(last)).take(length).collect();
+            let list: Vec<String> = (1..=length).map(|number| format!("${number}")).collect();
+            let sql = format!("{HEAD} IN ({})", list.join(", "));
+            heads.extend(self.query(&sql, &params, |row| {
+                Ok((Topic(row.get::<String>(3)?.into()), position(row)?))
+            })?);
+        }
+        Ok(heads)
+    }
+
     /// Returns the end of the log, `None` if there is no such log.
     pub fn head(&self, topic: &Topic) -> Result<Option<Position>, Error> {
-        let sql = "SELECT t.epoch, t.head, e.data FROM topics t LEFT JOIN entries e \
-                   ON e.topic = t.name AND e.seq = t.head WHERE t.name = $1";
-        self.find(sql, &[topic.as_str().into()], |row| {
-            let tag =
-                row.get::<Option<String>>(2)?.map_or(0, |data| crc32fast::hash(data.as_bytes()));
-            Ok(Position { epoch: row.get(0)?, seq: row.get(1)?, tag })
-        })
+        self.find(&format!("{HEAD} = $1"), &[topic.as_str().into()], position)
     }
 
     /// Returns at most `limit` entries after `seq`, in order.

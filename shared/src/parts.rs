@@ -33,9 +33,9 @@ impl Parts {
         );
         let bus = Bus::default();
         #[cfg(debug_assertions)]
-        let store = Store::open_with(&config.data_dir, bus.clone(), config.sabotage)?;
+        let store = Store::open_with(&config.data_dir, &bus, config.sabotage)?;
         #[cfg(not(debug_assertions))]
-        let store = Store::open(&config.data_dir, bus.clone())?;
+        let store = Store::open(&config.data_dir, &bus)?;
         Ok(Self {
             store,
             bus,

@@ -278,19 +278,11 @@ impl Hub {
             if all.is_empty() {
                 continue;
             }
-            let heads = self
-                .store
-                .read(move |reader| {
-                    let head = |(known, active): (_, Arc<Active>)| {
-                        Ok((reader.head(&active.topic)?, known, active))
-                    };
-                    all.into_iter().map(head).collect::<Result<Vec<_>, _>>()
-                })
-                .await;
-            match heads {
+            let topics: Vec<Topic> = all.iter().map(|(_, active)| active.topic.clone()).collect();
+            match self.store.read(move |reader| reader.heads(&topics)).await {
                 Ok(heads) => {
-                    for (head, known, active) in heads {
-                        active.head(head, known);
+                    for (known, active) in all {
+                        active.head(heads.get(&active.topic).copied(), known);
                         active.look.notify_one();
                     }
                 }

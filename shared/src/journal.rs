@@ -74,7 +74,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    fn new(topic: &Topic, epoch: i64, seq: i64, kind: &str, data: &str, at: Timestamp) -> Self {
+    pub(crate) fn new(topic: &Topic, epoch: i64, seq: i64, kind: &str, data: &str, at: Timestamp) -> Self {
         let tag = crc32fast::hash(data.as_bytes());
         let position = Position { epoch, seq, tag };
         Self { topic: topic.clone(), position, kind: kind.into(), data: data.into(), at }

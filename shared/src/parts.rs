@@ -27,15 +27,12 @@ impl Parts {
     /// Opens the embedded default: a SQLite file and a bus inside the process, for both services together.
     pub fn embedded(config: &Config) -> anyhow::Result<Self> {
         ensure!(
-            config.database_url.is_none() && config.nats_url.is_none(),
+            config.database_url.is_none() && config.nats.nats_url.is_none(),
             "DATABASE_URL and NATS_URL are for `ingress` and `proc` as processes of their own; `parley` keeps its data in {}",
             config.data_dir.display()
         );
         let bus = Bus::default();
-        #[cfg(debug_assertions)]
-        let store = Store::open_with(&config.data_dir, &bus, config.sabotage)?;
-        #[cfg(not(debug_assertions))]
-        let store = Store::open(&config.data_dir, &bus)?;
+        let store = Store::open_with(&config.data_dir, &bus, config.sabotage())?;
         Ok(Self {
             store,
             bus,
@@ -45,19 +42,25 @@ impl Parts {
         })
     }
 
-    /// Opens what one service alone needs, which the embedded default cannot be: its database has one process.
-    pub fn clustered(config: &Config) -> anyhow::Result<Self> {
+    /// Opens what a service alone needs: a PostgreSQL that all share, and NATS.
+    pub async fn clustered(config: &Config) -> anyhow::Result<Self> {
         let postgres = config.database_url.as_ref().map(ExposeSecret::expose_secret);
-        match (postgres, &config.nats_url) {
-            (Some(url), Some(_)) if url.starts_with("postgres://") => {
-                bail!(
-                    "PostgreSQL and NATS are not in this version yet; start `parley`, which runs both services in one process"
-                )
-            }
-            _ => bail!(
+        let is_postgres = |url: &&str| url.starts_with("postgres://") || url.starts_with("postgresql://");
+        let (Some(url), Some(_)) = (postgres.filter(is_postgres), &config.nats.nats_url) else {
+            bail!(
                 "a service of its own needs DATABASE_URL=postgres://… and NATS_URL; \
                  start `parley` (cargo run) for both services in one process on an embedded database"
-            ),
-        }
+            )
+        };
+        let lifecycle = Lifecycle::default();
+        let bus = Bus::join(&config.nats, &lifecycle).await?;
+        let store = Store::connect(url, &bus, config.sabotage())?;
+        Ok(Self {
+            store,
+            bus,
+            lifecycle,
+            connections: Connections::new(&config.listen),
+            service_token: ServiceToken::random(),
+        })
     }
 }

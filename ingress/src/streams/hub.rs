@@ -310,11 +310,9 @@ impl Hub {
                 notice = subscription.next() => match notice {
                     Ok(Notice::Entry(entry)) => active.entry(entry),
                     Ok(Notice::Ephemeral(json)) => {
-                        if let Ok(json) = std::str::from_utf8(&json) {
-                            let mut state = active.lock();
-                            state.ring.push(Frame::ephemeral(json));
-                            state.tell();
-                        }
+                        let mut state = active.lock();
+                        state.ring.push(Frame::ephemeral(&json));
+                        state.tell();
                     }
                     Err(shared::bus::Lost) => self.look(&active).await,
                 },

@@ -103,14 +103,18 @@ impl Bus {
         let Some((last, others)) = topics.get(topic).and_then(|all| all.split_last()) else {
             return;
         };
-        others.iter().for_each(|subscriber| subscriber.tell(Heard::Notice(notice.clone())));
+        for subscriber in others {
+            subscriber.tell(Heard::Notice(notice.clone()));
+        }
         last.tell(Heard::Notice(notice));
     }
 
     /// Tells every subscriber that it may have missed something.
     fn lose(&self) {
         let topics = self.lock();
-        topics.values().flatten().for_each(|subscriber| subscriber.tell(Heard::Lost));
+        for subscriber in topics.values().flatten() {
+            subscriber.tell(Heard::Lost);
+        }
     }
 
     /// Says whether anybody in this process hears `topic`.

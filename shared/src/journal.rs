@@ -12,6 +12,7 @@ use rand::RngExt as _;
 pub use self::cursor::{Cursor, Position};
 use crate::{
     ids::{ProjectId, ReplicaId, UserId},
+    sabotage::Sabotage,
     store::{Error, Reader, Row, Store, Tx, Value},
     time::Timestamp,
 };
@@ -74,7 +75,14 @@ pub struct Entry {
 }
 
 impl Entry {
-    pub(crate) fn new(topic: &Topic, epoch: i64, seq: i64, kind: &str, data: &str, at: Timestamp) -> Self {
+    pub(crate) fn new(
+        topic: &Topic,
+        epoch: i64,
+        seq: i64,
+        kind: &str,
+        data: &str,
+        at: Timestamp,
+    ) -> Self {
         let tag = crc32fast::hash(data.as_bytes());
         let position = Position { epoch, seq, tag };
         Self { topic: topic.clone(), position, kind: kind.into(), data: data.into(), at }
@@ -131,6 +139,9 @@ impl Tx<'_> {
     }
 
     fn advance(&mut self, topic: &Topic, by: i64) -> Result<(i64, i64), Error> {
+        if by > 0 && self.sabotage == Some(Sabotage::Sequence) {
+            return self.advance_by_sequence(topic);
+        }
         // 40 bits tell stores apart and keep cursors short.
         let epoch =
             i64::from(rand::rng().random::<u32>()) << 8 | i64::from(rand::rng().random::<u8>());
@@ -140,6 +151,25 @@ impl Tx<'_> {
             Ok((row.get(0)?, row.get(1)?))
         })?
         .ok_or(Error::Gone)
+    }
+}
+
+impl Tx<'_> {
+    /// The deliberate bug: numbers are given out before the log is locked, so a later one may be committed first.
+    fn advance_by_sequence(&mut self, topic: &Topic) -> Result<(i64, i64), Error> {
+        let Some(Position { epoch, seq: head, .. }) = self.head(topic)? else {
+            return self.advance(topic, 0).and_then(|_| self.advance_by_sequence(topic));
+        };
+        let name = format!("sabotage_{:08x}", crc32fast::hash(topic.as_str().as_bytes()));
+        self.execute(&format!("CREATE SEQUENCE IF NOT EXISTS {name} START {}", head + 1), &[])?;
+        let seq = self.find(&format!("SELECT nextval('{name}')"), &[], |row| row.get::<i64>(0))?;
+        let seq = seq.ok_or(Error::Gone)?;
+        std::thread::sleep(Duration::from_millis(rand::rng().random_range(0..10)));
+        self.execute(
+            "UPDATE topics SET head = $2 WHERE name = $1 AND head < $2",
+            &[topic.as_str().into(), seq.into()],
+        )?;
+        Ok((epoch, seq))
     }
 }
 
@@ -158,7 +188,8 @@ impl Reader<'_> {
     pub(crate) fn has(&self, entry: &Entry) -> Result<bool, Error> {
         let sql = "SELECT t.epoch, e.data FROM entries e JOIN topics t ON t.name = e.topic WHERE e.topic = $1 AND e.seq = $2";
         let params = [entry.topic.as_str().into(), entry.position.seq.into()];
-        let found = self.find(sql, &params, |row| Ok((row.get::<i64>(0)?, row.get::<String>(1)?)))?;
+        let found =
+            self.find(sql, &params, |row| Ok((row.get::<i64>(0)?, row.get::<String>(1)?)))?;
         Ok(found.is_some_and(|(epoch, data)| epoch == entry.position.epoch && *data == *entry.data))
     }
 
@@ -166,15 +197,13 @@ impl Reader<'_> {
     pub fn heads(&self, topics: &[Topic]) -> Result<HashMap<Topic, Position>, Error> {
         let mut heads = HashMap::new();
         for some in topics.chunks(HEADS) {
-            let names = some.iter().map(|topic| Value::from(topic.as_str()));
             // Few lengths of the list, so that few statements are prepared: the last name fills it up.
-            let last = some.last().map_or(Value::Null, |topic| topic.as_str().into());
             let length = some.len().next_power_of_two();
-            let params: Vec<Value<'_>> =
-                names.chain(std::iter::repeat(last)).take(length).collect();
-            let list: Vec<String> = (1..=length).map(|number| format!("${number}")).collect();
-            let sql = format!("{HEAD} IN ({})", list.join(", "));
-            heads.extend(self.query(&sql, &params, |row| {
+            let filled = some.iter().chain(some.last().into_iter().cycle()).take(length);
+            let names: Vec<Value<'_>> = filled.map(|topic| topic.as_str().into()).collect();
+            let numbers: Vec<String> = (1..=length).map(|number| format!("${number}")).collect();
+            let sql = format!("{HEAD} IN ({})", numbers.join(", "));
+            heads.extend(self.query(&sql, &names, |row| {
                 Ok((Topic(row.get::<String>(3)?.into()), position(row)?))
             })?);
         }

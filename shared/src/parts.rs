@@ -4,8 +4,8 @@ use anyhow::{bail, ensure};
 use secrecy::ExposeSecret;
 
 use crate::{
-    bus::Bus, config::Config, http::Connections, lifecycle::Lifecycle, service_token::ServiceToken,
-    store::Store,
+    bus::Bus, config::Config, http::Connections, lifecycle::Lifecycle, sabotage::Sabotage,
+    service_token::ServiceToken, store::Store,
 };
 
 /// The parts that services share; a clone is the same parts.
@@ -21,6 +21,8 @@ pub struct Parts {
     pub connections: Connections,
     /// How the services know each other.
     pub service_token: ServiceToken,
+    /// The deliberate bug to have.
+    pub sabotage: Option<Sabotage>,
 }
 
 impl Parts {
@@ -39,13 +41,15 @@ impl Parts {
             lifecycle: Lifecycle::default(),
             connections: Connections::new(&config.listen),
             service_token: ServiceToken::random(),
+            sabotage: config.sabotage(),
         })
     }
 
     /// Opens what a service alone needs: a PostgreSQL that all share, and NATS.
     pub async fn clustered(config: &Config) -> anyhow::Result<Self> {
         let postgres = config.database_url.as_ref().map(ExposeSecret::expose_secret);
-        let is_postgres = |url: &&str| url.starts_with("postgres://") || url.starts_with("postgresql://");
+        let is_postgres =
+            |url: &&str| url.starts_with("postgres://") || url.starts_with("postgresql://");
         let (Some(url), Some(_)) = (postgres.filter(is_postgres), &config.nats.nats_url) else {
             bail!(
                 "a service of its own needs DATABASE_URL=postgres://… and NATS_URL; \
@@ -61,6 +65,7 @@ impl Parts {
             lifecycle,
             connections: Connections::new(&config.listen),
             service_token: ServiceToken::random(),
+            sabotage: config.sabotage(),
         })
     }
 }

@@ -117,11 +117,7 @@ impl Store {
     }
 
     /// Opens the database like [`Store::open`], with a deliberate bug for a test to notice.
-    pub fn open_with(
-        folder: &Path,
-        bus: &Bus,
-        sabotage: Option<Sabotage>,
-    ) -> anyhow::Result<Self> {
+    pub fn open_with(folder: &Path, bus: &Bus, sabotage: Option<Sabotage>) -> anyhow::Result<Self> {
         fs::create_dir_all(folder)
             .with_context(|| format!("failed to create {}", folder.display()))?;
         let lock = sqlite::lock(folder)?;
@@ -153,7 +149,7 @@ impl Store {
     }
 
     fn start(
-        writers: Vec<Connection>,
+        connections: Vec<Connection>,
         open: impl Fn() -> anyhow::Result<Connection>,
         embedded: Option<Embedded>,
         bus: &Bus,
@@ -161,9 +157,9 @@ impl Store {
     ) -> anyhow::Result<Self> {
         let (writes, queue) = mpsc::channel(QUEUE);
         let queue = Arc::new(Mutex::new(queue));
-        for connection in writers {
-            let writer = Writer { connection, queue: queue.clone(), bus: bus.clone(), sabotage };
-            std::thread::Builder::new().name("store-writer".into()).spawn(move || writer.run())?;
+        for connection in connections {
+            let thread = Writer::new(connection, queue.clone(), bus.clone(), sabotage);
+            std::thread::Builder::new().name("store-writer".into()).spawn(move || thread.run())?;
         }
         let (reads, queue) = mpsc::channel(QUEUE);
         let queue = Arc::new(Mutex::new(queue));

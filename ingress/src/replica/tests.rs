@@ -16,7 +16,10 @@ async fn take(store: &Store, slots: &Slots, stream: &str, now: Timestamp) -> Opt
     );
     let (connection, stream, slots) = (ConnectionId::mint(), stream.to_owned(), slots.clone());
     let holder = Holder { connection, user, stream, about: "{}".into() };
-    store.write(move |tx| slots.take(tx, &[Wanted { scope: scope.clone(), limit: 1 }], &holder, now)).await.ok()
+    store
+        .write(move |tx| slots.take(tx, &[Wanted { scope: scope.clone(), limit: 1 }], &holder, now))
+        .await
+        .ok()
 }
 
 async fn count(store: &Store, table: &'static str) -> i64 {

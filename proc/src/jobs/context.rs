@@ -103,7 +103,11 @@ impl JobContext {
 
     async fn apply(&self, command: Command) -> Result<(), JobError> {
         let id = self.job.id;
-        let applied = self.tools.store.write_in(Topic::jobs(), move |tx| store::apply(tx, id, command.clone())).await;
+        let applied = self
+            .tools
+            .store
+            .write_in(Topic::jobs(), move |tx| store::apply(tx, id, command.clone()))
+            .await;
         applied.map(drop).map_err(|error| self.refused(&error))
     }
 

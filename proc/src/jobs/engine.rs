@@ -97,7 +97,12 @@ impl Engine {
     /// Queues a failed or cancelled job again.
     pub(crate) async fn retry(&self, id: JobId) -> Result<Job, Error> {
         let limit = self.inner.config.proc_queue_limit;
-        let job = self.inner.tools.store.write_in(Topic::jobs(), move |tx| store::retry(tx, id, limit)).await?;
+        let job = self
+            .inner
+            .tools
+            .store
+            .write_in(Topic::jobs(), move |tx| store::retry(tx, id, limit))
+            .await?;
         self.inner.wake.notify_one();
         Ok(job)
     }
@@ -158,7 +163,13 @@ impl Engine {
         while let Some(Ok(slot)) = shutdown.run_until_cancelled(slots.clone().acquire_owned()).await
         {
             let (worker, lease) = (self.inner.worker, self.inner.config.proc_lease);
-            match self.inner.tools.store.write_in(Topic::jobs(), move |tx| store::claim(tx, worker, lease)).await {
+            match self
+                .inner
+                .tools
+                .store
+                .write_in(Topic::jobs(), move |tx| store::claim(tx, worker, lease))
+                .await
+            {
                 Ok(Some(job)) => {
                     jobs.spawn(self.clone().drive(job, shutdown.clone(), slot));
                     continue;
@@ -295,7 +306,11 @@ impl Engine {
     }
 
     async fn apply(&self, id: JobId, command: Command) -> Result<Job, Error> {
-        self.inner.tools.store.write_in(Topic::jobs(), move |tx| store::apply(tx, id, command.clone())).await
+        self.inner
+            .tools
+            .store
+            .write_in(Topic::jobs(), move |tx| store::apply(tx, id, command.clone()))
+            .await
     }
 
     fn stop(&self, id: JobId) {

@@ -6,7 +6,12 @@
 
 mod wire;
 
-use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, hash_map::Entry as Slot},
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use async_nats::{Client, ConnectOptions, Event, connection::State};
@@ -54,7 +59,8 @@ pub struct NatsConfig {
 }
 
 fn prefix(text: &str) -> Result<String, String> {
-    let fits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    let fits = !text.is_empty()
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
     if fits { Ok(text.into()) } else { Err("letters, digits, `-` and `_` only".into()) }
 }
 
@@ -114,12 +120,16 @@ impl Bus {
             .await
             .map_err(|error| anyhow::anyhow!("NATS_URL cannot be used: {}", error.kind()))?;
         let (outgoing, to_send) = mpsc::channel(OUTGOING);
-        let (changed, changes) = mpsc::unbounded_channel();
+        let (changed, to_look_at) = mpsc::unbounded_channel();
         let _ = bus.inner.others.set(Link { outgoing, changed });
         let subject: Arc<str> = config.nats_subject_prefix.as_str().into();
         let shutdown = lifecycle.shutdown();
-        lifecycle.spawn("nats-out", send(client.clone(), subject.clone(), to_send, shutdown.clone()));
-        lifecycle.spawn("nats-in", subscribe(client.clone(), subject, bus.clone(), changes, shutdown.clone()));
+        lifecycle
+            .spawn("nats-out", send(client.clone(), subject.clone(), to_send, shutdown.clone()));
+        lifecycle.spawn(
+            "nats-in",
+            subscribe(client.clone(), subject, bus.clone(), to_look_at, shutdown.clone()),
+        );
         lifecycle.spawn("nats-look", look(client, bus.clone(), connected, shutdown));
         Ok(bus)
     }
@@ -161,16 +171,19 @@ async fn subscribe(
     while let Some(Some(topic)) = shutdown.run_until_cancelled(changes.recv()).await {
         // By what is so now and not by the change, of which there may be many in a row.
         let wanted = bus.is_heard(&topic);
-        if !wanted {
-            if let Some(task) = heard.remove(&topic) {
-                task.abort();
+        match heard.entry(topic) {
+            Slot::Occupied(hearing) if !wanted => hearing.remove().abort(),
+            Slot::Vacant(slot) if wanted => {
+                let (subject, topic) = (wire::subject(&prefix, slot.key()), slot.key().clone());
+                let task = tasks.spawn(hear(client.clone(), subject, topic, bus.clone()));
+                slot.insert(task.abort_handle());
             }
-        } else if !heard.contains_key(&topic) {
-            let task = hear(client.clone(), wire::subject(&prefix, &topic), topic.clone(), bus.clone());
-            heard.insert(topic, tasks.spawn(task).abort_handle());
+            _ => {}
         }
     }
-    heard.into_values().for_each(|task| task.abort());
+    for hearing in heard.into_values() {
+        hearing.abort();
+    }
     tasks.close();
     tasks.wait().await;
 }
@@ -182,9 +195,10 @@ async fn hear(client: Client, subject: String, topic: Topic, bus: Bus) {
         Err(error) => return tracing::warn!(%topic, %error, "a topic is not heard of"),
     };
     while let Some(message) = messages.next().await {
-        match wire::decode(&topic, message.payload) {
-            Some(notice) => bus.deliver(&topic, notice),
-            None => tracing::warn!(%topic, "a notice cannot be read"),
+        if let Some(notice) = wire::decode(&topic, message.payload) {
+            bus.deliver(&topic, notice);
+        } else {
+            tracing::warn!(%topic, "a notice cannot be read");
         }
     }
 }
@@ -192,14 +206,14 @@ async fn hear(client: Client, subject: String, topic: Topic, bus: Bus) {
 /// Tells every subscriber when the connection is another than before, or the client has dropped something.
 async fn look(client: Client, bus: Bus, told: Arc<Notify>, shutdown: CancellationToken) {
     let mut tick = interval(LOOK);
-    let mut before = client.statistics().connects.load(std::sync::atomic::Ordering::Relaxed);
+    let mut before = client.statistics().connects.load(Ordering::Relaxed);
     while !shutdown.is_cancelled() {
         let said = tokio::select! {
             () = shutdown.cancelled() => return,
             () = told.notified() => true,
             _ = tick.tick() => false,
         };
-        let connects = client.statistics().connects.load(std::sync::atomic::Ordering::Relaxed);
+        let connects = client.statistics().connects.load(Ordering::Relaxed);
         if said || connects != before {
             before = connects;
             bus.lose();

@@ -2,12 +2,8 @@
 
 use std::time::Instant;
 
-use super::{
-    Appended, Error, Row, Value,
-    postgres::Postgres,
-    sqlite::Sqlite,
-};
-use crate::journal::Topic;
+use super::{Appended, Error, Row, Value, postgres::Postgres, sqlite::Sqlite};
+use crate::{journal::Topic, sabotage::Sabotage};
 
 /// A connection of one thread.
 #[derive(Debug)]
@@ -39,7 +35,9 @@ impl Connection {
 
     pub(super) fn commit(&mut self) -> Committed {
         match self {
-            Self::Sqlite(sqlite) => sqlite.run("COMMIT").map_or_else(Committed::No, |()| Committed::Yes),
+            Self::Sqlite(sqlite) => {
+                sqlite.run("COMMIT").map_or_else(Committed::No, |()| Committed::Yes)
+            }
             Self::Postgres(postgres) => postgres.commit(),
         }
     }
@@ -97,8 +95,12 @@ impl Connection {
         }
     }
 
-    pub(super) fn tx<'a>(&'a self, appended: &'a mut Appended) -> Tx<'a> {
-        Tx { reader: Reader(self), appended }
+    pub(super) fn tx<'a>(
+        &'a self,
+        appended: &'a mut Appended,
+        sabotage: Option<Sabotage>,
+    ) -> Tx<'a> {
+        Tx { reader: Reader(self), appended, sabotage }
     }
 
     pub(super) fn reader(&self) -> Reader<'_> {
@@ -145,6 +147,7 @@ impl Reader<'_> {
 pub struct Tx<'a> {
     reader: Reader<'a>,
     pub(crate) appended: &'a mut Appended,
+    pub(crate) sabotage: Option<Sabotage>,
 }
 
 impl<'a> std::ops::Deref for Tx<'a> {

@@ -65,7 +65,8 @@ impl Server {
         let roots = rustls_native_certs::load_native_certs();
         let mut store = rustls::RootCertStore::empty();
         store.add_parsable_certificates(roots.certs);
-        let tls = rustls::ClientConfig::builder().with_root_certificates(store).with_no_client_auth();
+        let tls =
+            rustls::ClientConfig::builder().with_root_certificates(store).with_no_client_auth();
         Ok(Self { config, tls: MakeRustlsConnect::new(tls) })
     }
 
@@ -103,8 +104,7 @@ impl Postgres {
     pub(super) fn require_durability(&self) -> anyhow::Result<()> {
         for setting in ["fsync", "full_page_writes"] {
             let sql = "SELECT current_setting($1)";
-            let value: Option<String> =
-                self.find(sql, &[setting.into()], |row| row.get(0))?;
+            let value: Option<String> = self.find(sql, &[setting.into()], |row| row.get(0))?;
             ensure!(
                 value.as_deref() == Some("on"),
                 "the database has {setting}={}, so that an answered message could be lost in a power cut; set {setting}=on in postgresql.conf",
@@ -139,9 +139,9 @@ impl Postgres {
             Ok(()) => Committed::Yes,
             // The server has said no.
             Err(error) if error.as_db_error().is_some_and(|db| !is_lost(db.code())) => {
-                Committed::No(error.into())
+                Committed::No(self.note(error))
             }
-            Err(error) => Committed::Unknown(error.into()),
+            Err(error) => Committed::Unknown(Error::Unavailable(error.to_string())),
         }
     }
 
@@ -177,11 +177,7 @@ impl Postgres {
         Ok(usize::try_from(changed).unwrap_or(usize::MAX))
     }
 
-    fn run(
-        &self,
-        sql: &str,
-        params: &[&(dyn ToSql + Sync)],
-    ) -> Result<Vec<postgres::Row>, Error> {
+    fn run(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<postgres::Row>, Error> {
         let statement = self.prepare(sql)?;
         let outcome = self.client.borrow_mut().query(&statement, params);
         outcome.map_err(|error| self.note(error))
@@ -339,5 +335,7 @@ impl<'a> FromSql<'a> for Raw<'a> {
 }
 
 pub(super) fn column(row: &postgres::Row, index: usize) -> Result<ColumnValue<'_>, Error> {
-    row.try_get::<_, Raw<'_>>(index).map(|Raw(value)| value).map_err(|_| Error::Column { column: index })
+    row.try_get::<_, Raw<'_>>(index)
+        .map(|Raw(value)| value)
+        .map_err(|_| Error::Column { column: index })
 }

@@ -29,47 +29,51 @@ pub(super) type Queue = Mutex<mpsc::Receiver<Box<dyn Write>>>;
 
 /// One thread's part: its connection, and where entries are told of.
 pub(super) struct Writer {
-    pub(super) connection: Connection,
-    pub(super) queue: Arc<Queue>,
-    pub(super) bus: Bus,
-    pub(super) sabotage: Option<Sabotage>,
+    connection: Connection,
+    queue: Arc<Queue>,
+    /// Taken from the queue, and to be alone in the next transaction.
+    set_aside: Option<Box<dyn Write>>,
+    bus: Bus,
+    sabotage: Option<Sabotage>,
 }
 
 impl Writer {
+    pub(super) fn new(
+        connection: Connection,
+        queue: Arc<Queue>,
+        bus: Bus,
+        sabotage: Option<Sabotage>,
+    ) -> Self {
+        Self { connection, queue, set_aside: None, bus, sabotage }
+    }
+
     /// Commits groups until every handle of the store is gone.
     pub(super) fn run(mut self) {
-        let mut next = None;
-        loop {
-            let mut group = Vec::new();
-            match next.take() {
-                Some(work) => group.push(work),
-                None => match self.take(&mut group) {
-                    Some(left) => next = left,
-                    None => return,
-                },
-            }
+        while let Some(group) = self.take() {
             self.commit(group);
         }
     }
 
-    /// Waits for a write and takes it, with what can share its transaction. Returns one that was taken and cannot, and
-    /// `None` when there will be no more.
+    /// Waits for a write and takes it, with what can share its transaction. Returns `None` when there will be no more.
     ///
     /// A database with one writer is given more as it goes, see [`Writer::more`]; else every project that a group is
     /// about has to be known before it begins.
-    fn take(&self, group: &mut Vec<Box<dyn Write>>) -> Option<Option<Box<dyn Write>>> {
+    fn take(&mut self) -> Option<Vec<Box<dyn Write>>> {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = queue.blocking_recv()?;
+        let first = self.set_aside.take().or_else(|| queue.blocking_recv())?;
         let alone = first.is_bulk() || !self.connection.is_shared();
-        group.push(first);
+        let mut group = vec![first];
         while !alone && group.len() < GROUP {
             match queue.try_recv() {
-                Ok(work) if work.is_bulk() => return Some(Some(work)),
+                Ok(work) if work.is_bulk() => {
+                    self.set_aside = Some(work);
+                    break;
+                }
                 Ok(work) => group.push(work),
                 Err(_) => break,
             }
         }
-        Some(None)
+        Some(group)
     }
 
     fn more(&self, count: usize, began: Instant) -> Option<Box<dyn Write>> {
@@ -109,13 +113,16 @@ impl Writer {
         match outcome {
             Ok(appended) => {
                 self.publish(appended);
-                group.into_iter().for_each(|work| work.settle(Ok(())));
+                for work in group {
+                    work.settle(Ok(()));
+                }
             }
             Err(error) => {
                 tracing::error!(%error, "a group of writes was not committed");
                 let error = Arc::new(error);
-                let settle = |work: Box<dyn Write>| work.settle(Err(Error::Commit(error.clone())));
-                group.into_iter().for_each(settle);
+                for work in group {
+                    work.settle(Err(Error::Commit(error.clone())));
+                }
             }
         }
     }
@@ -137,6 +144,9 @@ impl Writer {
         let mut topics: Vec<&Topic> = of_group.chain(of_lost).collect();
         topics.sort_unstable();
         topics.dedup();
+        if self.sabotage == Some(Sabotage::Sequence) {
+            topics.clear();
+        }
         self.connection.begin(&topics).map_err(Failed::Nothing)?;
         // The log is ours now, so the transaction before this one has ended one way or the other.
         if let Some(last) = lost.last()
@@ -179,7 +189,7 @@ impl Writer {
     fn one(&self, work: &mut dyn Write, appended: &mut Appended) -> Result<(), Error> {
         self.connection.run("SAVEPOINT write")?;
         let before = appended.len();
-        let mut tx = self.connection.tx(appended);
+        let mut tx = self.connection.tx(appended, self.sabotage);
         // The panic hook has logged a panic; the caller hears that the write was not done.
         let keep = catch_unwind(AssertUnwindSafe(|| work.run(&mut tx))).unwrap_or(false);
         self.connection.take_failure().map_or(Ok(()), Err)?;

@@ -110,10 +110,7 @@ impl Fixture {
         taken.map_err(full)
     }
 
-    async fn read<T: Send + 'static>(
-        &self,
-        read: impl Fn(&Reader<'_>) -> T + Send + 'static,
-    ) -> T {
+    async fn read<T: Send + 'static>(&self, read: impl Fn(&Reader<'_>) -> T + Send + 'static) -> T {
         self.store.read(move |reader| Ok::<_, Error>(read(reader))).await.unwrap()
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::store::Store;
 
 struct Fixture {
     store: Store,

@@ -8,6 +8,7 @@ use crate::{
     auth::AuthConfig,
     http::{ListenConfig, TrustedProxies},
     journal::RetentionConfig,
+    service_token::ServiceTokenConfig,
 };
 
 /// Settings of both services.
@@ -23,6 +24,8 @@ pub struct Config {
     /// Bus of services that run apart: `nats://…`.
     #[arg(long, env = "NATS_URL", hide_env_values = true)]
     pub nats_url: Option<SecretString>,
+    #[command(flatten)]
+    pub service_token: ServiceTokenConfig,
     /// A deliberate bug for a test to notice.
     #[cfg(debug_assertions)]
     #[arg(long, value_enum, hide = true)]

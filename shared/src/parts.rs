@@ -41,7 +41,8 @@ impl Parts {
             bus,
             lifecycle: Lifecycle::default(),
             connections: Connections::new(&config.listen),
-            service_token: ServiceToken::random(),
+            service_token: ServiceToken::configured(&config.service_token)?
+                .unwrap_or_else(ServiceToken::random),
         })
     }
 

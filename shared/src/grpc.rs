@@ -37,3 +37,27 @@ pub fn url(text: &str) -> Result<Uri, String> {
         _ => Err("is a host and a port and nothing else, such as http://proc:9020".into()),
     }
 }
+
+#[cfg(test)]
+mod url_tests {
+    use super::url;
+
+    #[test]
+    fn a_url_is_a_host_and_a_port() {
+        for fits in
+            ["http://proc:9020", " http://127.0.0.1:9020/", "http://[::1]:9020", "http://proc"]
+        {
+            assert!(url(fits).is_ok(), "{fits}");
+        }
+        for other in [
+            "",
+            "proc:9020",
+            "https://proc:9020",
+            "http://proc/path",
+            "http://a:b@proc",
+            "http://proc?x=1",
+        ] {
+            assert!(url(other).is_err(), "{other}");
+        }
+    }
+}

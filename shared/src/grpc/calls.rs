@@ -136,7 +136,7 @@ impl Calls {
         match answered {
             Err(_) => Err(Failed::Late),
             Ok(Err(error)) => {
-                let failed = failure(error);
+                let failed = failure(&error);
                 if !matches!(failed, Failed::Late) {
                     self.peer.suspect(replica);
                 }
@@ -181,8 +181,8 @@ impl Service<Request<Body>> for Calls {
     }
 }
 
-fn failure(error: transport::Error) -> Failed {
-    let mut source: Option<&(dyn Error + 'static)> = Some(&error);
+fn failure(error: &transport::Error) -> Failed {
+    let mut source: Option<&(dyn Error + 'static)> = Some(error);
     let (mut unsent, mut late) = (false, false);
     while let Some(error) = source {
         unsent |= error.is::<ConnectError>();

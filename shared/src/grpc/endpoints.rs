@@ -57,14 +57,13 @@ impl Endpoints {
                 if is_address {
                     return None;
                 }
-                match timeout(LOOKUP_TIMEOUT, lookup(host.clone(), port)).await {
-                    Ok(Ok(found)) => return Some(found),
-                    Ok(Err(error)) => {
-                        tracing::warn!(host, %error, "a service's name was not found")
-                    }
-                    Err(_) => tracing::warn!(host, "a service's name was not found in time"),
-                }
-                None
+                let found = timeout(LOOKUP_TIMEOUT, lookup(host.clone(), port)).await;
+                let found = found.unwrap_or_else(|late| Err(late.into()));
+                found
+                    .inspect_err(
+                        |error| tracing::warn!(host, %error, "a service's name was not found"),
+                    )
+                    .ok()
             }
         });
         let found = join_all(lookups).await;

@@ -43,7 +43,7 @@ struct Jobs {
     name: &'static str,
     holds: bool,
     asked: Arc<AtomicUsize>,
-    began: mpsc::UnboundedSender<()>,
+    arrive: mpsc::UnboundedSender<()>,
 }
 
 #[tonic::async_trait]
@@ -53,7 +53,7 @@ impl jobs_server::Jobs for Jobs {
         request: Request<ListUnfinishedJobsRequest>,
     ) -> Result<Response<ListUnfinishedJobsResponse>, Status> {
         self.asked.fetch_add(1, Ordering::SeqCst);
-        let _ = self.began.send(());
+        let _ = self.arrive.send(());
         if self.holds {
             std::future::pending::<()>().await;
         }
@@ -68,8 +68,8 @@ impl jobs_server::Jobs for Jobs {
 
 impl Jobs {
     fn new(name: &'static str, holds: bool) -> (Self, mpsc::UnboundedReceiver<()>) {
-        let (began, begun) = mpsc::unbounded_channel();
-        (Self { name, holds, asked: Arc::default(), began }, begun)
+        let (arrive, arrived) = mpsc::unbounded_channel();
+        (Self { name, holds, asked: Arc::default(), arrive }, arrived)
     }
 }
 
@@ -78,13 +78,13 @@ struct Replica {
     address: SocketAddr,
     lifecycle: Lifecycle,
     jobs: Jobs,
-    begun: mpsc::UnboundedReceiver<()>,
+    arrived: mpsc::UnboundedReceiver<()>,
     runtime: Option<Runtime>,
 }
 
 impl Replica {
     fn start(name: &'static str, token: &ServiceToken, holds: bool) -> Self {
-        let (jobs, begun) = Jobs::new(name, holds);
+        let (jobs, arrived) = Jobs::new(name, holds);
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
         let runtime = runtime.worker_threads(1).enable_all().build().unwrap();
         let lifecycle = Lifecycle::default();
@@ -98,7 +98,7 @@ impl Replica {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
             serve_internal(listener, routes, served).await;
         });
-        Self { address, lifecycle, jobs, begun, runtime: Some(runtime) }
+        Self { address, lifecycle, jobs, arrived, runtime: Some(runtime) }
     }
 
     /// Ends it as a power cut does.

@@ -88,13 +88,8 @@ async fn connection(socket: TcpStream, routes: Router, stopping: CancellationTok
     let mut serving = pin!(serving);
     let age = MAX_AGE.mul_f64(rand::rng().random_range(0.9..1.0));
     let ended = tokio::select! {
-        ended = &mut serving => Some(ended),
-        () = stopping.cancelled() => None,
-        () = sleep(age) => None,
-    };
-    let ended = match ended {
-        Some(ended) => ended,
-        None => {
+        ended = &mut serving => ended,
+        _ = timeout(age, stopping.cancelled()) => {
             serving.as_mut().graceful_shutdown();
             timeout(AGE_GRACE, serving).await.unwrap_or(Ok(()))
         }

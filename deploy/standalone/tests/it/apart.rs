@@ -14,8 +14,8 @@ use crate::{
 
 /// An address that nobody listens at.
 fn nowhere() -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    format!("http://{}", listener.local_addr().unwrap())
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    format!("http://{}", listener.local_addr().expect("an address"))
 }
 
 /// Asks for something that needs the other service, which is away.
@@ -23,7 +23,7 @@ async fn is_refused_in_time(client: &Client, path: &str) {
     let asked = Instant::now();
     let refused = client.get(path).await;
     assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
-    assert!(refused.header("retry-after").parse::<u64>().unwrap() > 0);
+    assert!(refused.header("retry-after").parse::<u64>().is_ok_and(|seconds| seconds > 0));
     let body = refused.refused(503, "unavailable");
     assert!(body["retry_after_ms"].is_u64());
 }

@@ -37,7 +37,7 @@ fn keys(key: &str) -> ServiceToken {
         service_token: Some(SecretString::from(key.to_owned())),
         service_token_previous: None,
     };
-    ServiceToken::required(&config).unwrap()
+    ServiceToken::required(&config).expect("a long key")
 }
 
 async fn started() -> Parley {
@@ -45,7 +45,7 @@ async fn started() -> Parley {
 }
 
 async fn channel(parley: &Parley, service: &str) -> Channel {
-    let endpoint = Endpoint::from_shared(parley.internal(service)).unwrap();
+    let endpoint = Endpoint::from_shared(parley.internal(service)).expect("a URL");
     endpoint.timeout(PATIENCE).connect().await.expect("it listens")
 }
 
@@ -53,7 +53,7 @@ async fn channel(parley: &Parley, service: &str) -> Channel {
 fn with<T>(message: T, identity: Option<&str>) -> Request<T> {
     let mut request = Request::new(message);
     if let Some(identity) = identity {
-        let bearer = format!("Bearer {identity}").parse().unwrap();
+        let bearer = format!("Bearer {identity}").parse().expect("a header value");
         request.metadata_mut().insert("authorization", bearer);
     }
     request

@@ -57,7 +57,8 @@ impl Relay {
 
     /// Says where the other end is.
     pub(crate) fn leads_to(&self, url: &str) {
-        *self.shared.target.lock().unwrap() = url.trim_start_matches("http://").to_owned();
+        let mut target = self.shared.target.lock().expect("no panic");
+        url.trim_start_matches("http://").clone_into(&mut target);
     }
 
     pub(crate) fn set(&self, wire: Wire) {
@@ -84,7 +85,7 @@ impl Shared {
             let _ = wire.changed().await;
             return;
         }
-        let target = self.target.lock().unwrap().clone();
+        let target = self.target.lock().expect("no panic").clone();
         let Ok(mut far) = TcpStream::connect(target).await else { return };
         let (mut forth, mut back) = (vec![0; 16 * 1024], vec![0; 16 * 1024]);
         loop {

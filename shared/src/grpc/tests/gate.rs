@@ -25,16 +25,16 @@ struct Gate {
     routes: Router,
     token: ServiceToken,
     lifecycle: Lifecycle,
-    begun: mpsc::UnboundedReceiver<()>,
+    arrived: mpsc::UnboundedReceiver<()>,
 }
 
 impl Gate {
     fn new(holds: bool) -> Self {
-        let (jobs, begun) = Jobs::new("a", holds);
+        let (jobs, arrived) = Jobs::new("a", holds);
         let (token, lifecycle) = (ServiceToken::random(), Lifecycle::default());
         let jobs = JobsServer::new(jobs).max_decoding_message_size(MAX_MESSAGE_BYTES);
         let routes = routes(Service::Proc, jobs, token.clone(), &lifecycle);
-        Self { routes, token, lifecycle, begun }
+        Self { routes, token, lifecycle, arrived }
     }
 
     fn signed(&self, path: &str) -> String {
@@ -127,7 +127,7 @@ async fn a_full_replica_sends_calls_elsewhere() {
     let mut running = JoinSet::new();
     for _ in 0..512 {
         running.spawn(gate.routes.clone().oneshot(call(PATH, &gate.signed(PATH))));
-        gate.begun.recv().await.unwrap();
+        gate.arrived.recv().await.unwrap();
     }
     assert_eq!(answered(&gate, call(PATH, &gate.signed(PATH))).await.0, Code::Unavailable);
 }

@@ -13,7 +13,7 @@ async fn a_call_that_may_be_repeated_is_when_its_replica_breaks() {
     let b = Replica::start("b", &token, false);
     let calls = unasked(&[a.address, b.address], &token).calls(PATIENCE).repeatable();
     let (answer, ()) = tokio::join!(ask(&calls), async {
-        a.begun.recv().await.unwrap();
+        a.arrived.recv().await.unwrap();
         a.kill();
     });
     assert_eq!(answer.unwrap(), "b");
@@ -26,7 +26,7 @@ async fn any_other_call_is_not_repeated_when_its_replica_breaks() {
     let b = Replica::start("b", &token, false);
     let calls = unasked(&[a.address, b.address], &token).calls(PATIENCE);
     let (answer, ()) = tokio::join!(ask(&calls), async {
-        a.begun.recv().await.unwrap();
+        a.arrived.recv().await.unwrap();
         a.kill();
     });
     assert_eq!(answer.unwrap_err().code(), Code::Unavailable);

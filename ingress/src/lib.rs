@@ -94,8 +94,8 @@ impl App {
     /// Starts every task of the service on the lifecycle of its parts; jobs are asked of proc at `proc`.
     pub fn start(self, proc: Vec<Uri>) -> anyhow::Result<()> {
         let Self { public, internal, auth, common, config, parts, replica } = self;
-        let Parts { store, bus, lifecycle, connections, service_token } = parts;
-        let hub = Hub::new(store.clone(), bus.clone(), lifecycle.clone());
+        let hub = Hub::new(&parts);
+        let Parts { store, bus, lifecycle, connections, service_token, .. } = parts;
         let presence = Presence::new(bus.clone(), config.streams.presence_grace);
         let (slots, releaser) = Slots::new(replica.id(), store.clone());
         let proc = Peer::new(Service::Ingress, proc, service_token.clone());

@@ -89,7 +89,7 @@ impl App {
     /// Starts every task of the service on the lifecycle of its parts; chat is asked of ingress at `ingress`.
     pub fn start(self, ingress: Vec<Uri>) -> anyhow::Result<()> {
         let Self { public, internal, auth, blobs, registry, common, config, parts } = self;
-        let Parts { store, bus, lifecycle, connections, service_token } = parts;
+        let Parts { store, bus, lifecycle, connections, service_token, .. } = parts;
         let peer = Peer::new(Service::Proc, ingress, service_token.clone());
         let ingress = Ingress::new(&peer);
         let registry = Arc::new(registry);

@@ -18,7 +18,7 @@ async fn main() -> anyhow::Result<()> {
     let Args { common, proc } = Args::parse();
     let stop = signalled()?;
     telemetry::init(&common.log)?;
-    let parts = Parts::clustered(&common)?;
+    let parts = Parts::clustered(&common).await?;
     let ingress = proc.ingress_grpc_url.clone();
     anyhow::ensure!(!ingress.is_empty(), "set INGRESS_GRPC_URL to where ingress' gRPC is");
     proc::App::bind(&common, proc, parts.clone()).await?.start(ingress)?;

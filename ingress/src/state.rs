@@ -42,8 +42,8 @@ pub(crate) struct AppState {
     pub(crate) replica: Replica,
 }
 
-/// How long proc may take to answer.
-const DEADLINE: Duration = Duration::from_secs(2);
+/// How long proc may take to answer: its absence is told within two seconds.
+const DEADLINE: Duration = Duration::from_millis(1_800);
 
 /// Asks proc about jobs.
 #[derive(Clone, Debug)]

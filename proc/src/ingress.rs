@@ -11,8 +11,8 @@ use shared::{
 };
 use tonic::{Code, Status};
 
-/// How long ingress may take to answer somebody who waits for it.
-const ASKING: Duration = Duration::from_secs(2);
+/// How long ingress may take to answer somebody who waits for it: its absence is told within two seconds.
+const ASKING: Duration = Duration::from_millis(1_800);
 /// How long it may take to write a batch of an import, or to begin an export.
 const WORKING: Duration = Duration::from_secs(30);
 

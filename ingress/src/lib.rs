@@ -96,7 +96,8 @@ impl App {
         let Self { public, internal, auth, common, config, parts, replica } = self;
         let hub = Hub::new(&parts);
         let Parts { store, bus, lifecycle, connections, service_token, .. } = parts;
-        let presence = Presence::new(bus.clone(), config.streams.presence_grace);
+        let (presence, keeper) =
+            Presence::new(store.clone(), bus.clone(), config.streams.presence_grace);
         let (slots, releaser) = Slots::new(replica.id(), store.clone());
         let proc = Peer::new(Service::Ingress, proc, service_token.clone());
         let jobs = state::Jobs::new(&proc);
@@ -109,7 +110,7 @@ impl App {
             store: store.clone(),
             bus,
             hub: hub.clone(),
-            presence: presence.clone(),
+            presence,
             slots,
             trusted_proxies: common.proxies.trusted_proxies.clone().unwrap_or_default(),
             jobs,
@@ -144,7 +145,7 @@ impl App {
         let refill = refill::run(hub.clone(), store.clone(), wanted, lifecycle.shutdown());
         lifecycle.spawn("refills", refill);
         lifecycle.spawn("head poll", hub.poll(config.streams.head_poll_interval));
-        lifecycle.spawn("presence", presence.run(lifecycle.shutdown()));
+        lifecycle.spawn("presence", keeper.run(lifecycle.shutdown()));
         lifecycle.spawn("slots", releaser.run(lifecycle.shutdown()));
         lifecycle.spawn("replica", replica.run(move || stats.to_json(), lifecycle.shutdown()));
         lifecycle.spawn("sessions", shared::auth::sweep(auth, lifecycle.clone()));

@@ -49,6 +49,7 @@ impl Replica {
                     forget(tx, gone)?;
                 }
                 tx.execute("DELETE FROM slots", &[])?;
+                tx.execute("DELETE FROM presence", &[])?;
             }
             joining.insert(tx, "{}", now)
         };

@@ -11,6 +11,7 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0003_chat.sql"),
     include_str!("migrations/0004_jobs.sql"),
     include_str!("migrations/0005_slots.sql"),
+    include_str!("migrations/0006_presence.sql"),
 ];
 
 /// Held by the replica that migrates; the number means nothing.

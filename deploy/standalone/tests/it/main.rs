@@ -1,6 +1,7 @@
 //! Parley as its clients meet it: the real process, over the wire.
 
 mod any_input;
+mod apart;
 mod archive;
 mod archives;
 mod auth;
@@ -8,6 +9,7 @@ mod bad_input;
 mod chat;
 mod drain;
 mod durability;
+mod grpc;
 mod import;
 mod job;
 mod job_ends;
@@ -17,6 +19,7 @@ mod messages;
 mod polling;
 mod project;
 mod readme;
+mod relay;
 mod resume;
 mod sse;
 mod streams;

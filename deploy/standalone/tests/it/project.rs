@@ -85,8 +85,6 @@ impl Project {
     /// Opens a stream of the project with more query and reads its greeting.
     pub(crate) async fn stream(&self, query: &str) -> (Sse, Value) {
         let path = format!("/sse/stream?project_id={}{query}", self.id);
-        let mut stream = self.client.open(&path).await;
-        let hello = stream.expect("hello").await;
-        (stream, hello)
+        Sse::greeted(self.client.request("GET", &path)).await
     }
 }

@@ -58,12 +58,17 @@ impl Raw {
 
     /// Reads until something has come.
     pub(crate) async fn until(&mut self, needle: &str) -> String {
+        String::from_utf8_lossy(&self.bytes_until(needle).await).into_owned()
+    }
+
+    /// Reads until something has come.
+    pub(crate) async fn bytes_until(&mut self, needle: &str) -> Vec<u8> {
         let mut bytes = Vec::new();
         while !String::from_utf8_lossy(&bytes).contains(needle) {
             let read = timeout(PATIENCE, self.0.read_buf(&mut bytes)).await.expect("in time");
             assert!(read.expect("a sound connection") > 0, "{}", String::from_utf8_lossy(&bytes));
         }
-        String::from_utf8_lossy(&bytes).into_owned()
+        bytes
     }
 }
 

@@ -19,6 +19,12 @@ const END_GRACE: Duration = Duration::from_secs(3);
 /// What a busy machine may add.
 const SLACK: Duration = Duration::from_secs(7);
 
+/// The system holds little for who does not read.
+const NARROW: [&str; 2] = ["--stream-send-buffer-bytes", "4096"];
+/// Nothing but its own deadline makes a stream be looked at.
+const QUIET: [&str; 2] = ["--keepalive-interval", "60s"];
+const SIPPING: [[&str; 2]; 3] = [["--stream-max-lag-bytes", "32768"], NARROW, QUIET];
+
 /// Opens streams that are never read, with little room on the way.
 async fn stuck(parley: &Parley, project: &Project, count: usize) -> Vec<Raw> {
     let mut stuck = Vec::new();
@@ -51,7 +57,8 @@ async fn peers_that_never_read_are_cut_and_readers_beside_them_get_every_event()
         ["--max-connections-per-user", "1000"],
         ["--stream-max-lag-bytes", "100000"],
         ["--stream-max-lag-events", "64"],
-        ["--stream-send-buffer-bytes", "4096"],
+        QUIET,
+        NARROW,
     ];
     let parley = Parley::start_with(flags.as_flattened()).await;
     let project = parley.as_user("ada").project().await;
@@ -73,12 +80,10 @@ async fn peers_that_never_read_are_cut_and_readers_beside_them_get_every_event()
     project.send("last").await;
     let sent = Instant::now();
     let read = readers.join_all().await;
-    println!("read after {:?}", sent.elapsed());
     parley.has_streams(READERS as u64).await;
-    println!("cut after {:?}, memory {before} to {}", sent.elapsed(), parley.peak_memory_kib());
     assert!(sent.elapsed() < END_GRACE + SLACK, "{:?}", sent.elapsed());
     let grown_kib = parley.peak_memory_kib() - before;
-    assert!(grown_kib < 40 << 10, "{STUCK} peers that do not read cost {grown_kib} KiB");
+    assert!(grown_kib < 32 << 10, "{STUCK} peers that do not read cost {grown_kib} KiB");
     let log = project.log(&cursor).await;
     let order: Vec<String> = log.iter().map(|event| text(&event["message"]["id"])).collect();
     assert_eq!(order.len(), 221);
@@ -91,11 +96,7 @@ async fn peers_that_never_read_are_cut_and_readers_beside_them_get_every_event()
 
 #[tokio::test]
 async fn a_peer_that_takes_nothing_is_cut_at_the_write_timeout_however_little_waits() {
-    let flags = [
-        ["--write-timeout", "1s"],
-        ["--max-connections-per-user", "100"],
-        ["--stream-send-buffer-bytes", "4096"],
-    ];
+    let flags = [["--write-timeout", "1s"], ["--max-connections-per-user", "100"], NARROW];
     let parley = Parley::start_with(flags.as_flattened()).await;
     let project = parley.as_user("ada").project().await;
     let (mut reader, _) = project.stream("").await;
@@ -105,13 +106,32 @@ async fn a_peer_that_takes_nothing_is_cut_at_the_write_timeout_however_little_wa
     project.send(&"x".repeat(32_000)).await;
     let sent = Instant::now();
     parley.has_streams(1).await;
-    println!("cut after {:?}", sent.elapsed());
     assert!(sent.elapsed() < Duration::from_secs(1) + SLACK, "{:?}", sent.elapsed());
     reader.expect("message.created").await;
     for mut peer in peers {
         let heard = peer.rest().await;
         assert!(heard.contains("\"hello\"") && !heard.contains("bye"), "{heard}");
     }
+}
+
+#[tokio::test]
+async fn a_removed_member_that_does_not_read_is_hung_up_on_too() {
+    let parley = Parley::start_with([QUIET, NARROW].as_flattened()).await;
+    let project = parley.as_user("ada").project().await;
+    let grace = project.with("grace", "member").await;
+    let (mut reader, _) = grace.stream("").await;
+    let mut peer = Raw::connect_narrow(&parley.ingress).await;
+    let request = stream_request(&project, "1.1", "").replace("dev-ada", "dev-grace");
+    peer.send(request).await;
+    parley.has_streams(2).await;
+    project.send(&"x".repeat(32_000)).await;
+    assert_eq!(project.delete("/members/grace").await.status, 204);
+    let removed = Instant::now();
+    project.send("after").await;
+    parley.has_streams(0).await;
+    assert!(removed.elapsed() < END_GRACE + SLACK, "{:?}", removed.elapsed());
+    assert_eq!(reader.rest().await.last().unwrap().data["reason"], "revoked");
+    assert!(!peer.rest().await.contains("after"), "nothing comes after the removal");
 }
 
 /// A peer that has taken a byte of its stream now and then, until it was cut.
@@ -179,9 +199,6 @@ async fn misses_nothing(project: &Project, cursor: &str, received: Received) {
     }
     assert!(seen == log, "every message comes once and in order");
 }
-
-const SIPPING: [[&str; 2]; 2] =
-    [["--stream-max-lag-bytes", "32768"], ["--stream-send-buffer-bytes", "4096"]];
 
 #[tokio::test]
 async fn a_peer_that_sips_is_told_that_it_is_slow_and_misses_nothing() {

@@ -127,11 +127,11 @@ async fn a_removed_member_that_does_not_read_is_hung_up_on_too() {
     project.send(&"x".repeat(32_000)).await;
     assert_eq!(project.delete("/members/grace").await.status, 204);
     let removed = Instant::now();
-    project.send("after").await;
+    project.send("secret").await;
     parley.has_streams(0).await;
     assert!(removed.elapsed() < END_GRACE + SLACK, "{:?}", removed.elapsed());
     assert_eq!(reader.rest().await.last().unwrap().data["reason"], "revoked");
-    assert!(!peer.rest().await.contains("after"), "nothing comes after the removal");
+    assert!(!peer.rest().await.contains("secret"), "nothing comes after the removal");
 }
 
 /// A peer that has taken a byte of its stream now and then, until it was cut.

@@ -196,7 +196,9 @@ impl Reactor {
             shard.streams.fetch_add(1, Ordering::Relaxed);
             announced.arrive(|connection, asks| {
                 shard.push(Message::Park(Box::new(parked)));
-                asks.into_iter().for_each(|ask| shard.push(Message::Ask(connection, ask)));
+                for ask in asks {
+                    shard.push(Message::Ask(connection, ask));
+                }
             });
         }
     }

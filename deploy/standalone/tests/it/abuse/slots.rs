@@ -49,12 +49,12 @@ async fn come_and_go(base: String, project: Project, held: Arc<AtomicUsize>) -> 
             let _ = client.0.set_zero_linger();
             continue;
         }
-        let head = client.until("\r\n\r\n").await;
-        if head.starts_with("HTTP/1.1 429 ") {
+        let answer = client.until("\r\n\r\n").await;
+        if answer.starts_with("HTTP/1.1 429 ") {
             refused += 1;
             continue;
         }
-        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
         opened += 1;
         // From here to there the server has a slot for it.
         assert!(held.fetch_add(1, Ordering::SeqCst) < SLOTS, "more are open than may be");

@@ -70,9 +70,9 @@ async fn peers_that_never_read_are_cut_and_readers_beside_them_get_every_event()
     }
     parley.has_streams((STUCK + READERS) as u64).await;
     let before = parley.peak_memory_kib();
-    let long = "x".repeat(32_000);
+    let big = "x".repeat(32_000);
     for _ in 0..20 {
-        project.send(&long).await;
+        project.send(&big).await;
     }
     for number in 0..200 {
         project.send(&number.to_string()).await;

@@ -1,9 +1,14 @@
 //! Peers that read nothing, or a byte now and then: they are cut, nobody else notices, and whoever comes back has it all.
 
-use std::time::Duration;
+use std::{iter, sync::Arc, time::Duration};
 
 use serde_json::json;
-use tokio::{io::AsyncReadExt, task::JoinSet, time::Instant, time::timeout};
+use tokio::{
+    io::AsyncReadExt,
+    sync::Semaphore,
+    task::JoinSet,
+    time::{Instant, timeout},
+};
 
 use crate::{
     project::Project,
@@ -13,7 +18,7 @@ use crate::{
 };
 
 const STUCK: usize = 200;
-const READERS: usize = 50;
+const READERS: u32 = 50;
 /// How long a stream that was told its end may take to read that.
 const END_GRACE: Duration = Duration::from_secs(3);
 /// What a busy machine may add.
@@ -38,13 +43,14 @@ async fn stuck(parley: &Parley, project: &Project, count: usize) -> Vec<Raw> {
     stuck
 }
 
-/// Reads messages until the last one and returns the ids of all, and the stream.
-async fn read(mut stream: Sse) -> (Vec<String>, Sse) {
+/// Reads messages until the last one, telling of each, and returns the ids of all, and the stream.
+async fn read(mut stream: Sse, told: Arc<Semaphore>) -> (Vec<String>, Sse) {
     let mut ids = Vec::new();
     loop {
         let event = stream.entry().await;
         assert_eq!(event.kind(), "message.created");
         ids.push(text(&event.data["message"]["id"]));
+        told.add_permits(1);
         if event.data["message"]["text"] == "last" {
             return (ids, stream);
         }
@@ -64,23 +70,23 @@ async fn peers_that_never_read_are_cut_and_readers_beside_them_get_every_event()
     let project = parley.as_user("ada").project().await;
     let cursor = project.cursor().await;
     let _stuck = stuck(&parley, &project, STUCK).await;
-    let mut readers = JoinSet::new();
+    let (mut readers, read_by) = (JoinSet::new(), Arc::new(Semaphore::new(0)));
     for _ in 0..READERS {
-        readers.spawn(read(project.stream("").await.0));
+        readers.spawn(read(project.stream("").await.0, read_by.clone()));
     }
-    parley.has_streams((STUCK + READERS) as u64).await;
+    parley.has_streams(STUCK as u64 + u64::from(READERS)).await;
     let before = parley.peak_memory_kib();
     let big = "x".repeat(32_000);
-    for _ in 0..20 {
-        project.send(&big).await;
+    let texts = iter::repeat_n(&*big, 20).chain(iter::repeat_n("small", 200)).chain(["last"]);
+    for text in texts {
+        project.send(text).await;
+        // Readers are not slow, however busy the machine is.
+        let by_all = timeout(PATIENCE, read_by.acquire_many(READERS));
+        by_all.await.expect("every reader gets it").unwrap().forget();
     }
-    for number in 0..200 {
-        project.send(&number.to_string()).await;
-    }
-    project.send("last").await;
     let sent = Instant::now();
     let read = readers.join_all().await;
-    parley.has_streams(READERS as u64).await;
+    parley.has_streams(READERS.into()).await;
     assert!(sent.elapsed() < END_GRACE + SLACK, "{:?}", sent.elapsed());
     let grown_kib = parley.peak_memory_kib() - before;
     assert!(grown_kib < 32 << 10, "{STUCK} peers that do not read cost {grown_kib} KiB");

@@ -26,13 +26,6 @@ const SLOTS: usize = 5;
 const CLIENTS: usize = 6;
 const ROUNDS: usize = 30;
 
-/// Returns how many streams of the project are counted as ada's.
-async fn counted(project: &Project) -> u64 {
-    let path = format!("/api/debug/sse-connections/ada/{}", project.id);
-    let list = project.client.as_user("admin").get(&path).await.is(200);
-    list["count"].as_u64().expect("a count")
-}
-
 async fn ask(project: &Project) -> Answer {
     // The answer to `HEAD` is the one to an opening.
     let path = format!("/sse/stream?project_id={}", project.id);
@@ -58,8 +51,8 @@ async fn come_and_go(base: String, project: Project, held: Arc<AtomicUsize>) -> 
         opened += 1;
         // From here to there the server has a slot for it.
         assert!(held.fetch_add(1, Ordering::SeqCst) < SLOTS, "more are open than may be");
-        let counted = counted(&project).await;
-        assert!((1..=SLOTS as u64).contains(&counted), "{counted} are counted");
+        let counted = project.streams().await.len();
+        assert!((1..=SLOTS).contains(&counted), "{counted} are counted");
         held.fetch_sub(1, Ordering::SeqCst);
         if round % 2 == 0 {
             let _ = client.0.set_zero_linger();
@@ -81,7 +74,7 @@ async fn clients_that_fight_over_slots_never_have_more_and_leave_all_of_them_fre
     let outcomes = clients.join_all().await;
     let (opened, refused) = outcomes.iter().fold((0, 0), |sum, of| (sum.0 + of.0, sum.1 + of.1));
     assert!(opened > SLOTS && refused > 0, "there was no fight: {outcomes:?}");
-    eventually("all slots are free", async || counted(&project).await == 0).await;
+    eventually("all slots are free", async || project.streams().await.is_empty()).await;
     parley.has_streams(0).await;
     let mut streams = Vec::new();
     for _ in 0..SLOTS {
@@ -105,7 +98,7 @@ async fn of_many_that_open_the_same_stream_at_once_one_stays() {
         }
         let streams = opening.join_all().await;
         parley.has_streams(1).await;
-        assert_eq!(counted(&project).await, 1);
+        assert_eq!(project.streams().await.len(), 1);
         project.send("to who is left").await;
         let mut left = 0;
         for mut stream in streams {
@@ -139,7 +132,7 @@ async fn a_client_that_is_killed_frees_its_slot_at_once() {
             while !lines.next_line().await.unwrap().expect("it goes on").contains("\"hello\"") {}
         };
         timeout(PATIENCE, greeted).await.expect("a greeting");
-        assert_eq!((counted(&project).await, ask(&project).await.status), (1, 429));
+        assert_eq!((project.streams().await.len(), ask(&project).await.status), (1, 429));
         if is_stuck {
             // Nobody reads what it writes, so that it reads no more itself.
             for _ in 0..10 {
@@ -148,7 +141,7 @@ async fn a_client_that_is_killed_frees_its_slot_at_once() {
         }
         timeout(PATIENCE, curl.kill()).await.expect("it dies").unwrap();
         let killed = Instant::now();
-        eventually("its slot is free", async || counted(&project).await == 0).await;
+        eventually("its slot is free", async || project.streams().await.is_empty()).await;
         // Far before any deadline.
         assert!(killed.elapsed() < Duration::from_secs(10), "{:?}", killed.elapsed());
         assert_eq!(ask(&project).await.status, 200);

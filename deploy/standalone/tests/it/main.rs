@@ -1,5 +1,6 @@
 //! Parley as its clients meet it: the real process, over the wire.
 
+mod abuse;
 mod any_input;
 mod apart;
 mod archive;
@@ -8,7 +9,10 @@ mod auth;
 mod bad_input;
 mod chat;
 mod drain;
+mod drain_many;
 mod durability;
+mod fault_proxy;
+mod faults;
 mod grpc;
 mod import;
 mod job;
@@ -18,6 +22,7 @@ mod listener;
 mod messages;
 mod polling;
 mod project;
+mod raw;
 mod readme;
 mod relay;
 mod resume;

@@ -13,12 +13,17 @@ use tokio::{sync::oneshot, task::JoinHandle, time::timeout};
 /// How long a test waits for anything: far longer than it takes, since only a failure waits this long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A folder for one test's processes.
-pub(crate) fn folder() -> (TempDir, Folder) {
+/// A temporary folder that everybody may enter, since who runs PostgreSQL may not be who made it.
+pub(crate) fn open_folder() -> TempDir {
     let dir = tempfile::tempdir().expect("a temporary folder");
-    // Who runs PostgreSQL may not be who made it.
     fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
         .expect("it is ours");
+    dir
+}
+
+/// A folder for one test's processes.
+pub(crate) fn folder() -> (TempDir, Folder) {
+    let dir = open_folder();
     let folder = Folder::take(&dir.path().join("cluster"), false).expect("it is empty");
     (dir, folder)
 }

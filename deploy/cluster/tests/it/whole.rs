@@ -36,6 +36,7 @@ impl Whole {
         let dir = open_folder();
         let mut options = Options::new(dir.path().join("cluster"));
         options.programs = programs();
+        options = options.set("DRAIN_SPREAD", "0s");
         change(&mut options);
         let cluster = Cluster::start(options).await.expect("it starts");
         let http = Client::builder().no_proxy().timeout(PATIENCE).build().expect("a client");

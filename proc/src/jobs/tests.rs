@@ -8,10 +8,11 @@ use cluster::{on_both_stores, scratch::Home};
 use serde_json::{Value, json};
 use shared::{
     bus::{Bus, Notice, Subscription},
+    grpc::Peer,
     ids::{JobId, ProjectId, TraceId},
     journal::Topic,
     lifecycle::Lifecycle,
-    service_token::ServiceToken,
+    service_token::{Service, ServiceToken},
     store::Store,
 };
 use tempfile::TempDir;
@@ -92,7 +93,8 @@ impl Fixture {
         let folder = tempfile::tempdir().unwrap();
         let bus = Bus::default();
         let notices = bus.subscribe(&Topic::user(&"ada".parse().unwrap()));
-        let token = ServiceToken::random();
+        let nowhere = vec!["http://127.0.0.1:1".parse().unwrap()];
+        let peer = Peer::new(Service::Proc, nowhere, ServiceToken::random());
         let registry = Registry::built_in().unwrap();
         let registry = registry.with("test", "For tests.", vec![Arc::new(Broken)]).unwrap();
         let tools = Tools {
@@ -102,7 +104,7 @@ impl Fixture {
             },
             bus,
             blobs: Blobs::open(folder.path()).unwrap(),
-            ingress: Ingress::new("http://127.0.0.1:1".parse().unwrap(), token),
+            ingress: Ingress::new(&peer),
             registry: Arc::new(registry),
         };
         let settings = Settings::parse_from([&["test"], settings].concat());

@@ -2,6 +2,7 @@
 
 mod abuse;
 mod any_input;
+mod apart;
 mod archive;
 mod archives;
 mod auth;
@@ -12,6 +13,7 @@ mod drain_many;
 mod durability;
 mod fault_proxy;
 mod faults;
+mod grpc;
 mod import;
 mod job;
 mod job_ends;
@@ -22,6 +24,7 @@ mod polling;
 mod project;
 mod raw;
 mod readme;
+mod relay;
 mod resume;
 mod sse;
 mod streams;

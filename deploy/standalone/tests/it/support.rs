@@ -88,6 +88,14 @@ impl Parley {
         log_of(&self.dir)
     }
 
+    /// Returns where the gRPC of `ingress` or `proc` is.
+    pub(crate) fn internal(&self, service: &str) -> String {
+        let (log, bound) = (self.log(), format!("{service} bound"));
+        let line = log.lines().find(|line| line.contains(&bound)).expect("it says what it bound");
+        let (_, address) = line.rsplit_once("internal=").expect("an address");
+        format!("http://{}", address.trim())
+    }
+
     /// Returns a client that shows no credentials.
     pub(crate) fn client(&self) -> Client {
         let http = reqwest::Client::builder().no_proxy().build().expect("an HTTP client");

@@ -154,6 +154,8 @@ pub(super) async fn open(state: AppState, asked: Asked, plan: Plan) -> Result<Re
     let holder =
         Holder { connection, user: user.id.clone(), stream: name.clone(), about: about.to_json() };
     let (slots, cursor) = (state.slots.clone(), asked.cursor());
+    // From the commit on the stream has a name that orders can be given to.
+    let expected = state.reactor.expect(connection);
     let (member, logs, wanted) = (plan.member.clone(), plan.logs.clone(), plan.wanted);
     let (resuming, seen) = (cursor.is_some(), cursor.clone());
     let opened = state.store.write(move |tx| {
@@ -188,14 +190,13 @@ pub(super) async fn open(state: AppState, asked: Asked, plan: Plan) -> Result<Re
     let mut wire = Wire::new(asked.version, compressed);
     let greeting = greeting(&state, &about, &name, &begins, &plan.logs, resumed);
     let greeting: Bytes = wire.first(&greeting);
-    let reactor = state.reactor.clone();
     let places: Vec<(Follower, Position)> = followers.into_iter().zip(begins.positions).collect();
     let body = asked.detach.body(greeting, move |detached| async move {
         let socket = match detached.socket.into_std() {
             Ok(socket) => socket,
             Err(error) => return tracing::warn!(%error, "a socket was not taken over"),
         };
-        reactor.park(Parked {
+        expected.park(Parked {
             socket,
             wire,
             about: Box::new(about),

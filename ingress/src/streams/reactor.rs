@@ -9,9 +9,10 @@ mod shard;
 mod stream;
 
 use std::{
+    collections::HashMap,
     io,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -152,6 +153,35 @@ impl Inbox {
 #[derive(Clone, Debug)]
 pub(crate) struct Reactor {
     shards: Arc<[Arc<Inbox>]>,
+    expected: Arc<Mutex<HashMap<ConnectionId, Vec<Ask>>>>,
+}
+
+/// A stream that holds slots, or soon will, and is not parked yet: what is asked of it waits for it.
+#[derive(Debug)]
+pub(crate) struct Expected {
+    connection: ConnectionId,
+    reactor: Reactor,
+}
+
+impl Expected {
+    /// Gives the stream to the shard that has the fewest, with what was asked of it meanwhile.
+    pub(crate) fn park(self, parked: Parked) {
+        let Self { connection, reactor } = &self;
+        let mut expected = reactor.expected();
+        let load = |shard: &&Arc<Inbox>| shard.streams.load(Ordering::Relaxed);
+        let Some(shard) = reactor.shards.iter().min_by_key(load) else { return };
+        shard.streams.fetch_add(1, Ordering::Relaxed);
+        shard.push(Message::Park(Box::new(parked)));
+        for ask in expected.remove(connection).unwrap_or_default() {
+            shard.push(Message::Ask(*connection, ask));
+        }
+    }
+}
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        self.reactor.expected().remove(&self.connection);
+    }
 }
 
 impl Reactor {
@@ -178,20 +208,21 @@ impl Reactor {
             lifecycle.spawn("reactor", attend(inbox.clone(), end, lifecycle.clone()));
             shards.push(inbox);
         }
-        Ok(Self { shards: shards.into() })
+        Ok(Self { shards: shards.into(), expected: Arc::default() })
     }
 
-    /// Gives a stream to the shard that has the fewest.
-    pub(crate) fn park(&self, parked: Parked) {
-        let load = |shard: &&Arc<Inbox>| shard.streams.load(Ordering::Relaxed);
-        if let Some(shard) = self.shards.iter().min_by_key(load) {
-            shard.streams.fetch_add(1, Ordering::Relaxed);
-            shard.push(Message::Park(Box::new(parked)));
-        }
+    /// Says that a stream is about to come; an order to it may be here before it is.
+    pub(crate) fn expect(&self, connection: ConnectionId) -> Expected {
+        self.expected().insert(connection, Vec::new());
+        Expected { connection, reactor: self.clone() }
     }
 
-    /// Asks something of a stream, if it is here.
+    /// Asks something of a stream, if it is here or on its way.
     pub(crate) fn ask(&self, connection: ConnectionId, ask: &Ask) {
+        let mut expected = self.expected();
+        if let Some(waiting) = expected.get_mut(&connection) {
+            return waiting.push(ask.clone());
+        }
         for shard in self.shards.iter() {
             shard.push(Message::Ask(connection, ask.clone()));
         }
@@ -206,6 +237,10 @@ impl Reactor {
             all.extend(answer.await.unwrap_or_default());
         }
         all
+    }
+
+    fn expected(&self) -> MutexGuard<'_, HashMap<ConnectionId, Vec<Ask>>> {
+        self.expected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

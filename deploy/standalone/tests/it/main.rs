@@ -18,6 +18,8 @@ mod polling;
 mod project;
 mod readme;
 mod resume;
+mod slots;
+mod slots_jobs;
 mod sse;
 mod streams;
 mod support;

@@ -8,6 +8,7 @@ mod bad_input;
 mod chat;
 mod drain;
 mod durability;
+mod ends;
 mod import;
 mod job;
 mod job_ends;

@@ -60,7 +60,7 @@ fn deflate(text: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The checksum of what a stream has carried so far.
-#[derive(Clone, Debug, Default)]
+#[derive(Copy, Clone, Debug, Default)]
 pub(crate) struct Sum {
     crc: u32,
     /// Modulo 2³², as gzip counts.

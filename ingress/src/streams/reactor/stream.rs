@@ -182,14 +182,14 @@ impl Stream {
             self.skipped |= frame.position.is_some();
             return;
         }
-        let bytes = if frame.position.is_some() && self.places.len() > 1 {
-            self.wire.frame_at(frame, &self.cursor())
-        } else {
-            self.wire.frame(frame)
-        };
+        let shared = frame.position.is_none() || self.places.len() == 1;
+        let cursor = (!shared).then(|| self.cursor());
         self.skipped &= frame.position.is_none();
         self.told(now);
-        self.queue(bytes, now);
+        self.queue(now, |wire| match &cursor {
+            Some(cursor) => wire.frame_at(frame, cursor),
+            None => wire.frame(frame),
+        });
     }
 
     fn is_removed_by(&self, frame: &Frame) -> bool {
@@ -209,9 +209,8 @@ impl Stream {
 
     /// Queues an event that only this stream has.
     pub(super) fn say(&mut self, text: &str, now: u64) {
-        let bytes = self.wire.text(text);
         self.times.last_sent = now;
-        self.queue(bytes, now);
+        self.queue(now, |wire| wire.text(text));
     }
 
     /// Queues the shared heartbeat, with the client's cursor where that has moved unseen.
@@ -225,13 +224,14 @@ impl Stream {
             let id = format!("{}\n", frame::id_line(&self.cursor()));
             self.say(&id, now);
         }
-        let bytes = self.wire.frame(beat);
         self.times.last_sent = now;
-        self.queue(bytes, now);
+        self.queue(now, |wire| wire.frame(beat));
     }
 
-    fn queue(&mut self, bytes: Bytes, now: u64) {
-        self.outbox.get_or_insert_with(|| Box::new(Outbox::new(now))).push(bytes);
+    fn queue(&mut self, now: u64, encode: impl FnOnce(&mut Wire) -> Bytes) {
+        let before = self.wire.sum();
+        let bytes = encode(&mut self.wire);
+        self.outbox.get_or_insert_with(|| Box::new(Outbox::new(now))).push(bytes, before);
     }
 
     fn wait_for(&mut self, rest: Bytes, torn: bool, now: u64) -> Result<(), Gone> {
@@ -261,9 +261,9 @@ impl Stream {
             return Ok(());
         }
         if reason == Reason::SlowConsumer
-            && let Some(outbox) = &mut self.outbox
+            && let Some(sum) = self.outbox.as_mut().and_then(|outbox| outbox.cut())
         {
-            outbox.cut();
+            self.wire.rewind(sum);
         }
         self.say_bye(reason, limits, now);
         self.flush(now)
@@ -277,8 +277,7 @@ impl Stream {
         }
         let bye = Bye { reason, reconnect: reason.reconnect(), retry_after_ms };
         self.say(&frame::control(Control::Bye, &bye), now);
-        let end = self.wire.end();
-        self.queue(end, now);
+        self.queue(now, |wire| wire.end());
         self.ending = true;
         self.times.cut = now + limits.end_grace_ms;
         tracing::debug!(connection.id = %self.about.connection, ?reason, "stream ended");

@@ -7,6 +7,7 @@ mod auth;
 mod bad_input;
 mod channels_filter;
 mod chat;
+mod compression;
 mod drain;
 mod durability;
 mod ends;

@@ -20,6 +20,7 @@ mod messages;
 mod multi;
 mod polling;
 mod project;
+mod readers;
 mod readme;
 mod resume;
 mod slots;

@@ -241,3 +241,6 @@ fn one_line(json: &str) -> Cow<'_, str> {
     }
     line.into()
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,5 +26,6 @@ mod resume;
 mod slots;
 mod slots_jobs;
 mod sse;
+mod stats;
 mod streams;
 mod support;

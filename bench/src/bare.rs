@@ -12,7 +12,7 @@ pub(crate) fn loop_of(group: usize, sends: usize) -> anyhow::Result<f64> {
     let beside = program.parent().unwrap_or(&program);
     let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(beside)?;
     // The real schema, from the real migrations.
-    drop(Store::open(folder.path(), Bus::default())?);
+    drop(Store::open(folder.path(), &Bus::default())?);
     let connection = Connection::open(folder.path().join("parley.db"))?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;

@@ -92,6 +92,11 @@ impl Caller {
         }
     }
 
+    /// Returns the project's log: what is written under its lock is not disturbed by others.
+    pub(crate) fn topic(&self) -> Topic {
+        Topic::project(self.project)
+    }
+
     /// Appends an event about `resource`, an object of its fields, to the project's log.
     pub(crate) fn record(
         &self,
@@ -99,7 +104,7 @@ impl Caller {
         kind: &str,
         resource: &impl Serialize,
     ) -> Result<(), ApiError> {
-        tx.append(&Topic::project(self.project), kind, &self.event(kind, resource)?)?;
+        tx.append(&self.topic(), kind, &self.event(kind, resource)?)?;
         Ok(())
     }
 

@@ -47,8 +47,10 @@ impl chat_server::Chat for Chat {
     ) -> Result<Response<ImportResponse>, Status> {
         let ImportPeopleRequest { principal, import_id, people } = request.into_inner();
         let (caller, import) = (caller(principal)?, id(&import_id)?);
-        let outcome =
-            self.store.write(move |tx| import::people(tx, &caller, import, &people)).await;
+        let outcome = self
+            .store
+            .write_bulk(caller.topic(), move |tx| import::people(tx, &caller, import, &people))
+            .await;
         outcome.map(Response::new).map_err(status)
     }
 
@@ -58,8 +60,10 @@ impl chat_server::Chat for Chat {
     ) -> Result<Response<ImportResponse>, Status> {
         let ImportChannelsRequest { principal, import_id, channels } = request.into_inner();
         let (caller, import) = (caller(principal)?, id(&import_id)?);
-        let outcome =
-            self.store.write(move |tx| import::channels(tx, &caller, import, channels)).await;
+        let outcome = self
+            .store
+            .write_bulk(caller.topic(), move |tx| import::channels(tx, &caller, import, &channels))
+            .await;
         outcome.map(Response::new).map_err(status)
     }
 
@@ -71,7 +75,9 @@ impl chat_server::Chat for Chat {
         let (caller, import) = (caller(principal)?, id(&import_id)?);
         let outcome = self
             .store
-            .write(move |tx| import::messages(tx, &caller, import, &source, messages))
+            .write_bulk(caller.topic(), move |tx| {
+                import::messages(tx, &caller, import, &source, &messages)
+            })
             .await;
         outcome.map(Response::new).map_err(status)
     }

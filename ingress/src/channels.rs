@@ -193,9 +193,9 @@ async fn add(
 ) -> Result<impl IntoResponse, ApiError> {
     let caller = Caller::new(project, &user);
     let channel = store
-        .write(move |tx| {
+        .write_in(caller.topic(), move |tx| {
             caller.require(tx, Role::Member)?;
-            create(tx, &caller, name, topic.map(|topic| topic.0))
+            create(tx, &caller, name.clone(), topic.as_ref().map(|topic| topic.0.clone()))
         })
         .await?;
     let location = format!("/api/chat/projects/{project}/channels/{}", channel.name);
@@ -228,7 +228,7 @@ async fn update(
 ) -> Result<Json<Channel>, ApiError> {
     let caller = Caller::new(project, &user);
     store
-        .write(move |tx| {
+        .write_in(caller.topic(), move |tx| {
             caller.require(tx, Role::Member)?;
             tx.execute(
                 "UPDATE channels SET topic = $3, updated_at = $4 WHERE project_id = $1 AND name = $2",

@@ -90,9 +90,10 @@ impl App {
     /// Starts every task of the service on the lifecycle of its parts; jobs are asked of proc at `proc`.
     pub fn start(self, proc: Uri) -> anyhow::Result<()> {
         let Self { public, internal, auth, common, config, parts, replica } = self;
-        let Parts { store, bus, lifecycle, connections, service_token } = parts;
-        let hub = Hub::new(store.clone(), bus.clone(), lifecycle.clone());
-        let presence = Presence::new(bus.clone(), config.streams.presence_grace);
+        let hub = Hub::new(&parts);
+        let Parts { store, bus, lifecycle, connections, service_token, .. } = parts;
+        let (presence, keeper) =
+            Presence::new(store.clone(), bus.clone(), config.streams.presence_grace);
         let (slots, releaser) = Slots::new(replica.id(), store.clone());
         let jobs = state::Jobs::new(proc, service_token.clone());
         let stats = Arc::new(Stats::default());
@@ -104,7 +105,7 @@ impl App {
             store: store.clone(),
             bus,
             hub: hub.clone(),
-            presence: presence.clone(),
+            presence,
             slots,
             trusted_proxies: common.proxies.trusted_proxies.clone().unwrap_or_default(),
             jobs,
@@ -138,7 +139,7 @@ impl App {
         let refill = refill::run(hub.clone(), store.clone(), wanted, lifecycle.shutdown());
         lifecycle.spawn("refills", refill);
         lifecycle.spawn("head poll", hub.poll(config.streams.head_poll_interval));
-        lifecycle.spawn("presence", presence.run(lifecycle.shutdown()));
+        lifecycle.spawn("presence", keeper.run(lifecycle.shutdown()));
         lifecycle.spawn("slots", releaser.run(lifecycle.shutdown()));
         lifecycle.spawn("replica", replica.run(move || stats.to_json(), lifecycle.shutdown()));
         lifecycle.spawn("sessions", shared::auth::sweep(auth, lifecycle.clone()));

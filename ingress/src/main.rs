@@ -18,7 +18,7 @@ async fn main() -> anyhow::Result<()> {
     let Arguments { common, ingress } = Arguments::parse();
     let stop = signalled()?;
     telemetry::init(&common.log)?;
-    let parts = Parts::clustered(&common)?;
+    let parts = Parts::clustered(&common).await?;
     let proc = ingress.proc_grpc_url.clone();
     let proc = proc.ok_or_else(|| anyhow::anyhow!("set PROC_GRPC_URL to where proc's gRPC is"))?;
     ingress::App::bind(&common, ingress, parts.clone()).await?.start(proc)?;

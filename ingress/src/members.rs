@@ -171,14 +171,15 @@ async fn set(
     let caller = Caller::new(project, &user);
     let name = auth.name(&member);
     store
-        .write(move |tx| {
+        .write_in(caller.topic(), move |tx| {
             caller.require(tx, Role::Owner)?;
-            let name =
-                name.ok_or(ApiError::Field { field: "user", message: "no such user".into() })?;
+            let name = name
+                .as_ref()
+                .ok_or(ApiError::Field { field: "user", message: "no such user".into() })?;
             if role < Role::Owner {
                 keep_an_owner(tx, project, &member)?;
             }
-            put(tx, &caller, &member, &name, role).map(Json)
+            put(tx, &caller, &member, name, role).map(Json)
         })
         .await
 }
@@ -191,7 +192,7 @@ async fn leave(
 ) -> Result<StatusCode, ApiError> {
     let caller = Caller::new(project, &user);
     store
-        .write(move |tx| {
+        .write_in(caller.topic(), move |tx| {
             // Everybody may leave by themselves.
             let needed = if member == caller.user { Role::Viewer } else { Role::Owner };
             caller.require(tx, needed)?;

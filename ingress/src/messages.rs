@@ -200,7 +200,7 @@ async fn send(
         key: new.client_message_id.or(key),
     };
     let caller = Caller::new(project, &user);
-    let sent = store.write(move |tx| store::send(tx, &caller, &draft)).await?;
+    let sent = store.write_in(caller.topic(), move |tx| store::send(tx, &caller, &draft)).await?;
     Ok(match sent {
         Sent::New(message) => {
             let location = format!("/api/chat/projects/{project}/messages/{}", message.id);
@@ -233,7 +233,7 @@ async fn edit(
     Json(TextField { text }): Json<TextField>,
 ) -> Result<Json<Message>, ApiError> {
     let caller = Caller::new(project, &user);
-    store.write(move |tx| store::edit(tx, &caller, id, &text.0).map(Json)).await
+    store.write_in(caller.topic(), move |tx| store::edit(tx, &caller, id, &text.0).map(Json)).await
 }
 
 #[utoipa::path(delete, path = "/{project}/messages/{id}", responses((status = 200, body = Message)))]
@@ -243,5 +243,5 @@ async fn delete(
     Path((project, id)): Path<(ProjectId, MessageId)>,
 ) -> Result<Json<Message>, ApiError> {
     let caller = Caller::new(project, &user);
-    store.write(move |tx| store::delete(tx, &caller, id).map(Json)).await
+    store.write_in(caller.topic(), move |tx| store::delete(tx, &caller, id).map(Json)).await
 }

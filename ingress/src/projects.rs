@@ -155,7 +155,7 @@ async fn update(
 ) -> Result<Json<Project>, ApiError> {
     let caller = Caller::new(project, &user);
     store
-        .write(move |tx| {
+        .write_in(caller.topic(), move |tx| {
             caller.require(tx, Role::Owner)?;
             tx.execute(
                 "UPDATE projects SET name = $2, updated_at = $3 WHERE id = $1",
@@ -177,7 +177,7 @@ async fn remove(
 ) -> Result<StatusCode, ApiError> {
     let caller = Caller::new(project, &user);
     store
-        .write(move |tx| {
+        .write_in(caller.topic(), move |tx| {
             caller.require(tx, Role::Owner)?;
             delete(tx, &caller)
         })

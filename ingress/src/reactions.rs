@@ -44,7 +44,10 @@ async fn add(
     let caller = Caller::new(project, &user);
     let sql = "INSERT INTO reactions (message_id, emoji, user_id, at) VALUES ($1, $2, $3, $4) \
                ON CONFLICT (message_id, emoji, user_id) DO NOTHING";
-    store.write(move |tx| change(tx, &caller, id, &emoji, "reaction.added", sql)).await.map(Json)
+    store
+        .write_in(caller.topic(), move |tx| change(tx, &caller, id, &emoji, "reaction.added", sql))
+        .await
+        .map(Json)
 }
 
 #[utoipa::path(delete, path = "/{project}/messages/{id}/reactions/{emoji}", responses((status = 200, body = Message)))]
@@ -56,7 +59,12 @@ async fn remove(
     let caller = Caller::new(project, &user);
     let sql =
         "DELETE FROM reactions WHERE message_id = $1 AND emoji = $2 AND user_id = $3 AND $4 > 0";
-    store.write(move |tx| change(tx, &caller, id, &emoji, "reaction.removed", sql)).await.map(Json)
+    store
+        .write_in(caller.topic(), move |tx| {
+            change(tx, &caller, id, &emoji, "reaction.removed", sql)
+        })
+        .await
+        .map(Json)
 }
 
 /// Runs `sql` and tells of it, if it changed anything; returns the message as it is then.

@@ -43,7 +43,7 @@ struct ReadMarks {
     next: Option<ChannelName>,
 }
 
-#[derive(Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 struct ReadFields {
     channel: ChannelName,
@@ -83,13 +83,13 @@ async fn set(
     Json(fields): Json<ReadFields>,
 ) -> Result<Json<ReadMark>, ApiError> {
     let caller = Caller::new(project, &user);
-    store.write(move |tx| advance(tx, &caller, fields)).await.map(Json)
+    store.write_in(caller.topic(), move |tx| advance(tx, &caller, &fields)).await.map(Json)
 }
 
 /// Moves the mark forward; a mark for an older message than the present one changes nothing.
-fn advance(tx: &mut Tx<'_>, caller: &Caller, fields: ReadFields) -> Result<ReadMark, ApiError> {
+fn advance(tx: &mut Tx<'_>, caller: &Caller, fields: &ReadFields) -> Result<ReadMark, ApiError> {
     caller.require(tx, Role::Viewer)?;
-    let ReadFields { channel, message_id } = fields;
+    let ReadFields { channel, message_id } = fields.clone();
     let message =
         get(tx, caller.project, message_id).ok().filter(|message| message.channel == channel);
     let message = message.ok_or(ApiError::Field {

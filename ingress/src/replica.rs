@@ -49,6 +49,7 @@ impl Replica {
                     forget(tx, gone)?;
                 }
                 tx.execute("DELETE FROM slots", &[])?;
+                tx.execute("DELETE FROM presence", &[])?;
             }
             joining.insert(tx, "{}", now)
         };
@@ -99,7 +100,7 @@ impl Replica {
             }
             Ok::<_, Error>(is_there)
         };
-        if !self.store.write(renew).await? {
+        if !self.store.write_in(Topic::replica(self.id), renew).await? {
             tracing::warn!(replica.id = %self.id, "the replica was given up by the others and is back");
         }
         Ok(())
@@ -145,7 +146,7 @@ impl Replica {
                 }
                 Ok::<_, Error>(last)
             };
-            if self.store.write(delete).await? {
+            if self.store.write_in(Topic::replica(gone), delete).await? {
                 return Ok(());
             }
         }

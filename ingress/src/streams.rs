@@ -31,7 +31,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use self::{
     command::{Order, What},
     filter::{ChannelFilter, MAX_CHANNELS},
-    open::{Asked, Plan, Resume, open},
+    open::{Asked, Owners, Plan, Resume, open},
     slots::{Scope, Slots, Wanted},
 };
 use crate::{access::Caller, error::ApiError, state::AppState};
@@ -103,7 +103,7 @@ async fn project(
         wanted: vec![Wanted { scope, limit: state.streams.max_connections_per_user }],
         filter,
         idle_timeout: None,
-        jobs_of: jobs.then(|| Some(user.id.clone())),
+        jobs_of: jobs.then(|| Owners::One(user.id.clone())),
         fallback: format!("/api/chat/projects/{}/events", query.project_id),
     };
     open(state, asked, plan).await
@@ -130,7 +130,7 @@ async fn jobs(
         ],
         filter: ChannelFilter::all(),
         idle_timeout: Some(state.streams.sse_idle_timeout),
-        jobs_of: Some((!everybody).then(|| user.id.clone())),
+        jobs_of: Some(if everybody { Owners::All } else { Owners::One(user.id.clone()) }),
         fallback: "/api/integrations/jobs".into(),
     };
     open(state, asked, plan).await

@@ -85,7 +85,7 @@ impl App {
     /// Starts every task of the service on the lifecycle of its parts; chat is asked of ingress at `ingress_grpc`.
     pub fn start(self, ingress_grpc: Uri) -> anyhow::Result<()> {
         let Self { public, internal, auth, blobs, registry, common, config, parts } = self;
-        let Parts { store, bus, lifecycle, connections, service_token } = parts;
+        let Parts { store, bus, lifecycle, connections, service_token, .. } = parts;
         let ingress = Ingress::new(ingress_grpc, service_token.clone());
         let registry = Arc::new(registry);
         let tools = Tools {

@@ -19,7 +19,7 @@ async fn main() -> anyhow::Result<()> {
     let Args { common, proc } = Args::parse();
     let stop = signalled()?;
     telemetry::init(&common.log)?;
-    let parts = Parts::clustered(&common)?;
+    let parts = Parts::clustered(&common).await?;
     let ingress = proc.ingress_grpc_url.clone().context("INGRESS_GRPC_URL is not set")?;
     proc::App::bind(&common, proc, parts.clone()).await?.start(ingress)?;
     parts.lifecycle.run(stop, &common.drain).await

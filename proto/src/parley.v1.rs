@@ -1016,3 +1016,35 @@ pub mod jobs_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// What happened on the topic that the subject names.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Notice {
+    #[prost(oneof = "notice::What", tags = "1, 2")]
+    pub what: ::core::option::Option<notice::What>,
+}
+/// Nested message and enum types in `Notice`.
+pub mod notice {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum What {
+        /// An entry was committed.
+        #[prost(message, tag = "1")]
+        Entry(super::Entry),
+        /// An event that is nowhere recorded: its JSON.
+        #[prost(string, tag = "2")]
+        Ephemeral(::prost::alloc::string::String),
+    }
+}
+/// An entry of a log, whole, so that nobody has to read it from the database.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Entry {
+    #[prost(int64, tag = "1")]
+    pub epoch: i64,
+    #[prost(int64, tag = "2")]
+    pub seq: i64,
+    #[prost(string, tag = "3")]
+    pub kind: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub data: ::prost::alloc::string::String,
+    #[prost(int64, tag = "5")]
+    pub at_ms: i64,
+}

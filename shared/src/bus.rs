@@ -1,16 +1,21 @@
 //! Hints between replicas: what happened just now on a topic. Everything here may be lost, doubled or late.
+//!
+//! Within a process a notice goes straight to who subscribes. With NATS it also goes to the other replicas, see
+//! [`NatsConfig`]; nobody ever waits for that.
+
+mod nats;
 
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
 
-use bytes::Bytes;
 use tokio::sync::mpsc;
 
+pub use self::nats::NatsConfig;
 use crate::journal::{Entry, Topic};
 
 /// How many notices a subscriber may be behind before it loses the newest.
@@ -22,20 +27,35 @@ pub enum Notice {
     /// An entry was committed.
     Entry(Arc<Entry>),
     /// An event that is nowhere recorded: its JSON.
-    Ephemeral(Bytes),
+    Ephemeral(Arc<str>),
 }
 
 /// The bus; a clone is the same bus.
 #[derive(Clone, Debug, Default)]
 pub struct Bus {
-    topics: Arc<Mutex<HashMap<Topic, Vec<Subscriber>>>>,
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    topics: Mutex<HashMap<Topic, Vec<Subscriber>>>,
+    /// The other replicas, where there are some.
+    others: OnceLock<nats::Link>,
 }
 
 #[derive(Debug)]
 struct Subscriber {
     /// A queue that takes room as it fills: there is one for each topic that is followed.
-    queue: mpsc::Sender<Notice>,
+    queue: mpsc::Sender<Heard>,
     lost: Arc<AtomicBool>,
+}
+
+/// What arrives at a subscriber.
+#[derive(Clone, Debug)]
+enum Heard {
+    Notice(Notice),
+    /// Some that nobody can name did not.
+    Lost,
 }
 
 /// A place where a topic's notices arrive.
@@ -43,7 +63,7 @@ struct Subscriber {
 pub struct Subscription {
     topic: Topic,
     bus: Bus,
-    queue: mpsc::Receiver<Notice>,
+    queue: mpsc::Receiver<Heard>,
     lost: Arc<AtomicBool>,
 }
 
@@ -53,14 +73,12 @@ pub struct Subscription {
 pub struct Lost;
 
 impl Bus {
-    /// Tells all subscribers of `topic`; never waits.
+    /// Tells all subscribers of `topic`, here and elsewhere; never waits.
     pub fn publish(&self, topic: &Topic, notice: Notice) {
-        let topics = self.lock();
-        let Some((last, others)) = topics.get(topic).and_then(|all| all.split_last()) else {
-            return;
-        };
-        others.iter().for_each(|subscriber| subscriber.tell(notice.clone()));
-        last.tell(notice);
+        if let Some(others) = self.inner.others.get() {
+            others.publish(topic, &notice);
+        }
+        self.deliver(topic, notice);
     }
 
     /// Hears every notice of `topic` from now on.
@@ -69,18 +87,49 @@ impl Bus {
         let (sender, queue) = mpsc::channel(BACKLOG);
         let lost = Arc::new(AtomicBool::new(false));
         let subscriber = Subscriber { queue: sender, lost: lost.clone() };
-        self.lock().entry(topic.clone()).or_default().push(subscriber);
+        let mut topics = self.lock();
+        let subscribers = topics.entry(topic.clone()).or_default();
+        subscribers.push(subscriber);
+        if let Some(others) = self.inner.others.get().filter(|_| subscribers.len() == 1) {
+            others.changed(topic);
+        }
+        drop(topics);
         Subscription { topic: topic.clone(), bus: self.clone(), queue, lost }
     }
 
+    /// Tells the subscribers in this process.
+    fn deliver(&self, topic: &Topic, notice: Notice) {
+        let topics = self.lock();
+        let Some((last, others)) = topics.get(topic).and_then(|all| all.split_last()) else {
+            return;
+        };
+        for subscriber in others {
+            subscriber.tell(Heard::Notice(notice.clone()));
+        }
+        last.tell(Heard::Notice(notice));
+    }
+
+    /// Tells every subscriber that it may have missed something.
+    fn lose(&self) {
+        let topics = self.lock();
+        for subscriber in topics.values().flatten() {
+            subscriber.tell(Heard::Lost);
+        }
+    }
+
+    /// Says whether anybody in this process hears `topic`.
+    fn is_heard(&self, topic: &Topic) -> bool {
+        self.lock().contains_key(topic)
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<Topic, Vec<Subscriber>>> {
-        self.topics.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.topics.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Subscriber {
-    fn tell(&self, notice: Notice) {
-        if self.queue.try_send(notice).is_err() {
+    fn tell(&self, heard: Heard) {
+        if self.queue.try_send(heard).is_err() {
             self.lost.store(true, Ordering::Relaxed);
         }
     }
@@ -93,7 +142,10 @@ impl Subscription {
         if self.lost.swap(false, Ordering::Relaxed) {
             return Err(Lost);
         }
-        self.queue.recv().await.ok_or(Lost)
+        match self.queue.recv().await {
+            Some(Heard::Notice(notice)) => Ok(notice),
+            Some(Heard::Lost) | None => Err(Lost),
+        }
     }
 }
 
@@ -105,6 +157,9 @@ impl Drop for Subscription {
             subscribers.retain(|subscriber| !subscriber.queue.is_closed());
             if subscribers.is_empty() {
                 topics.remove(&self.topic);
+                if let Some(others) = self.bus.inner.others.get() {
+                    others.changed(&self.topic);
+                }
             }
         }
     }

@@ -6,8 +6,10 @@ use secrecy::SecretString;
 
 use crate::{
     auth::AuthConfig,
+    bus::NatsConfig,
     http::{ListenConfig, TrustedProxies},
     journal::RetentionConfig,
+    sabotage::Sabotage,
 };
 
 /// Settings of both services.
@@ -20,13 +22,12 @@ pub struct Config {
     /// Database of services that run apart: `postgres://…`. Without it, the embedded one in the data folder.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     pub database_url: Option<SecretString>,
-    /// Bus of services that run apart: `nats://…`.
-    #[arg(long, env = "NATS_URL", hide_env_values = true)]
-    pub nats_url: Option<SecretString>,
+    #[command(flatten)]
+    pub nats: NatsConfig,
     /// A deliberate bug for a test to notice.
     #[cfg(debug_assertions)]
     #[arg(long, value_enum, hide = true)]
-    pub sabotage: Option<crate::store::Sabotage>,
+    pub sabotage: Option<Sabotage>,
     #[command(flatten)]
     pub auth: AuthConfig,
     #[command(flatten)]
@@ -42,6 +43,17 @@ pub struct Config {
     /// Origins whose pages may call the API, comma separated, such as `http://localhost:5173`.
     #[arg(long, env = "CORS_ORIGIN", value_delimiter = ',')]
     pub cors_origin: Vec<String>,
+}
+
+impl Config {
+    /// Returns the deliberate bug to have; none in a release build.
+    #[must_use]
+    pub fn sabotage(&self) -> Option<Sabotage> {
+        #[cfg(debug_assertions)]
+        return self.sabotage;
+        #[cfg(not(debug_assertions))]
+        return None;
+    }
 }
 
 /// What stands before the public listeners.

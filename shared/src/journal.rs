@@ -4,15 +4,20 @@
 //! of commits, the log has no holes, and a rollback gives the number back.
 
 pub mod cursor;
+mod retention;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use rand::RngExt as _;
 
-pub use self::cursor::{Cursor, Position};
+pub use self::{
+    cursor::{Cursor, Position},
+    retention::{RetentionConfig, trim},
+};
 use crate::{
     ids::{ProjectId, ReplicaId, UserId},
-    store::{Error, Reader, Row, Store, Tx, Value},
+    sabotage::Sabotage,
+    store::{Error, Reader, Row, Tx, Value},
     time::Timestamp,
 };
 
@@ -74,7 +79,14 @@ pub struct Entry {
 }
 
 impl Entry {
-    fn new(topic: &Topic, epoch: i64, seq: i64, kind: &str, data: &str, at: Timestamp) -> Self {
+    pub(crate) fn new(
+        topic: &Topic,
+        epoch: i64,
+        seq: i64,
+        kind: &str,
+        data: &str,
+        at: Timestamp,
+    ) -> Self {
         let tag = crc32fast::hash(data.as_bytes());
         let position = Position { epoch, seq, tag };
         Self { topic: topic.clone(), position, kind: kind.into(), data: data.into(), at }
@@ -131,6 +143,9 @@ impl Tx<'_> {
     }
 
     fn advance(&mut self, topic: &Topic, by: i64) -> Result<(i64, i64), Error> {
+        if by > 0 && self.sabotage == Some(Sabotage::Sequence) {
+            return self.advance_by_sequence(topic);
+        }
         // 40 bits tell stores apart and keep cursors short.
         let epoch =
             i64::from(rand::rng().random::<u32>()) << 8 | i64::from(rand::rng().random::<u8>());
@@ -143,16 +158,65 @@ impl Tx<'_> {
     }
 }
 
+impl Tx<'_> {
+    /// The deliberate bug: numbers are given out before the log is locked, so a later one may be committed first.
+    fn advance_by_sequence(&mut self, topic: &Topic) -> Result<(i64, i64), Error> {
+        let Some(Position { epoch, seq: head, .. }) = self.head(topic)? else {
+            return self.advance(topic, 0).and_then(|_| self.advance_by_sequence(topic));
+        };
+        let name = format!("sabotage_{:08x}", crc32fast::hash(topic.as_str().as_bytes()));
+        self.execute(&format!("CREATE SEQUENCE IF NOT EXISTS {name} START {}", head + 1), &[])?;
+        let seq = self.find(&format!("SELECT nextval('{name}')"), &[], |row| row.get::<i64>(0))?;
+        let seq = seq.ok_or(Error::Gone)?;
+        std::thread::sleep(Duration::from_millis(rand::rng().random_range(0..10)));
+        self.execute(
+            "UPDATE topics SET head = $2 WHERE name = $1 AND head < $2",
+            &[topic.as_str().into(), seq.into()],
+        )?;
+        Ok((epoch, seq))
+    }
+}
+
+/// Logs whose ends are asked for in one query.
+const HEADS: usize = 256;
+const HEAD: &str = "SELECT t.epoch, t.head, e.data, t.name FROM topics t LEFT JOIN entries e \
+                    ON e.topic = t.name AND e.seq = t.head WHERE t.name";
+
+fn position(row: &Row<'_>) -> Result<Position, Error> {
+    let tag = row.get::<Option<String>>(2)?.map_or(0, |data| crc32fast::hash(data.as_bytes()));
+    Ok(Position { epoch: row.get(0)?, seq: row.get(1)?, tag })
+}
+
 impl Reader<'_> {
+    /// Says whether the log has this very entry.
+    pub(crate) fn has(&self, entry: &Entry) -> Result<bool, Error> {
+        let sql = "SELECT t.epoch, e.data FROM entries e JOIN topics t ON t.name = e.topic WHERE e.topic = $1 AND e.seq = $2";
+        let params = [entry.topic.as_str().into(), entry.position.seq.into()];
+        let found =
+            self.find(sql, &params, |row| Ok((row.get::<i64>(0)?, row.get::<String>(1)?)))?;
+        Ok(found.is_some_and(|(epoch, data)| epoch == entry.position.epoch && *data == *entry.data))
+    }
+
+    /// Returns the ends of those of the logs that there are.
+    pub fn heads(&self, topics: &[Topic]) -> Result<HashMap<Topic, Position>, Error> {
+        let mut heads = HashMap::new();
+        for some in topics.chunks(HEADS) {
+            // Few lengths of the list, so that few statements are prepared: the last name fills it up.
+            let length = some.len().next_power_of_two();
+            let filled = some.iter().chain(some.last().into_iter().cycle()).take(length);
+            let names: Vec<Value<'_>> = filled.map(|topic| topic.as_str().into()).collect();
+            let numbers: Vec<String> = (1..=length).map(|number| format!("${number}")).collect();
+            let sql = format!("{HEAD} IN ({})", numbers.join(", "));
+            heads.extend(self.query(&sql, &names, |row| {
+                Ok((Topic(row.get::<String>(3)?.into()), position(row)?))
+            })?);
+        }
+        Ok(heads)
+    }
+
     /// Returns the end of the log, `None` if there is no such log.
     pub fn head(&self, topic: &Topic) -> Result<Option<Position>, Error> {
-        let sql = "SELECT t.epoch, t.head, e.data FROM topics t LEFT JOIN entries e \
-                   ON e.topic = t.name AND e.seq = t.head WHERE t.name = $1";
-        self.find(sql, &[topic.as_str().into()], |row| {
-            let tag =
-                row.get::<Option<String>>(2)?.map_or(0, |data| crc32fast::hash(data.as_bytes()));
-            Ok(Position { epoch: row.get(0)?, seq: row.get(1)?, tag })
-        })
+        self.find(&format!("{HEAD} = $1"), &[topic.as_str().into()], position)
     }
 
     /// Returns at most `limit` entries after `seq`, in order.
@@ -210,63 +274,6 @@ impl Reader<'_> {
             Some((_, Some(_))) => Err(ResetReason::UnknownEpoch),
             _ => Err(ResetReason::Expired),
         })
-    }
-}
-
-/// How long entries are kept.
-#[derive(Clone, Debug, clap::Args)]
-#[group(skip)]
-pub struct RetentionConfig {
-    /// How long an event can be replayed.
-    #[arg(long, env = "JOURNAL_MAX_AGE", default_value = "7d", value_parser = crate::config::duration)]
-    pub journal_max_age: Duration,
-    /// How many events of one project, or of one user's jobs, can be replayed.
-    #[arg(long, env = "JOURNAL_MAX_ENTRIES", default_value_t = 100_000)]
-    pub journal_max_entries: i64,
-}
-
-/// Entries deleted in one transaction.
-const TRIM: i64 = 2_000;
-
-/// Deletes entries past their age or count, a few at a time; the newest of each log stays, so that cursors can be
-/// proved. Returns how many it deleted.
-pub async fn trim(store: &Store, config: &RetentionConfig, now: Timestamp) -> Result<usize, Error> {
-    let oldest = now.before(config.journal_max_age);
-    let most = config.journal_max_entries.max(1);
-    let mut deleted = 0;
-    loop {
-        let sql = "SELECT name, floor, head, COALESCE((SELECT MIN(e.seq) FROM entries e \
-                     WHERE e.topic = name AND e.seq > floor AND e.at >= $1), head) FROM topics \
-                   WHERE head - floor >= $2 OR (head > floor AND \
-                     (SELECT e.at FROM entries e WHERE e.topic = name AND e.seq = floor) < $1) LIMIT 16";
-        let due = store
-            .read(move |reader| {
-                reader.query(sql, &[oldest.into(), most.into()], |row| {
-                    Ok((
-                        row.get::<String>(0)?,
-                        row.get::<i64>(1)?,
-                        row.get::<i64>(2)?,
-                        row.get::<i64>(3)?,
-                    ))
-                })
-            })
-            .await?;
-        if due.is_empty() {
-            return Ok(deleted);
-        }
-        for (name, floor, head, young) in due {
-            let target = young.max(head - most + 1).clamp(floor, head).min(floor + TRIM);
-            deleted += store
-                .write(move |tx| {
-                    let params = [Value::from(&name), target.into()];
-                    tx.execute(
-                        "UPDATE topics SET floor = $2 WHERE name = $1 AND floor < $2",
-                        &params,
-                    )?;
-                    tx.execute("DELETE FROM entries WHERE topic = $1 AND seq < $2", &params)
-                })
-                .await?;
-        }
     }
 }
 

@@ -9,6 +9,7 @@ pub mod ids;
 pub mod journal;
 pub mod lifecycle;
 pub mod parts;
+pub mod sabotage;
 pub mod service_token;
 pub mod store;
 pub mod telemetry;

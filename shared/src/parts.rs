@@ -4,8 +4,8 @@ use anyhow::{bail, ensure};
 use secrecy::ExposeSecret;
 
 use crate::{
-    bus::Bus, config::Config, http::Connections, lifecycle::Lifecycle, service_token::ServiceToken,
-    store::Store,
+    bus::Bus, config::Config, http::Connections, lifecycle::Lifecycle, sabotage::Sabotage,
+    service_token::ServiceToken, store::Store,
 };
 
 /// The parts that services share; a clone is the same parts.
@@ -21,43 +21,51 @@ pub struct Parts {
     pub connections: Connections,
     /// How the services know each other.
     pub service_token: ServiceToken,
+    /// The deliberate bug to have.
+    pub sabotage: Option<Sabotage>,
 }
 
 impl Parts {
     /// Opens the embedded default: a SQLite file and a bus inside the process, for both services together.
     pub fn embedded(config: &Config) -> anyhow::Result<Self> {
         ensure!(
-            config.database_url.is_none() && config.nats_url.is_none(),
+            config.database_url.is_none() && config.nats.nats_url.is_none(),
             "DATABASE_URL and NATS_URL are for `ingress` and `proc` as processes of their own; `parley` keeps its data in {}",
             config.data_dir.display()
         );
         let bus = Bus::default();
-        #[cfg(debug_assertions)]
-        let store = Store::open_with(&config.data_dir, bus.clone(), config.sabotage)?;
-        #[cfg(not(debug_assertions))]
-        let store = Store::open(&config.data_dir, bus.clone())?;
+        let store = Store::open_with(&config.data_dir, &bus, config.sabotage())?;
         Ok(Self {
             store,
             bus,
             lifecycle: Lifecycle::default(),
             connections: Connections::new(&config.listen),
             service_token: ServiceToken::random(),
+            sabotage: config.sabotage(),
         })
     }
 
-    /// Opens what one service alone needs, which the embedded default cannot be: its database has one process.
-    pub fn clustered(config: &Config) -> anyhow::Result<Self> {
+    /// Opens what a service alone needs: a PostgreSQL that all share, and NATS.
+    pub async fn clustered(config: &Config) -> anyhow::Result<Self> {
         let postgres = config.database_url.as_ref().map(ExposeSecret::expose_secret);
-        match (postgres, &config.nats_url) {
-            (Some(url), Some(_)) if url.starts_with("postgres://") => {
-                bail!(
-                    "PostgreSQL and NATS are not in this version yet; start `parley`, which runs both services in one process"
-                )
-            }
-            _ => bail!(
+        let is_postgres =
+            |url: &&str| url.starts_with("postgres://") || url.starts_with("postgresql://");
+        let (Some(url), Some(_)) = (postgres.filter(is_postgres), &config.nats.nats_url) else {
+            bail!(
                 "a service of its own needs DATABASE_URL=postgres://… and NATS_URL; \
                  start `parley` (cargo run) for both services in one process on an embedded database"
-            ),
-        }
+            )
+        };
+        let lifecycle = Lifecycle::default();
+        let bus = Bus::join(&config.nats, &lifecycle).await?;
+        let store = Store::connect(url, &bus, config.sabotage())?;
+        Ok(Self {
+            store,
+            bus,
+            lifecycle,
+            connections: Connections::new(&config.listen),
+            service_token: ServiceToken::random(),
+            sabotage: config.sabotage(),
+        })
     }
 }

@@ -1,80 +1,108 @@
-//! The one database: reads on a small pool of connections, writes in groups on one thread.
+//! The one database: reads and writes on threads of their own, each with a connection; writes in groups.
 //!
-//! A write is a closure that gets a transaction. The writer runs whatever is queued in one transaction, each closure
-//! in a savepoint of its own, commits once, publishes the journal's entries and only then answers the callers. Once
-//! queued a write runs to its end whatever becomes of the caller, so a client that hangs up cannot cut it.
+//! A write is a closure that gets a transaction. A writer runs whatever is queued in one transaction, each closure in a
+//! savepoint of its own, commits once, publishes the journal's entries and only then answers the callers. Once queued a
+//! write runs to its end whatever becomes of the caller, so a client that hangs up cannot cut it.
+//!
+//! `PostgreSQL` has several writers, here and in other processes. What one write finds in a project, and what it makes
+//! of it, is kept from the others by [`Store::write_in`], which takes the project's log for it. A transaction that
+//! collides with another, or whose connection is lost, is done again: so a closure changes nothing but the database.
 
+mod connection;
 mod migrations;
+mod postgres;
+mod reader;
 mod sqlite;
 mod value;
+mod work;
 mod writer;
 
 use std::{
-    fs::{self, File, TryLockError},
-    path::{Path, PathBuf},
+    fs::{self, File},
+    path::Path,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use anyhow::Context as _;
+use tokio::sync::{mpsc, oneshot};
 
-use self::{sqlite::Connection, writer::Work};
-pub use self::{
-    sqlite::{Reader, Tx},
-    value::{Column, ColumnValue, Row, Value},
-    writer::Sabotage,
+use self::{
+    connection::Connection,
+    work::{Call, Read, Write},
+    writer::Writer,
 };
-use crate::{bus::Bus, journal::Entry};
+pub use self::{
+    connection::{Reader, Tx},
+    value::{Column, ColumnValue, Row, Value},
+};
+use crate::{
+    bus::Bus,
+    journal::{Entry, Topic},
+    sabotage::Sabotage,
+};
 
 /// Reads that may run at once; more wait.
 const READERS: usize = 4;
-/// Writes that may be queued; more wait [`QUEUE_WAIT`] and are then refused.
+/// Transactions that may write at once, where the database allows more than one.
+const WRITERS: usize = 4;
+/// Reads and writes that may be queued; more wait [`QUEUE_WAIT`] and are then refused.
 const QUEUE: usize = 4096;
 const QUEUE_WAIT: Duration = Duration::from_secs(2);
+/// How long a read or write is tried while the database is away.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why the store did not do it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The queue of writes stayed full.
+    /// The queue stayed full.
     #[error("the store is overloaded")]
     Overloaded,
-    /// The database refused or failed.
+    /// The database could not be reached, or was busy with others, for too long.
+    #[error("the database is not available: {0}")]
+    Unavailable(String),
+    /// `SQLite` refused or failed.
     #[error("the database failed: {0}")]
-    Database(#[from] rusqlite::Error),
+    Sqlite(#[from] rusqlite::Error),
+    /// `PostgreSQL` refused or failed.
+    #[error("the database failed: {0}")]
+    Postgres(#[from] ::postgres::Error),
     /// A column holds what its type cannot be.
     #[error("column {column} of a row holds an unexpected value")]
     Column { column: usize },
-    /// The writer is gone, or the write itself panicked.
-    #[error("the write was not done")]
+    /// The thread is gone, or the work itself panicked.
+    #[error("it was not done")]
     Gone,
-    /// The group's commit failed, so nothing of it is there.
+    /// The group's commit failed: nothing of it is there, or nobody knows.
     #[error("the commit failed: {0}")]
-    Commit(Arc<rusqlite::Error>),
+    Commit(Arc<Error>),
 }
 
 impl Error {
-    /// Says whether a row with this key is there already.
+    /// Says whether the same may go well a little later.
     #[must_use]
-    pub fn is_conflict(&self) -> bool {
-        matches!(self, Self::Database(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation))
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Self::Overloaded | Self::Unavailable(_) => true,
+            Self::Commit(error) => error.is_temporary() || matches!(**error, Self::Postgres(_)),
+            _ => false,
+        }
     }
 }
 
 /// The database; a clone is the same one.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Store {
-    readers: Arc<Readers>,
-    queue: mpsc::Sender<Work>,
+    reads: mpsc::Sender<Box<dyn Read>>,
+    writes: mpsc::Sender<Box<dyn Write>>,
+    embedded: Option<Arc<Embedded>>,
 }
 
-#[derive(Debug)]
-struct Readers {
-    permits: Semaphore,
-    idle: Mutex<Vec<Connection>>,
-    path: PathBuf,
+/// What an embedded database has besides.
+struct Embedded {
     /// Held while the store is open, so that a second process refuses to start.
     _lock: File,
     /// Nobody has asked yet whether they inherit.
@@ -82,74 +110,115 @@ struct Readers {
 }
 
 impl Store {
-    /// Opens the `SQLite` database `parley.db` in `folder`, creates and migrates it if need be, and starts the writer.
+    /// Opens the `SQLite` database `parley.db` in `folder`, creates and migrates it if need be, and starts its threads.
     /// Entries are published on `bus` once they are committed.
-    pub fn open(folder: &Path, bus: Bus) -> anyhow::Result<Self> {
+    pub fn open(folder: &Path, bus: &Bus) -> anyhow::Result<Self> {
         Self::open_with(folder, bus, None)
     }
 
     /// Opens the database like [`Store::open`], with a deliberate bug for a test to notice.
-    pub(crate) fn open_with(
-        folder: &Path,
-        bus: Bus,
-        sabotage: Option<Sabotage>,
-    ) -> anyhow::Result<Self> {
-        use anyhow::Context;
-
+    pub fn open_with(folder: &Path, bus: &Bus, sabotage: Option<Sabotage>) -> anyhow::Result<Self> {
         fs::create_dir_all(folder)
             .with_context(|| format!("failed to create {}", folder.display()))?;
-        let lock = File::create(folder.join("parley.lock"))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => anyhow::bail!(
-                "{} is in use by another Parley: stop it, or choose another folder with --data-dir",
-                folder.display()
-            ),
-            Err(TryLockError::Error(error)) => return Err(error.into()),
-        }
+        let lock = sqlite::lock(folder)?;
         let path = folder.join("parley.db");
-        let mut connection = Connection::open(&path)?;
-        migrations::run(&mut connection).context("failed to migrate the database")?;
-        let idle = (0..READERS).map(|_| Connection::open(&path)).collect::<Result<_, _>>()?;
-        let (queue, work) = mpsc::channel(QUEUE);
-        std::thread::Builder::new()
-            .name("store-writer".into())
-            .spawn(move || writer::run(&connection, work, &bus, sabotage))?;
-        let permits = Semaphore::new(READERS);
-        let inheritable = AtomicBool::new(true);
-        let readers = Readers { permits, idle: Mutex::new(idle), path, _lock: lock, inheritable };
-        Ok(Self { readers: Arc::new(readers), queue })
+        let open = || Ok(Connection::Sqlite(sqlite::Sqlite::open(&path)?));
+        let writer = open()?;
+        migrations::run(&writer).context("failed to migrate the database")?;
+        let embedded = Embedded { _lock: lock, inheritable: AtomicBool::new(true) };
+        Self::start(vec![writer], open, Some(embedded), bus, sabotage)
+    }
+
+    /// Opens the `PostgreSQL` database at `url`, migrates it if need be, and starts its threads. A server that does not
+    /// keep what it says it kept is refused.
+    pub fn connect(url: &str, bus: &Bus, sabotage: Option<Sabotage>) -> anyhow::Result<Self> {
+        let server = postgres::Server::new(url)?;
+        let open = || Ok(Connection::Postgres(Box::new(server.connect()?)));
+        // The client waits with a runtime of its own, which the caller's runtime would not stand.
+        let connect = || {
+            let postgres = server.connect().context("failed to connect to the database")?;
+            postgres.require_durability()?;
+            let first = Connection::Postgres(Box::new(postgres));
+            migrations::run(&first).context("failed to migrate the database")?;
+            let more = (1..WRITERS).map(|_| open());
+            let writers = std::iter::once(Ok(first)).chain(more).collect::<anyhow::Result<_>>()?;
+            Self::start(writers, open, None, bus, sabotage)
+        };
+        std::thread::scope(|scope| scope.spawn(connect).join())
+            .unwrap_or_else(|_| anyhow::bail!("the database could not be opened"))
+    }
+
+    fn start(
+        connections: Vec<Connection>,
+        open: impl Fn() -> anyhow::Result<Connection>,
+        embedded: Option<Embedded>,
+        bus: &Bus,
+        sabotage: Option<Sabotage>,
+    ) -> anyhow::Result<Self> {
+        let (writes, queue) = mpsc::channel(QUEUE);
+        let queue = Arc::new(Mutex::new(queue));
+        for connection in connections {
+            let thread = Writer::new(connection, queue.clone(), bus.clone(), sabotage);
+            std::thread::Builder::new().name("store-writer".into()).spawn(move || thread.run())?;
+        }
+        let (reads, queue) = mpsc::channel(QUEUE);
+        let queue = Arc::new(Mutex::new(queue));
+        for _ in 0..READERS {
+            let (connection, queue) = (open()?, queue.clone());
+            let read = move || reader::run(connection, &queue);
+            std::thread::Builder::new().name("store-reader".into()).spawn(read)?;
+        }
+        Ok(Self { reads, writes, embedded: embedded.map(Arc::new) })
     }
 
     /// Says, to the first who asks, that the processes which used the database before are all gone: a `SQLite` file has
     /// one process at a time. Later ones in this process share it with the first.
     #[must_use]
     pub fn inherits(&self) -> bool {
-        self.readers.inheritable.swap(false, Ordering::Relaxed)
+        self.embedded
+            .as_ref()
+            .is_some_and(|embedded| embedded.inheritable.swap(false, Ordering::Relaxed))
+    }
+
+    /// Says whether the database belongs to this process alone.
+    #[must_use]
+    pub fn is_embedded(&self) -> bool {
+        self.embedded.is_some()
     }
 
     /// Runs `work` in a transaction and returns what it returned, once that is durable. An `Err` leaves nothing.
+    ///
+    /// Other writes may happen between two statements of it; see [`Store::write_in`].
     pub async fn write<T, E, F>(&self, work: F) -> Result<T, E>
     where
         T: Send + 'static,
         E: From<Error> + Send + 'static,
-        F: FnOnce(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+        F: Fn(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
     {
-        let (reply, answer) = oneshot::channel();
-        let work: Work = Box::new(move |tx| {
-            let outcome = work(tx);
-            let keep = outcome.is_ok();
-            let settle = move |committed: Result<(), Error>| {
-                // The caller may have gone; the write stands all the same.
-                let _ = reply.send(outcome.and_then(|value| Ok(committed.map(|()| value)?)));
-            };
-            (keep, Box::new(settle))
-        });
-        match self.queue.send_timeout(work, QUEUE_WAIT).await {
-            Ok(()) => answer.await.map_err(|_| Error::Gone)?,
-            Err(mpsc::error::SendTimeoutError::Timeout(_)) => Err(Error::Overloaded.into()),
-            Err(mpsc::error::SendTimeoutError::Closed(_)) => Err(Error::Gone.into()),
-        }
+        let (call, answer) = Call::new(work);
+        send(&self.writes, Box::new(call), answer).await
+    }
+
+    /// Like [`Store::write`], and no other write of the same `topic` happens meanwhile. The topic has to exist.
+    pub async fn write_in<T, E, F>(&self, topic: Topic, work: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+        F: Fn(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+    {
+        let (call, answer) = Call::new(work);
+        send(&self.writes, Box::new(call.of(topic, false)), answer).await
+    }
+
+    /// Like [`Store::write_in`], for work that takes so long that no other should share its transaction.
+    pub async fn write_bulk<T, E, F>(&self, topic: Topic, work: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+        F: Fn(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+    {
+        let (call, answer) = Call::new(work);
+        send(&self.writes, Box::new(call.of(topic, true)), answer).await
     }
 
     /// Runs `work` on a consistent snapshot that has every write answered before the call.
@@ -157,36 +226,29 @@ impl Store {
     where
         T: Send + 'static,
         E: From<Error> + Send + 'static,
-        F: FnOnce(&Reader<'_>) -> Result<T, E> + Send + 'static,
+        F: Fn(&Reader<'_>) -> Result<T, E> + Send + 'static,
     {
-        let readers = self.readers.clone();
-        let task = async move {
-            let _permit = readers.permits.acquire().await.map_err(|_| Error::Gone)?;
-            let held = readers.clone();
-            tokio::task::spawn_blocking(move || {
-                let mut connection = match held.take() {
-                    Some(connection) => connection,
-                    // A read that panicked took its connection with it.
-                    None => Connection::open(&held.path)?,
-                };
-                let outcome = connection.read(work)?;
-                held.give(connection);
-                outcome
-            })
-            .await
-            .map_err(|_| Error::Gone)?
-        };
-        task.await
+        let (call, answer) = Call::new(work);
+        send(&self.reads, Box::new(call), answer).await
     }
 }
 
-impl Readers {
-    fn take(&self) -> Option<Connection> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
+/// Queues a call, and waits for its answer.
+async fn send<W, T, E: From<Error>>(
+    queue: &mpsc::Sender<W>,
+    call: W,
+    answer: oneshot::Receiver<Result<T, E>>,
+) -> Result<T, E> {
+    match queue.send_timeout(call, QUEUE_WAIT).await {
+        Ok(()) => answer.await.map_err(|_| Error::Gone)?,
+        Err(mpsc::error::SendTimeoutError::Timeout(_)) => Err(Error::Overloaded.into()),
+        Err(mpsc::error::SendTimeoutError::Closed(_)) => Err(Error::Gone.into()),
     }
+}
 
-    fn give(&self, connection: Connection) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").finish_non_exhaustive()
     }
 }
 

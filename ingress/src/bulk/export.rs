@@ -53,7 +53,7 @@ pub(super) fn pages(
             // Asked anew for each page: the caller may have been removed.
             let page = store.read(move |reader| {
                 caller.require(reader, Role::Viewer)?;
-                page(reader, &caller, next)
+                page(reader, &caller, next.clone())
             });
             page.await.map(Some).map_err(status)
         }

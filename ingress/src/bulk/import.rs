@@ -62,7 +62,7 @@ pub(super) fn channels(
     tx: &mut Tx<'_>,
     caller: &Caller,
     import: Uuid,
-    channels: Vec<Channel>,
+    channels: &[Channel],
 ) -> Result<ImportResponse, ApiError> {
     caller.require(tx, Role::Owner)?;
     let mut response = ImportResponse::default();
@@ -76,7 +76,7 @@ pub(super) fn channels(
         let made = if tx.find(sql, &key, |_| Ok(()))?.is_some() {
             0
         } else {
-            crate::channels::create(tx, caller, name.clone(), channel.topic)?;
+            crate::channels::create(tx, caller, name.clone(), channel.topic.clone())?;
             let at = channel.created_at_ms.map_or_else(Timestamp::now, Timestamp::from_ms);
             tx.execute(
                 "UPDATE channels SET import_id = $3, created_at = $4 WHERE project_id = $1 AND name = $2",
@@ -94,14 +94,14 @@ pub(super) fn messages(
     caller: &Caller,
     import: Uuid,
     source: &str,
-    messages: Vec<ImportMessage>,
+    messages: &[ImportMessage],
 ) -> Result<ImportResponse, ApiError> {
     caller.require(tx, Role::Owner)?;
     let mut response = ImportResponse::default();
     let mut history = HistoryImported { channels: BTreeSet::new(), count: 0 };
     let mut known = BTreeSet::new();
     for message in messages {
-        let Some(message) = Checked::new(caller.project, source, message) else {
+        let Some(message) = Checked::new(caller.project, source, message.clone()) else {
             response.failed += 1;
             continue;
         };

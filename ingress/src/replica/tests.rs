@@ -16,7 +16,10 @@ async fn take(store: &Store, slots: &Slots, stream: &str, now: Timestamp) -> Opt
     );
     let (connection, stream, slots) = (ConnectionId::mint(), stream.to_owned(), slots.clone());
     let holder = Holder { connection, user, stream, about: "{}".into() };
-    store.write(move |tx| slots.take(tx, &[Wanted { scope, limit: 1 }], &holder, now)).await.ok()
+    store
+        .write(move |tx| slots.take(tx, &[Wanted { scope: scope.clone(), limit: 1 }], &holder, now))
+        .await
+        .ok()
 }
 
 async fn count(store: &Store, table: &'static str) -> i64 {
@@ -25,7 +28,7 @@ async fn count(store: &Store, table: &'static str) -> i64 {
 }
 
 fn open(folder: &std::path::Path) -> Store {
-    Store::open(folder, Bus::default()).unwrap()
+    Store::open(folder, &Bus::default()).unwrap()
 }
 
 #[tokio::test]

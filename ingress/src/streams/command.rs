@@ -101,7 +101,7 @@ async fn obey_new(
         })
         .await?;
     *epoch = Some(life);
-    let more = orders.len() as i64 == PAGE;
+    let more = i64::try_from(orders.len()) == Ok(PAGE);
     for entry in orders {
         *done = entry.position.seq;
         if let Some(Order { connection, what }) = Order::from_entry(&entry) {

@@ -1,4 +1,6 @@
-//! One order of events for each topic that has a follower here: the driver of [`Log`].
+//! One order of events for each topic that has a follower here.
+
+mod driver;
 
 use std::{
     collections::HashMap,
@@ -6,14 +8,14 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
-use rand::RngExt as _;
 use shared::{
-    bus::{Bus, Notice, Subscription},
+    bus::Bus,
     journal::{Entry, Position, Topic},
     lifecycle::Lifecycle,
+    parts::Parts,
+    sabotage::Sabotage,
     store::{Error, Store},
 };
 use tokio::sync::{Notify, watch};
@@ -25,15 +27,15 @@ use super::{
     ring::{Behind, Ring},
 };
 
-/// Entries read from the journal at once.
-const PAGE: i64 = 256;
-
 /// Follows topics; a clone is the same hub.
 #[derive(Clone, Debug)]
 pub(crate) struct Hub {
     store: Store,
     bus: Bus,
     lifecycle: Lifecycle,
+    /// Hints were lost: the logs' ends are to be asked for at once.
+    hurry: Arc<Notify>,
+    sabotage: Option<Sabotage>,
     active: Arc<Mutex<HashMap<Topic, Arc<Active>>>>,
 }
 
@@ -220,8 +222,9 @@ impl State {
 }
 
 impl Hub {
-    pub(crate) fn new(store: Store, bus: Bus, lifecycle: Lifecycle) -> Self {
-        Self { store, bus, lifecycle, active: Arc::default() }
+    pub(crate) fn new(parts: &Parts) -> Self {
+        let Parts { store, bus, lifecycle, sabotage, .. } = parts.clone();
+        Self { store, bus, lifecycle, hurry: Arc::default(), sabotage, active: Arc::default() }
     }
 
     /// Follows `topic` from its present end on; makes the topic if it is new.
@@ -258,106 +261,6 @@ impl Hub {
         )]
         tokio::spawn(self.clone().drive(active, subscription));
         Ok(follower)
-    }
-
-    /// Asks for the end of every followed log in one read, every so often, until shutdown: whatever hint was lost, its
-    /// entry is found here.
-    pub(crate) async fn poll(self, interval: Duration) {
-        let shutdown = self.lifecycle.shutdown();
-        loop {
-            let pause = interval.mul_f64(rand::rng().random_range(0.75..1.0));
-            if shutdown.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
-                return;
-            }
-            let known = |active: &Arc<Active>| {
-                let mut state = active.lock();
-                state.ring.age();
-                (state.log.last(), active.clone())
-            };
-            let all: Vec<(Position, Arc<Active>)> = self.lock().values().map(known).collect();
-            if all.is_empty() {
-                continue;
-            }
-            let heads = self
-                .store
-                .read(move |reader| {
-                    let head = |(known, active): (_, Arc<Active>)| {
-                        Ok((reader.head(&active.topic)?, known, active))
-                    };
-                    all.into_iter().map(head).collect::<Result<Vec<_>, _>>()
-                })
-                .await;
-            match heads {
-                Ok(heads) => {
-                    for (head, known, active) in heads {
-                        active.head(head, known);
-                        active.look.notify_one();
-                    }
-                }
-                Err::<_, Error>(error) => tracing::warn!(%error, "the logs' ends were not read"),
-            }
-        }
-    }
-
-    /// Feeds one topic's log from the bus and from the journal until nobody follows it.
-    async fn drive(self, active: Arc<Active>, mut subscription: Subscription) {
-        let shutdown = self.lifecycle.shutdown();
-        loop {
-            while let Some(after) = active.gap()
-                && !shutdown.is_cancelled()
-            {
-                self.fill(&active, after).await;
-            }
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                () = active.look.notified() => {
-                    if self.is_idle(&active) {
-                        return;
-                    }
-                }
-                notice = subscription.next() => match notice {
-                    Ok(Notice::Entry(entry)) => active.entry(entry),
-                    Ok(Notice::Ephemeral(json)) => {
-                        if let Ok(json) = std::str::from_utf8(&json) {
-                            let mut state = active.lock();
-                            state.ring.push(Frame::ephemeral(json));
-                            state.tell();
-                        }
-                    }
-                    Err(shared::bus::Lost) => self.look(&active).await,
-                },
-            }
-        }
-    }
-
-    async fn fill(&self, active: &Active, after: i64) {
-        let named = active.topic.clone();
-        match self.store.read(move |reader| reader.entries(&named, after, PAGE)).await {
-            Ok(page) => {
-                if page.first().is_none_or(|first| first.position.seq != after + 1) {
-                    // Retention was faster than we: followers start anew, and are told why.
-                    active.lock().end();
-                }
-                for entry in page {
-                    active.entry(entry);
-                }
-            }
-            Err::<_, Error>(error) => {
-                tracing::warn!(topic = %active.topic, %error, "a gap was not read");
-                tokio::time::sleep(Duration::from_millis(200)).await;
-            }
-        }
-    }
-
-    async fn look(&self, active: &Active) {
-        let named = active.topic.clone();
-        let known = active.lock().log.last();
-        match self.store.read(move |reader| reader.head(&named)).await {
-            Ok(head) => active.head(head, known),
-            Err::<_, Error>(error) => {
-                tracing::warn!(topic = %active.topic, %error, "the log's end was not read");
-            }
-        }
     }
 
     /// Puts the topic down if nobody follows it or its log is over. Joining takes the same lock, so nobody joins in between.

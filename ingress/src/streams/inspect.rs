@@ -31,7 +31,7 @@ pub(crate) fn internal(state: AppState) -> Router {
         .with_state(state)
 }
 
-/// Seed 004's document, with the sums over all replicas.
+/// This replica's figures, with the sums over all replicas.
 #[derive(Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Document {

@@ -1,24 +1,24 @@
 //! How a stream is opened: everything that may refuse it, then the greeting, then the socket goes to the reactor.
 
+mod asked;
+
 use std::time::Duration;
 
 use axum::{
     body::Body,
-    extract::FromRequestParts,
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
-use serde::Deserialize;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use shared::{
-    auth::StreamUser,
-    http::{ClientAddress, Detach, Query, current_trace},
+    http::current_trace,
     ids::{ConnectionId, TraceId, UserId},
     journal::{Cursor, Position, ResetReason, Start, Topic},
     store::{Error, Reader},
     time::Timestamp,
 };
 
+pub(super) use self::asked::{Asked, Resume};
 use super::{
     about::{About, Held, Open},
     control::{Hello, Reset, retry_ms},
@@ -35,32 +35,10 @@ use crate::{
     state::AppState,
 };
 
-/// The longest `stream_id` and the longest user agent that is kept, in bytes.
-const MAX_STREAM_ID_BYTES: usize = 128;
-const MAX_USER_AGENT_BYTES: usize = 256;
-
-/// What every request for a stream says.
-#[derive(FromRequestParts)]
-#[from_request(state(AppState))]
-pub(super) struct Asked {
-    pub(super) user: StreamUser,
-    pub(super) address: ClientAddress,
-    method: Method,
-    version: Version,
-    headers: HeaderMap,
-    #[from_request(via(Query))]
-    resume: Resume,
-    detach: Detach,
-}
-
-/// Where a stream goes on, if the header `Last-Event-ID` does not say so.
-#[derive(Deserialize, utoipa::IntoParams)]
-pub(super) struct Resume {
-    last_event_id: Option<String>,
-    /// A cursor that history gave.
-    since: Option<String>,
-    /// Names the tab or leader that holds the stream; who opens it again takes it over.
-    stream_id: Option<String>,
+/// Whose jobs a stream is about.
+pub(super) enum Owners {
+    All,
+    One(UserId),
 }
 
 /// What a stream is to be, and what it needs.
@@ -71,48 +49,17 @@ pub(super) struct Plan {
     pub(super) wanted: Vec<Wanted>,
     pub(super) filter: ChannelFilter,
     pub(super) idle_timeout: Option<Duration>,
-    /// Whose unfinished jobs it begins with, `Some(None)` for everybody's. Their log is the last one.
-    pub(super) jobs_of: Option<Option<UserId>>,
+    /// Whose unfinished jobs it begins with. Their log is the last one.
+    pub(super) jobs_of: Option<Owners>,
     /// Where to go while streams are switched off.
     pub(super) fallback: String,
-}
-
-impl Asked {
-    fn cursor(&self) -> Option<String> {
-        // Bytes that are no text are no cursor either, but they were meant as one.
-        let header = self.headers.get("last-event-id");
-        let header = header.map(|value| value.to_str().unwrap_or("?").to_owned());
-        let Resume { last_event_id, since, .. } = &self.resume;
-        header.or_else(|| last_event_id.clone()).or_else(|| since.clone())
-    }
-
-    fn accepts_gzip(&self) -> bool {
-        let lines = self.headers.get_all(header::ACCEPT_ENCODING).iter();
-        lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(',')).any(|coding| {
-            let (name, weight) = coding.split_once(';').unwrap_or((coding, "q=1"));
-            let refused = weight.trim().strip_prefix("q=").is_some_and(|weight| {
-                weight.trim().parse::<f32>().is_ok_and(|weight| weight <= 0.0)
-            });
-            name.trim().eq_ignore_ascii_case("gzip") && !refused
-        })
-    }
-
-    fn user_agent(&self) -> &str {
-        let value = self.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
-        let value = value.unwrap_or("unknown");
-        value.get(..MAX_USER_AGENT_BYTES).unwrap_or(value)
-    }
 }
 
 /// Opens a stream, or says to `HEAD` what an opening would be answered.
 pub(super) async fn open(state: AppState, asked: Asked, plan: Plan) -> Result<Response, ApiError> {
     let connection = ConnectionId::mint();
     let user = asked.user.0.clone();
-    let stream = asked.resume.stream_id.clone().filter(|id| !id.is_empty());
-    if stream.as_ref().is_some_and(|id| id.len() > MAX_STREAM_ID_BYTES || id.contains('\0')) {
-        return Err(ApiError::Invalid("stream_id has at most 128 bytes"));
-    }
-    let name = stream.unwrap_or_else(|| connection.to_string());
+    let name = asked.name(connection)?;
     let compressed = state.streams.enable_compression && asked.accepts_gzip();
     let head = head(connection, &state, compressed);
     let limit = state.streams.max_connections;
@@ -172,7 +119,7 @@ pub(super) async fn open(state: AppState, asked: Asked, plan: Plan) -> Result<Re
     let resumed = resuming && begins.reset.is_none();
     // The place in the log was taken before the snapshot: what changes in between is told again, not left out.
     let first = match plan.jobs_of {
-        Some(owner) if begins.is_new => Some(snapshot(&state, owner.as_ref(), &user.id).await?),
+        Some(owners) if begins.is_new => Some(snapshot(&state, &owners, &user.id).await?),
         _ => None,
     };
     count.admit();
@@ -280,12 +227,12 @@ fn greeting(
 }
 
 /// Returns the event with all jobs that have not ended.
-async fn snapshot(
-    state: &AppState,
-    owner: Option<&UserId>,
-    actor: &UserId,
-) -> Result<String, ApiError> {
+async fn snapshot(state: &AppState, owners: &Owners, actor: &UserId) -> Result<String, ApiError> {
     let trace = current_trace().unwrap_or_else(TraceId::mint);
+    let owner = match owners {
+        Owners::All => None,
+        Owners::One(owner) => Some(owner),
+    };
     let jobs = state.jobs.unfinished(owner, &trace).await?;
     let event = serde_json::to_string(&serde_json::json!({
         "type": "job.snapshot", "at": Timestamp::now(), "actor": actor, "trace_id": trace, "jobs": jobs,

@@ -176,12 +176,13 @@ mod tests {
                 }
                 Step::Ephemeral => ring.push(Frame::ephemeral("{}")),
                 Step::Age => ring.age(),
-                Step::Pull(limit) => match ring.from(pulled, limit) {
-                    Ok(frames) => {
+                Step::Pull(limit) => {
+                    if let Ok(frames) = ring.from(pulled, limit) {
                         pulled += frames.len() as u64;
-                        streams.iter_mut().for_each(|stream| give(stream, &frames));
-                    }
-                    Err(Behind) => {
+                        for stream in &mut streams {
+                            give(stream, &frames);
+                        }
+                    } else {
                         // The reactor was too slow: its streams read the journal, up to its end, and join again.
                         pulled = ring.end();
                         for (place, got, _) in &mut streams {
@@ -189,7 +190,7 @@ mod tests {
                             *place = at(place.seq.max(last));
                         }
                     }
-                },
+                }
                 Step::Join { behind } => {
                     let from = (last + AHEAD - behind).max(0);
                     let mut stream = (at(from), Vec::new(), from);

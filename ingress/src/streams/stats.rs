@@ -44,7 +44,7 @@ pub(crate) struct Sums {
     pub(crate) reconnects: u64,
 }
 
-/// Seed 004's figures.
+/// The figures since the start.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Metrics {

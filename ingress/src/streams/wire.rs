@@ -100,7 +100,9 @@ impl Wire {
         if self.chunked {
             chunk_head(&mut bytes, length);
         }
-        parts.iter().for_each(|part| bytes.extend_from_slice(part));
+        for part in parts {
+            bytes.extend_from_slice(part);
+        }
         if self.chunked {
             bytes.extend_from_slice(b"\r\n");
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
-use shared::store::Tx;
+use shared::{journal::Topic, store::Tx};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -103,17 +103,21 @@ impl JobContext {
 
     async fn apply(&self, command: Command) -> Result<(), JobError> {
         let id = self.job.id;
-        let applied = self.tools.store.write(move |tx| store::apply(tx, id, command)).await;
+        let applied = self
+            .tools
+            .store
+            .write_in(Topic::jobs(), move |tx| store::apply(tx, id, command.clone()))
+            .await;
         applied.map(drop).map_err(|error| self.refused(&error))
     }
 
     /// Writes something that belongs to the job, if the job is still ours.
     async fn write<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
+        work: impl Fn(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, JobError> {
         let (id, claim) = (self.job.id, self.claim);
-        let written = self.tools.store.write(move |tx| {
+        let written = self.tools.store.write_in(Topic::jobs(), move |tx| {
             store::check(tx, id, claim)?;
             work(tx)
         });

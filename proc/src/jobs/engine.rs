@@ -82,7 +82,7 @@ impl Engine {
         let submit = move |tx: &mut shared::store::Tx<'_>| {
             store::submit(tx, &job, idempotency.as_ref(), limit)
         };
-        let job = self.inner.tools.store.write(submit).await?;
+        let job = self.inner.tools.store.write_in(Topic::jobs(), submit).await?;
         self.inner.wake.notify_one();
         Ok(job)
     }
@@ -97,7 +97,12 @@ impl Engine {
     /// Queues a failed or cancelled job again.
     pub(crate) async fn retry(&self, id: JobId) -> Result<Job, Error> {
         let limit = self.inner.config.proc_queue_limit;
-        let job = self.inner.tools.store.write(move |tx| store::retry(tx, id, limit)).await?;
+        let job = self
+            .inner
+            .tools
+            .store
+            .write_in(Topic::jobs(), move |tx| store::retry(tx, id, limit))
+            .await?;
         self.inner.wake.notify_one();
         Ok(job)
     }
@@ -138,9 +143,14 @@ impl Engine {
 
     /// Runs jobs until shutdown, then hands back the ones that run.
     pub(crate) async fn run(self, shutdown: CancellationToken) {
-        // The database belongs to this process alone, so whatever still runs in it has lost its worker.
-        match self.inner.tools.store.write(|tx| store::reap(tx, Timestamp::from_ms(i64::MAX))).await
-        {
+        // Where the database belongs to this process alone, whatever still runs in it has lost its worker.
+        let mine = self.inner.tools.store.is_embedded();
+        let taken_over = self.inner.tools.store.write(move |tx| {
+            tx.ensure(&Topic::jobs())?;
+            let before = if mine { Timestamp::from_ms(i64::MAX) } else { Timestamp::now() };
+            store::reap(tx, before)
+        });
+        match taken_over.await {
             Ok(0) => {}
             Ok(jobs) => tracing::info!(jobs, "jobs of an earlier process go on"),
             Err(error) => {
@@ -153,7 +163,13 @@ impl Engine {
         while let Some(Ok(slot)) = shutdown.run_until_cancelled(slots.clone().acquire_owned()).await
         {
             let (worker, lease) = (self.inner.worker, self.inner.config.proc_lease);
-            match self.inner.tools.store.write(move |tx| store::claim(tx, worker, lease)).await {
+            match self
+                .inner
+                .tools
+                .store
+                .write_in(Topic::jobs(), move |tx| store::claim(tx, worker, lease))
+                .await
+            {
                 Ok(Some(job)) => {
                     jobs.spawn(self.clone().drive(job, shutdown.clone(), slot));
                     continue;
@@ -179,7 +195,7 @@ impl Engine {
         while shutdown.run_until_cancelled(tick.tick()).await.is_some() {
             let before: Vec<JobId> = self.running(|running| running.keys().copied().collect());
             let worker = self.inner.worker;
-            let renewed = self.inner.tools.store.write(move |tx| {
+            let renewed = self.inner.tools.store.write_in(Topic::jobs(), move |tx| {
                 let now = Timestamp::now();
                 let ours = store::renew(tx, worker, now.after(lease))?;
                 Ok::<_, Error>((ours, store::reap(tx, now)?))
@@ -290,7 +306,11 @@ impl Engine {
     }
 
     async fn apply(&self, id: JobId, command: Command) -> Result<Job, Error> {
-        self.inner.tools.store.write(move |tx| store::apply(tx, id, command)).await
+        self.inner
+            .tools
+            .store
+            .write_in(Topic::jobs(), move |tx| store::apply(tx, id, command.clone()))
+            .await
     }
 
     fn stop(&self, id: JobId) {

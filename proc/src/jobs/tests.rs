@@ -83,7 +83,7 @@ impl Fixture {
         let registry = Registry::built_in().unwrap();
         let registry = registry.with("test", "For tests.", vec![Arc::new(Broken)]).unwrap();
         let tools = Tools {
-            store: Store::open(folder.path(), bus.clone()).unwrap(),
+            store: Store::open(folder.path(), &bus).unwrap(),
             bus,
             blobs: Blobs::open(folder.path()).unwrap(),
             ingress: Ingress::new("http://127.0.0.1:1".parse().unwrap(), token),
@@ -140,7 +140,7 @@ impl Fixture {
     }
 
     async fn apply(&self, id: JobId, command: Command) -> Result<Job, Error> {
-        self.tools.store.write(move |tx| store::apply(tx, id, command)).await
+        self.tools.store.write(move |tx| store::apply(tx, id, command.clone())).await
     }
 
     async fn claim(&self, lease: Duration) -> (Job, Claim) {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::store::Store;
 
 struct Fixture {
     store: Store,
@@ -12,7 +13,7 @@ struct Fixture {
 
 fn fixture() -> Fixture {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path(), crate::bus::Bus::default()).unwrap();
+    let store = Store::open(folder.path(), &crate::bus::Bus::default()).unwrap();
     Fixture { store, topic: Topic::project(ProjectId::mint()), _folder: folder }
 }
 
@@ -52,7 +53,7 @@ async fn a_rollback_gives_its_number_back() {
 async fn concurrent_appends_are_dense_and_published_in_order() {
     let folder = tempfile::tempdir().unwrap();
     let bus = crate::bus::Bus::default();
-    let store = Store::open(folder.path(), bus.clone()).unwrap();
+    let store = Store::open(folder.path(), &bus).unwrap();
     let topic = Topic::jobs();
     let mut heard = bus.subscribe(&topic);
     let writes =

@@ -1,6 +1,8 @@
 //! The schema, one step after the other. A step that was released is never edited.
 
-use super::{Error, sqlite::Connection};
+use anyhow::bail;
+
+use super::connection::Connection;
 
 /// Every step in order. The SQL is what both databases take; `UUID` and `BYTEA` are blobs to `SQLite`.
 const STEPS: &[&str] = &[
@@ -9,24 +11,40 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0003_chat.sql"),
     include_str!("migrations/0004_jobs.sql"),
     include_str!("migrations/0005_slots.sql"),
+    include_str!("migrations/0006_presence.sql"),
 ];
 
-/// Runs the steps that the database has not seen, each in a transaction. A newer schema than this program's is refused.
-pub(super) fn run(connection: &mut Connection) -> Result<(), Error> {
+/// Held by the replica that migrates; the number means nothing.
+const LOCK: i64 = 0x7061_726c_6579;
+
+/// Runs the steps that the database has not seen, each in a transaction. Of replicas that start at once one does it and
+/// the others wait. A newer schema than this program's is refused.
+pub(super) fn run(connection: &Connection) -> anyhow::Result<()> {
+    if let Connection::Postgres(postgres) = connection {
+        postgres.batch("SET lock_timeout = '60s'; SET statement_timeout = '10min'")?;
+        postgres.batch(&format!("SELECT pg_advisory_lock({LOCK})"))?;
+    }
+    steps(connection)?;
+    if let Connection::Postgres(postgres) = connection {
+        postgres.batch(&format!("SELECT pg_advisory_unlock({LOCK})"))?;
+        postgres.settle()?;
+    }
+    Ok(())
+}
+
+fn steps(connection: &Connection) -> anyhow::Result<()> {
     connection.batch("CREATE TABLE IF NOT EXISTS migrations (step BIGINT PRIMARY KEY)")?;
     let sql = "SELECT COALESCE(MAX(step), 0) FROM migrations";
     let done = connection.reader().find(sql, &[], |row| row.get::<i64>(0))?.unwrap_or(0);
+    if usize::try_from(done).is_ok_and(|done| done > STEPS.len()) {
+        bail!("the database is of a newer Parley; start that version");
+    }
+    let begin = if connection.is_shared() { "BEGIN" } else { "BEGIN IMMEDIATE" };
     for (number, step) in (1i64..).zip(STEPS).filter(|(number, _)| *number > done) {
         connection.batch(&format!(
-            "BEGIN IMMEDIATE;\n{step}\nINSERT INTO migrations (step) VALUES ({number});\nCOMMIT;"
+            "{begin};\n{step}\nINSERT INTO migrations (step) VALUES ({number});\nCOMMIT;"
         ))?;
         tracing::info!(step = number, "schema migrated");
-    }
-    if usize::try_from(done).is_ok_and(|done| done > STEPS.len()) {
-        return Err(rusqlite::Error::InvalidParameterName(
-            "the database is of a newer Parley; start that version".into(),
-        )
-        .into());
     }
     Ok(())
 }

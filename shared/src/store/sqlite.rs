@@ -1,17 +1,40 @@
 //! The embedded home of the store: `SQLite`, write-ahead log, every commit synced to disk.
 
-use std::{path::Path, time::Duration};
+use std::{
+    fs::{File, TryLockError},
+    path::Path,
+    time::Duration,
+};
 
-use super::{Appended, Error, Row, Value};
+use anyhow::{Context as _, bail};
+use rusqlite::types::{ToSqlOutput, ValueRef};
+
+use super::{
+    Error, Row, Value,
+    value::{ColumnValue, Home},
+};
 
 /// Statements kept prepared on a connection.
 const STATEMENTS: usize = 256;
 
 /// One connection to the file.
 #[derive(Debug)]
-pub(super) struct Connection(rusqlite::Connection);
+pub(super) struct Sqlite(rusqlite::Connection);
 
-impl Connection {
+/// Keeps a second process out of the folder while it lives.
+pub(super) fn lock(folder: &Path) -> anyhow::Result<File> {
+    let lock = File::create(folder.join("parley.lock"))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => bail!(
+            "{} is in use by another Parley: stop it, or choose another folder with --data-dir",
+            folder.display()
+        ),
+        Err(TryLockError::Error(error)) => Err(error).context("failed to lock the folder"),
+    }
+}
+
+impl Sqlite {
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
         let connection = rusqlite::Connection::open(path)?;
         connection.busy_timeout(Duration::from_secs(5))?;
@@ -34,36 +57,12 @@ impl Connection {
         Ok(())
     }
 
-    pub(super) fn tx<'a>(&'a self, appended: &'a mut Appended) -> Tx<'a> {
-        Tx { reader: Reader(&self.0), appended }
-    }
-
-    pub(super) fn reader(&self) -> Reader<'_> {
-        Reader(&self.0)
-    }
-
-    pub(super) fn read<T>(&mut self, work: impl FnOnce(&Reader<'_>) -> T) -> Result<T, Error> {
-        let snapshot = self.0.transaction()?;
-        let outcome = work(&Reader(&snapshot));
-        snapshot.rollback()?;
-        Ok(outcome)
-    }
-}
-
-/// Reads inside a transaction.
-///
-/// Statements number their parameters `$1`, `$2`, …, as `PostgreSQL` has them.
-#[derive(Debug)]
-pub struct Reader<'a>(&'a rusqlite::Connection);
-
-impl Reader<'_> {
     /// `$1` would be a name to SQLite, numbered by its first use; `?1` is a number to it.
     fn prepare(&self, sql: &str) -> Result<rusqlite::CachedStatement<'_>, Error> {
         Ok(self.0.prepare_cached(&sql.replace('$', "?"))?)
     }
 
-    /// Returns every row of the answer, each through `map`.
-    pub fn query<T>(
+    pub(super) fn query<T>(
         &self,
         sql: &str,
         params: &[Value<'_>],
@@ -73,13 +72,12 @@ impl Reader<'_> {
         let mut rows = statement.query(rusqlite::params_from_iter(params))?;
         let mut answer = Vec::new();
         while let Some(row) = rows.next()? {
-            answer.push(map(&Row(row))?);
+            answer.push(map(&Row(Home::Sqlite(row)))?);
         }
         Ok(answer)
     }
 
-    /// Returns the answer's first row, if there is one.
-    pub fn find<T>(
+    pub(super) fn find<T>(
         &self,
         sql: &str,
         params: &[Value<'_>],
@@ -87,28 +85,37 @@ impl Reader<'_> {
     ) -> Result<Option<T>, Error> {
         let mut statement = self.prepare(sql)?;
         let mut rows = statement.query(rusqlite::params_from_iter(params))?;
-        rows.next()?.map(|row| map(&Row(row))).transpose()
+        rows.next()?.map(|row| map(&Row(Home::Sqlite(row)))).transpose()
+    }
+
+    pub(super) fn execute(&self, sql: &str, params: &[Value<'_>]) -> Result<usize, Error> {
+        Ok(self.prepare(sql)?.execute(rusqlite::params_from_iter(params))?)
     }
 }
 
-/// Reads and writes inside a transaction.
-#[derive(Debug)]
-pub struct Tx<'a> {
-    reader: Reader<'a>,
-    pub(crate) appended: &'a mut Appended,
-}
-
-impl<'a> std::ops::Deref for Tx<'a> {
-    type Target = Reader<'a>;
-
-    fn deref(&self) -> &Reader<'a> {
-        &self.reader
+impl rusqlite::ToSql for Value<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            Self::Null => ValueRef::Null,
+            Self::Int(value) => ValueRef::Integer(*value),
+            Self::Text(value) => ValueRef::Text(value.as_bytes()),
+            Self::Uuid(value) => ValueRef::Blob(value.as_bytes()),
+            Self::Bytes(value) => ValueRef::Blob(value),
+        }))
     }
 }
 
-impl Tx<'_> {
-    /// Runs a statement and returns how many rows it changed.
-    pub fn execute(&mut self, sql: &str, params: &[Value<'_>]) -> Result<usize, Error> {
-        Ok(self.reader.prepare(sql)?.execute(rusqlite::params_from_iter(params))?)
-    }
+pub(super) fn column<'a>(
+    row: &'a rusqlite::Row<'_>,
+    index: usize,
+) -> Result<ColumnValue<'a>, Error> {
+    Ok(match row.get_ref(index)? {
+        ValueRef::Null => ColumnValue::Null,
+        ValueRef::Integer(value) => ColumnValue::Int(value),
+        ValueRef::Blob(value) => ColumnValue::Bytes(value),
+        ValueRef::Text(text) => ColumnValue::Text(
+            std::str::from_utf8(text).map_err(|_| Error::Column { column: index })?,
+        ),
+        ValueRef::Real(_) => return Err(Error::Column { column: index }),
+    })
 }

@@ -1,6 +1,5 @@
 //! What goes into a statement and comes out of a row: the few types that `SQLite` and `PostgreSQL` share.
 
-use rusqlite::types::{ToSqlOutput, ValueRef};
 use uuid::Uuid;
 
 use super::Error;
@@ -63,20 +62,14 @@ impl<'a, T: Into<Value<'a>>> From<Option<T>> for Value<'a> {
     }
 }
 
-impl rusqlite::ToSql for Value<'_> {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(ToSqlOutput::Borrowed(match self {
-            Self::Null => ValueRef::Null,
-            Self::Int(value) => ValueRef::Integer(*value),
-            Self::Text(value) => ValueRef::Text(value.as_bytes()),
-            Self::Uuid(value) => ValueRef::Blob(value.as_bytes()),
-            Self::Bytes(value) => ValueRef::Blob(value),
-        }))
-    }
+/// A column's value as the database gives it; a `UUID` is its bytes.
+#[derive(Copy, Clone, Debug)]
+pub enum ColumnValue<'a> {
+    Null,
+    Int(i64),
+    Text(&'a str),
+    Bytes(&'a [u8]),
 }
-
-/// A column's value as the database gives it.
-pub type ColumnValue<'a> = ValueRef<'a>;
 
 /// A type that a column can be read as.
 pub trait Column: Sized {
@@ -86,54 +79,75 @@ pub trait Column: Sized {
 
 impl Column for i64 {
     fn from_value(value: ColumnValue<'_>) -> Option<Self> {
-        value.as_i64().ok()
+        let ColumnValue::Int(value) = value else { return None };
+        Some(value)
     }
 }
 
 impl Column for bool {
     fn from_value(value: ColumnValue<'_>) -> Option<Self> {
-        value.as_i64().ok().map(|value| value != 0)
+        i64::from_value(value).map(|value| value != 0)
     }
 }
 
 impl Column for Timestamp {
     fn from_value(value: ColumnValue<'_>) -> Option<Self> {
-        value.as_i64().ok().map(Self::from_ms)
+        i64::from_value(value).map(Self::from_ms)
     }
 }
 
 impl Column for String {
     fn from_value(value: ColumnValue<'_>) -> Option<Self> {
-        value.as_str().ok().map(str::to_owned)
+        let ColumnValue::Text(value) = value else { return None };
+        Some(value.to_owned())
     }
 }
 
 impl Column for Uuid {
     fn from_value(value: ColumnValue<'_>) -> Option<Self> {
-        Self::from_slice(value.as_blob().ok()?).ok()
+        let ColumnValue::Bytes(value) = value else { return None };
+        Self::from_slice(value).ok()
     }
 }
 
 impl Column for Vec<u8> {
     fn from_value(value: ColumnValue<'_>) -> Option<Self> {
-        value.as_blob().ok().map(<[u8]>::to_vec)
+        let ColumnValue::Bytes(value) = value else { return None };
+        Some(value.to_vec())
     }
 }
 
 impl<T: Column> Column for Option<T> {
     fn from_value(value: ColumnValue<'_>) -> Option<Self> {
-        if matches!(value, ValueRef::Null) { Some(None) } else { T::from_value(value).map(Some) }
+        match value {
+            ColumnValue::Null => Some(None),
+            value => T::from_value(value).map(Some),
+        }
     }
 }
 
 /// One row of an answer.
 #[derive(Debug)]
-pub struct Row<'a>(pub(super) &'a rusqlite::Row<'a>);
+pub struct Row<'a>(pub(super) Home<'a>);
+
+/// Whose row it is.
+#[derive(Debug)]
+pub(super) enum Home<'a> {
+    Sqlite(&'a rusqlite::Row<'a>),
+    Postgres(&'a postgres::Row),
+}
 
 impl Row<'_> {
+    fn value(&self, index: usize) -> Result<ColumnValue<'_>, Error> {
+        match self.0 {
+            Home::Sqlite(row) => super::sqlite::column(row, index),
+            Home::Postgres(row) => super::postgres::column(row, index),
+        }
+    }
+
     /// Returns the column at `index`, counted from zero.
     pub fn get<T: Column>(&self, index: usize) -> Result<T, Error> {
-        T::from_value(self.0.get_ref(index)?).ok_or(Error::Column { column: index })
+        T::from_value(self.value(index)?).ok_or(Error::Column { column: index })
     }
 
     /// Returns the column at `index` parsed from its text.
@@ -143,7 +157,9 @@ impl Row<'_> {
 
     /// Returns the column at `index` read as JSON.
     pub fn json<T: serde::de::DeserializeOwned>(&self, index: usize) -> Result<T, Error> {
-        let text = self.0.get_ref(index)?.as_str().map_err(|_| Error::Column { column: index })?;
+        let ColumnValue::Text(text) = self.value(index)? else {
+            return Err(Error::Column { column: index });
+        };
         serde_json::from_str(text).map_err(|_| Error::Column { column: index })
     }
 }

@@ -1,119 +1,216 @@
-//! The group commit: one thread, one transaction for all that is queued, one sync to disk.
+//! The group commit: a thread with a connection, one transaction for all that is queued, one sync to disk.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use tokio::sync::mpsc;
 
 use super::{
-    Appended, Error,
-    sqlite::{Connection, Tx},
+    Appended, Error, PATIENCE,
+    connection::{Committed, Connection},
+    work::Write,
 };
-use crate::bus::{Bus, Notice};
+use crate::{
+    bus::{Bus, Notice},
+    journal::{Entry, Topic},
+    sabotage::Sabotage,
+};
 
 /// Writes in one transaction at most.
 const GROUP: usize = 128;
 /// No write joins a group that has been running for this long, so that a bulk write delays others little.
 const GROUP_TIME: Duration = Duration::from_millis(10);
 
-/// What to do when the group's fate is known.
-type Settle = Box<dyn FnOnce(Result<(), Error>) + Send>;
-/// A queued write: runs, says whether its changes are to be kept, and how to answer its caller.
-pub(super) type Work = Box<dyn FnOnce(&mut Tx<'_>) -> (bool, Settle) + Send>;
+/// Where writes wait for a thread.
+pub(super) type Queue = Mutex<mpsc::Receiver<Box<dyn Write>>>;
 
-/// A deliberate bug, which a test must notice; only debug builds can be told to have it.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Sabotage {
-    /// Callers are answered a while before the commit.
-    AnswerEarly,
+/// One thread's part: its connection, and where entries are told of.
+pub(super) struct Writer {
+    connection: Connection,
+    queue: Arc<Queue>,
+    /// Taken from the queue, and to be alone in the next transaction.
+    set_aside: Option<Box<dyn Write>>,
+    bus: Bus,
+    sabotage: Option<Sabotage>,
 }
 
-/// Commits groups until every handle of the store is gone.
-pub(super) fn run(
-    connection: &Connection,
-    mut queue: mpsc::Receiver<Work>,
-    bus: &Bus,
-    sabotage: Option<Sabotage>,
-) {
-    while let Some(first) = queue.blocking_recv() {
-        let mut appended = Appended::new();
-        let (settled, outcome) = group(connection, first, &mut queue, &mut appended, sabotage);
-        let failure = outcome.err().map(|error| {
-            tracing::error!(%error, "a group of writes was not committed");
-            match error {
-                Error::Database(error) => Arc::new(error),
-                _ => Arc::new(rusqlite::Error::InvalidQuery),
-            }
-        });
-        if failure.is_none() {
-            for entry in appended {
-                bus.publish(&entry.topic.clone(), Notice::Entry(entry));
-            }
-        }
-        for settle in settled {
-            settle(failure.clone().map_or(Ok(()), |error| Err(Error::Commit(error))));
-        }
+impl Writer {
+    pub(super) fn new(
+        connection: Connection,
+        queue: Arc<Queue>,
+        bus: Bus,
+        sabotage: Option<Sabotage>,
+    ) -> Self {
+        Self { connection, queue, set_aside: None, bus, sabotage }
     }
-}
 
-fn group(
-    connection: &Connection,
-    first: Work,
-    queue: &mut mpsc::Receiver<Work>,
-    appended: &mut Appended,
-    sabotage: Option<Sabotage>,
-) -> (Vec<Settle>, Result<(), Error>) {
-    let mut settled = Vec::new();
-    if let Err(error) = connection.run("BEGIN IMMEDIATE") {
-        // The caller's `Settle` lives inside the work, which never ran: dropping it answers `Gone`.
-        drop(first);
-        return (settled, Err(error));
+    /// Commits groups until every handle of the store is gone.
+    pub(super) fn run(mut self) {
+        while let Some(group) = self.take() {
+            self.commit(group);
+        }
     }
-    let began = Instant::now();
-    let mut next = Some(first);
-    let outcome = loop {
-        let Some(work) = next else {
-            if sabotage == Some(Sabotage::AnswerEarly) {
-                settled.drain(..).for_each(|settle: Settle| settle(Ok(())));
+
+    /// Waits for a write and takes it, with what can share its transaction. Returns `None` when there will be no more.
+    ///
+    /// A database with one writer is given more as it goes, see [`Writer::more`]; else every project that a group is
+    /// about has to be known before it begins.
+    fn take(&mut self) -> Option<Vec<Box<dyn Write>>> {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = self.set_aside.take().or_else(|| queue.blocking_recv())?;
+        let alone = first.is_bulk() || !self.connection.is_shared();
+        let mut group = vec![first];
+        while !alone && group.len() < GROUP {
+            match queue.try_recv() {
+                Ok(work) if work.is_bulk() => {
+                    self.set_aside = Some(work);
+                    break;
+                }
+                Ok(work) => group.push(work),
+                Err(_) => break,
+            }
+        }
+        Some(group)
+    }
+
+    fn more(&self, count: usize, began: Instant) -> Option<Box<dyn Write>> {
+        if self.connection.is_shared() || count >= GROUP || began.elapsed() >= GROUP_TIME {
+            return None;
+        }
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).try_recv().ok()
+    }
+
+    /// Commits a group, publishes its entries and answers its callers. A group that failed without leaving anything is
+    /// done again while there is hope.
+    fn commit(&mut self, mut group: Vec<Box<dyn Write>>) {
+        let until = Instant::now() + PATIENCE;
+        // What a transaction appended whose fate is not known.
+        let mut lost = Appended::new();
+        let outcome = loop {
+            let mut appended = Appended::new();
+            match self.attempt(&mut group, &mut appended, &lost) {
+                Ok(Done::Now) => break Ok(appended),
+                Ok(Done::Before) => break Ok(lost),
+                Err(Failed::Unknown(error)) => {
+                    if appended.is_empty() {
+                        break Err(error);
+                    }
+                    lost = appended;
+                    if let Err(error) = self.connection.recover(error, until) {
+                        break Err(error);
+                    }
+                }
+                Err(Failed::Nothing(error)) => {
+                    if let Err(error) = self.connection.recover(error, until) {
+                        break Err(error);
+                    }
+                }
+            }
+        };
+        match outcome {
+            Ok(appended) => {
+                self.publish(appended);
+                for work in group {
+                    work.settle(Ok(()));
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, "a group of writes was not committed");
+                let error = Arc::new(error);
+                for work in group {
+                    work.settle(Err(Error::Commit(error.clone())));
+                }
+            }
+        }
+    }
+
+    fn publish(&self, appended: Appended) {
+        for entry in appended {
+            self.bus.publish(&entry.topic.clone(), Notice::Entry(entry));
+        }
+    }
+
+    fn attempt(
+        &mut self,
+        group: &mut Vec<Box<dyn Write>>,
+        appended: &mut Appended,
+        lost: &[Arc<Entry>],
+    ) -> Result<Done, Failed> {
+        let of_group = group.iter().filter_map(|work| work.topic());
+        let of_lost = lost.iter().map(|entry| &entry.topic);
+        let mut topics: Vec<&Topic> = of_group.chain(of_lost).collect();
+        topics.sort_unstable();
+        topics.dedup();
+        if self.sabotage == Some(Sabotage::Sequence) {
+            topics.clear();
+        }
+        self.connection.begin(&topics).map_err(Failed::Nothing)?;
+        // The log is ours now, so the transaction before this one has ended one way or the other.
+        if let Some(last) = lost.last()
+            && self.connection.reader().has(last).map_err(Failed::Nothing)?
+        {
+            self.connection.run("ROLLBACK").map_err(Failed::Nothing)?;
+            return Ok(Done::Before);
+        }
+        let began = Instant::now();
+        let mut count = 0;
+        loop {
+            if count == group.len() {
+                match self.more(count, began) {
+                    Some(work) => group.push(work),
+                    None => break,
+                }
+            }
+            self.one(&mut *group[count], appended).map_err(Failed::Nothing)?;
+            count += 1;
+        }
+        match self.sabotage {
+            Some(Sabotage::AnswerEarly) => {
+                group.drain(..).for_each(|work| work.settle(Ok(())));
                 std::thread::sleep(Duration::from_millis(100));
             }
-            break connection.run("COMMIT");
-        };
-        match one(connection, work, appended) {
-            Ok(settle) => settled.extend(settle),
-            Err(error) => break Err(error),
+            Some(Sabotage::PublishEarly) => {
+                self.publish(appended.clone());
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            _ => {}
         }
-        let joins = settled.len() < GROUP && began.elapsed() < GROUP_TIME;
-        next = if joins { queue.try_recv().ok() } else { None };
-    };
-    if outcome.is_err() {
-        // Fails when SQLite has rolled back by itself, which is as good.
-        let _ = connection.run("ROLLBACK");
+        match self.connection.commit() {
+            Committed::Yes => Ok(Done::Now),
+            Committed::No(error) => Err(Failed::Nothing(error)),
+            Committed::Unknown(error) => Err(Failed::Unknown(error)),
+        }
     }
-    (settled, outcome)
+
+    /// Runs one write in its savepoint. An error is the database's: the whole group is lost.
+    fn one(&self, work: &mut dyn Write, appended: &mut Appended) -> Result<(), Error> {
+        self.connection.run("SAVEPOINT write")?;
+        let before = appended.len();
+        let mut tx = self.connection.tx(appended, self.sabotage);
+        // The panic hook has logged a panic; the caller hears that the write was not done.
+        let keep = catch_unwind(AssertUnwindSafe(|| work.run(&mut tx))).unwrap_or(false);
+        self.connection.take_failure().map_or(Ok(()), Err)?;
+        if !keep {
+            self.connection.run("ROLLBACK TO SAVEPOINT write")?;
+            appended.truncate(before);
+        }
+        self.connection.run("RELEASE SAVEPOINT write")
+    }
 }
 
-/// Runs one write in its savepoint. An error is the database's: the whole group is lost.
-fn one(
-    connection: &Connection,
-    work: Work,
-    appended: &mut Appended,
-) -> Result<Option<Settle>, Error> {
-    connection.run("SAVEPOINT write")?;
-    let before = appended.len();
-    let ran = catch_unwind(AssertUnwindSafe(|| work(&mut connection.tx(appended))));
-    let (keep, settle) = match ran {
-        Ok((keep, settle)) => (keep, Some(settle)),
-        // The panic hook has logged it; the caller hears `Gone`.
-        Err(_) => (false, None),
-    };
-    if !keep {
-        connection.run("ROLLBACK TO write")?;
-        appended.truncate(before);
-    }
-    connection.run("RELEASE write")?;
-    Ok(settle)
+/// When a group was committed.
+enum Done {
+    Now,
+    /// By the attempt before, whose answer was lost.
+    Before,
+}
+
+/// What a failed attempt left behind.
+enum Failed {
+    Nothing(Error),
+    /// Perhaps everything.
+    Unknown(Error),
 }

@@ -1,5 +1,7 @@
 //! One parked stream: its socket, its place in each log, its deadlines.
 
+mod ends;
+
 use std::{
     io::{self, Read, Write},
     net::Shutdown,
@@ -16,9 +18,9 @@ use shared::{
 use super::{
     super::{
         about::{About, Held},
-        control::{Bye, Reason, ServerShutdown, retry_ms},
+        control::Reason,
         filter::ChannelFilter,
-        frame::{self, Control, Frame},
+        frame::{self, Frame},
         hub::Follower,
         ring,
         wire::Wire,
@@ -124,14 +126,15 @@ impl Stream {
             }
             self.told(now);
             let chunk = frame.chunk();
-            return match self.socket.write(chunk) {
-                Ok(written) if written == chunk.len() => Ok(()),
+            match self.socket.write(chunk) {
+                Ok(written) if written == chunk.len() => {}
                 Ok(written) => self.wait_for(chunk.slice(written..), written > 0, now),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.wait_for(chunk.clone(), false, now)
+                    self.wait_for(chunk.clone(), false, now);
                 }
-                Err(_) => Err(Gone),
-            };
+                Err(_) => return Err(Gone),
+            }
+            return Ok(());
         }
         let waited = self.outbox.is_some();
         self.feed(which, frames, limits, now)?;
@@ -234,9 +237,8 @@ impl Stream {
         self.outbox.get_or_insert_with(|| Box::new(Outbox::new(now))).push(bytes, before);
     }
 
-    fn wait_for(&mut self, rest: Bytes, torn: bool, now: u64) -> Result<(), Gone> {
+    fn wait_for(&mut self, rest: Bytes, torn: bool, now: u64) {
         self.outbox = Some(Box::new(Outbox::of(rest, torn, now)));
-        Ok(())
     }
 
     /// Writes what waits. At the end of an ended stream it is gone.
@@ -253,34 +255,6 @@ impl Stream {
             return Err(Gone);
         }
         Ok(())
-    }
-
-    /// Ends the stream on the server's word.
-    pub(super) fn end(&mut self, reason: Reason, limits: &Limits, now: u64) -> Result<(), Gone> {
-        if self.ending {
-            return Ok(());
-        }
-        if reason == Reason::SlowConsumer
-            && let Some(sum) = self.outbox.as_mut().and_then(|outbox| outbox.cut())
-        {
-            self.wire.rewind(sum);
-        }
-        self.say_bye(reason, limits, now);
-        self.flush(now)
-    }
-
-    fn say_bye(&mut self, reason: Reason, limits: &Limits, now: u64) {
-        let retry_after_ms = retry_ms();
-        if reason == Reason::ServerShutdown {
-            let going = ServerShutdown { reason: "draining", retry_after_ms };
-            self.say(&frame::control(Control::ServerShutdown, &going), now);
-        }
-        let bye = Bye { reason, reconnect: reason.reconnect(), retry_after_ms };
-        self.say(&frame::control(Control::Bye, &bye), now);
-        self.queue(now, |wire| wire.end());
-        self.ending = true;
-        self.times.cut = now + limits.end_grace_ms;
-        tracing::debug!(connection.id = %self.about.connection, ?reason, "stream ended");
     }
 
     /// Reads and forgets what the client sends. An end of it is the end of the stream.
@@ -302,42 +276,6 @@ impl Stream {
         }
     }
 
-    /// Does what is due at `now`; `beat` is the heartbeat of the hour.
-    pub(super) fn attend(&mut self, limits: &Limits, now: u64, beat: &Frame) -> Result<(), Gone> {
-        if now >= self.times.cut {
-            return Err(Gone);
-        }
-        if let Some(outbox) = &self.outbox
-            && now >= outbox.moved_at_ms + limits.write_timeout_ms
-        {
-            return Err(Gone);
-        }
-        if self.ending {
-            return Ok(());
-        }
-        let times = &self.times;
-        let reason = if now >= times.expires {
-            Reason::TokenExpired
-        } else if now >= times.goes {
-            Reason::ServerShutdown
-        } else if now >= times.idle {
-            Reason::IdleTimeout
-        } else if now >= times.rotates {
-            Reason::MaxAge
-        } else {
-            if now >= self.beats_at(limits) {
-                self.beat(beat, now);
-                return self.flush(now);
-            }
-            return Ok(());
-        };
-        self.end(reason, limits, now)
-    }
-
-    fn beats_at(&self, limits: &Limits) -> u64 {
-        self.times.last_sent + limits.keepalive_ms.saturating_sub(self.times.early)
-    }
-
     /// Takes out a log that the stream is ready to join.
     pub(super) fn joins(&mut self) -> Option<(usize, Follower)> {
         if self.outbox.is_some() || self.ending {
@@ -352,18 +290,5 @@ impl Stream {
                 }
             }
         })
-    }
-
-    /// Returns when something is due next.
-    pub(super) fn next_due(&self, limits: &Limits) -> u64 {
-        let Times { idle, rotates, expires, goes, cut, .. } = self.times;
-        let stuck = self
-            .outbox
-            .as_ref()
-            .map_or(NEVER, |outbox| outbox.moved_at_ms + limits.write_timeout_ms);
-        if self.ending {
-            return stuck.min(cut);
-        }
-        self.beats_at(limits).min(stuck).min(idle).min(rotates).min(expires).min(goes)
     }
 }

@@ -42,7 +42,7 @@ struct Fixture {
 
 fn fixture() -> Fixture {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path(), Bus::default()).unwrap();
+    let store = Store::open(folder.path(), &Bus::default()).unwrap();
     Fixture { store, project: ProjectId::mint(), _folder: folder }
 }
 
@@ -110,11 +110,8 @@ impl Fixture {
         taken.map_err(full)
     }
 
-    async fn read<T: Send + 'static>(
-        &self,
-        read: impl FnOnce(&Reader<'_>) -> T + Send + 'static,
-    ) -> T {
-        self.store.read(|reader| Ok::<_, Error>(read(reader))).await.unwrap()
+    async fn read<T: Send + 'static>(&self, read: impl Fn(&Reader<'_>) -> T + Send + 'static) -> T {
+        self.store.read(move |reader| Ok::<_, Error>(read(reader))).await.unwrap()
     }
 
     async fn numbers(&self) -> Vec<i64> {

@@ -1,0 +1,65 @@
+//! What a cluster is made of.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+/// The parts of a cluster and where they are.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The folder of data and logs.
+    pub folder: PathBuf,
+    /// Whether data of an earlier cluster in the folder is kept.
+    pub keep: bool,
+    /// How many ingress.
+    pub ingress: usize,
+    /// How many proc.
+    pub proc: usize,
+    /// Where nginx is, both services under one origin; a free port if `None`.
+    pub listen: Option<SocketAddr>,
+    /// The first of successive ports for all other parts; any free ones if `None`.
+    pub first_port: Option<u16>,
+    /// The folder of the programs `ingress` and `proc`.
+    pub programs: PathBuf,
+    /// The program of NATS; the installed one if `None`.
+    pub nats_server: Option<PathBuf>,
+    /// Whether each service reaches NATS by a [`Link`](crate::Link) of its own, which can be cut.
+    pub nats_links: bool,
+    /// Further settings of the services, as environment variables; they win over the cluster's own.
+    pub settings: Vec<(String, String)>,
+    /// Told what is going on.
+    pub progress: fn(&str),
+}
+
+impl Options {
+    /// Returns three ingress and two proc in the folder, with programs from where `cargo` puts them for this one.
+    #[must_use]
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self {
+            folder: folder.into(),
+            keep: false,
+            ingress: 3,
+            proc: 2,
+            listen: None,
+            first_port: None,
+            programs: beside_us(),
+            nats_server: None,
+            nats_links: false,
+            settings: Vec::new(),
+            progress: |_| {},
+        }
+    }
+
+    /// Adds a setting of the services.
+    #[must_use]
+    pub fn set(mut self, name: &str, value: &str) -> Self {
+        self.settings.push((name.into(), value.into()));
+        self
+    }
+}
+
+/// Tests are one folder below other programs.
+fn beside_us() -> PathBuf {
+    let us = std::env::current_exe().unwrap_or_default();
+    let folder = us.parent().unwrap_or(&us);
+    let up = folder.parent().filter(|_| folder.ends_with("deps"));
+    up.unwrap_or(folder).to_owned()
+}

@@ -1,0 +1,128 @@
+//! A replica of ingress or of proc.
+
+use std::{net::SocketAddr, ops::Deref, path::Path};
+
+use anyhow::ensure;
+use rustix::process::Signal;
+
+use crate::{
+    folder::Folder,
+    link::Link,
+    ports::{Port, Ports},
+    probe::Probe,
+    process::{Plan, Process},
+};
+
+/// Which of the two services.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Ingress,
+    Proc,
+}
+
+impl Kind {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Ingress => "ingress",
+            Self::Proc => "proc",
+        }
+    }
+}
+
+/// Where a replica will be.
+#[derive(Debug)]
+pub(crate) struct Place {
+    kind: Kind,
+    number: usize,
+    public: Port,
+    internal: Port,
+}
+
+impl Place {
+    pub(crate) fn take(kind: Kind, number: usize, ports: &mut Ports) -> anyhow::Result<Self> {
+        Ok(Self { kind, number, public: ports.take()?, internal: ports.take()? })
+    }
+
+    /// Returns the URL of its gRPC.
+    pub(crate) fn grpc_url(&self) -> String {
+        format!("http://{}", self.internal.addr)
+    }
+}
+
+/// A replica, which keeps its addresses through every restart.
+#[derive(Debug)]
+pub struct Service {
+    process: Process,
+    addr: SocketAddr,
+    internal: SocketAddr,
+    link: Option<Link>,
+}
+
+impl Service {
+    /// Plans a replica at its place, of the program in `programs`, with the environment `env` besides its addresses.
+    pub(crate) fn plan(
+        folder: &Folder,
+        programs: &Path,
+        place: Place,
+        mut env: Vec<(String, String)>,
+        link: Option<Link>,
+    ) -> anyhow::Result<Self> {
+        let Place { kind, number, public, internal } = place;
+        let program = programs.join(kind.name());
+        ensure!(
+            program.is_file(),
+            "there is no {}; `cargo build -p ingress -p proc` makes it",
+            program.display()
+        );
+        let variable = kind.name().to_uppercase();
+        env.push((format!("{variable}_LISTEN"), public.addr.to_string()));
+        env.push((format!("{variable}_INTERNAL_LISTEN"), internal.addr.to_string()));
+        let name = format!("{}-{number}", kind.name());
+        let plan = Plan {
+            log: folder.file(&format!("{name}.log")),
+            name,
+            program,
+            args: vec![],
+            env,
+            user: None,
+            ready: Probe::Health(public.addr),
+            stop: Signal::TERM,
+            last: Signal::KILL,
+        };
+        let (addr, internal_addr) = (public.addr, internal.addr);
+        let process = Process::new(plan, vec![public, internal]);
+        Ok(Self { process, addr, internal: internal_addr, link })
+    }
+
+    /// Returns the address of its public API.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Returns the base URL of its public API, not by nginx.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    /// Returns the address of gRPC and metrics.
+    #[must_use]
+    pub fn internal_addr(&self) -> SocketAddr {
+        self.internal
+    }
+
+    /// Returns its way to NATS, if the cluster was asked for links.
+    #[must_use]
+    pub fn nats_link(&self) -> Option<&Link> {
+        self.link.as_ref()
+    }
+}
+
+impl Deref for Service {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        &self.process
+    }
+}

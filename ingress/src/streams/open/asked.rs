@@ -1,0 +1,78 @@
+//! What a request for a stream says.
+
+use axum::extract::FromRequestParts;
+use http::{HeaderMap, Method, Version, header};
+use serde::Deserialize;
+use shared::{
+    auth::StreamUser,
+    http::{ClientAddress, Detach, Query},
+    ids::ConnectionId,
+};
+
+use crate::{error::ApiError, state::AppState};
+
+/// The longest `stream_id` and the longest user agent that is kept, in bytes.
+const MAX_STREAM_ID_BYTES: usize = 128;
+const MAX_USER_AGENT_BYTES: usize = 256;
+
+/// What every request for a stream says.
+#[derive(FromRequestParts)]
+#[from_request(state(AppState))]
+pub(in super::super) struct Asked {
+    pub(in super::super) user: StreamUser,
+    pub(in super::super) address: ClientAddress,
+    pub(in super::super) method: Method,
+    pub(in super::super) version: Version,
+    pub(in super::super) headers: HeaderMap,
+    #[from_request(via(Query))]
+    pub(in super::super) resume: Resume,
+    pub(in super::super) detach: Detach,
+}
+
+/// Where a stream goes on, if the header `Last-Event-ID` does not say so.
+#[derive(Deserialize, utoipa::IntoParams)]
+pub(in super::super) struct Resume {
+    last_event_id: Option<String>,
+    /// A cursor that history gave.
+    since: Option<String>,
+    /// Names the tab or leader that holds the stream; who opens it again takes it over.
+    stream_id: Option<String>,
+}
+
+impl Asked {
+    pub(in super::super) fn cursor(&self) -> Option<String> {
+        // Bytes that are no text are no cursor either, but they were meant as one.
+        let header = self.headers.get("last-event-id");
+        let header = header.map(|value| value.to_str().unwrap_or("?").to_owned());
+        let Resume { last_event_id, since, .. } = &self.resume;
+        header.or_else(|| last_event_id.clone()).or_else(|| since.clone())
+    }
+
+    pub(in super::super) fn accepts_gzip(&self) -> bool {
+        let lines = self.headers.get_all(header::ACCEPT_ENCODING).iter();
+        lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(',')).any(|coding| {
+            let (name, weight) = coding.split_once(';').unwrap_or((coding, "q=1"));
+            let refused = weight.trim().strip_prefix("q=").is_some_and(|weight| {
+                weight.trim().parse::<f32>().is_ok_and(|weight| weight <= 0.0)
+            });
+            name.trim().eq_ignore_ascii_case("gzip") && !refused
+        })
+    }
+
+    pub(in super::super) fn user_agent(&self) -> &str {
+        let value = self.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+        let value = value.unwrap_or("unknown");
+        value.get(..MAX_USER_AGENT_BYTES).unwrap_or(value)
+    }
+
+    /// Returns the name of the stream, which is the connection's id if the client gave none.
+    pub(in super::super) fn name(&self, connection: ConnectionId) -> Result<String, ApiError> {
+        match &self.resume.stream_id {
+            Some(id) if id.len() > MAX_STREAM_ID_BYTES || id.contains('\0') => {
+                Err(ApiError::Invalid("stream_id has at most 128 bytes"))
+            }
+            Some(id) if !id.is_empty() => Ok(id.clone()),
+            _ => Ok(connection.to_string()),
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Which streams follow which topics, and how what is new in a topic gets to all of them.
+
+use std::sync::Arc;
+
+use super::{
+    super::{
+        super::{
+            control::Reset,
+            frame::{self, Control, Frame},
+            hub::{Cut, Follower},
+            refill::{Fed, Refill},
+        },
+        Waker,
+        stream::Link,
+    },
+    Shard,
+};
+
+/// Frames written to a topic's streams in one pass.
+const BATCH: usize = 64;
+
+/// A topic that streams of this shard follow.
+pub(super) struct Followed {
+    follower: Follower,
+    waker: Waker,
+    /// The index of the next frame.
+    at: u64,
+    members: Vec<Member>,
+}
+
+/// A stream, and which of its places is in this topic.
+#[derive(Copy, Clone)]
+struct Member {
+    stream: usize,
+    which: usize,
+}
+
+impl Shard {
+    /// Makes a stream a member of the topic, giving it what is between its place and the present; sends it to the
+    /// journal if that is no longer at hand.
+    pub(super) fn join(&mut self, key: usize, which: usize, follower: &Follower) {
+        let topic = self.follow(follower);
+        let followed = &mut self.topics[topic];
+        let stream = &mut self.streams[key];
+        match follower.join(stream.places[which].position, followed.at) {
+            Ok(frames) => {
+                let member = followed.members.len();
+                followed.members.push(Member { stream: key, which });
+                stream.places[which].link = Link::Joined { topic, member };
+                self.feed(key, which, &frames);
+            }
+            Err(Cut::Behind | Cut::Replaced) => {
+                self.read_journal(key, which);
+                self.put_down(topic);
+            }
+        }
+    }
+
+    pub(super) fn read_journal(&mut self, key: usize, which: usize) {
+        let stream = &mut self.streams[key];
+        let place = &mut stream.places[which];
+        place.link = Link::Reading;
+        let refill = Refill {
+            inbox: self.inbox.clone(),
+            connection: stream.about.connection,
+            topic: place.topic.clone(),
+            position: place.position,
+        };
+        // Without a reader the process is ending.
+        let _ = self.refills.send(refill);
+    }
+
+    /// Takes what the journal had for a stream.
+    pub(super) fn fed(&mut self, fed: Fed) {
+        let Some(&key) = self.keys.get(&fed.connection) else { return };
+        let stream = &mut self.streams[key];
+        let Some(which) = stream.places.iter().position(|place| place.topic == fed.topic) else {
+            return;
+        };
+        let Some(page) = fed.page else {
+            // It could not be read: the client comes back to another replica, or later.
+            self.gone.push(key);
+            return;
+        };
+        if let Some(reset) = page.reset {
+            stream.places[which].position = page.position;
+            let cursor = stream.cursor().to_string();
+            let reset = Reset { reason: reset, cursor: &cursor };
+            stream.say(&frame::control(Control::Reset, &reset), self.now);
+        }
+        stream.places[which].link = Link::Fed(page.follower);
+        self.feed(key, which, &page.frames);
+    }
+
+    pub(super) fn feed(&mut self, key: usize, which: usize, frames: &[Arc<Frame>]) {
+        let stream = &mut self.streams[key];
+        let before = stream.messages;
+        let outcome = stream.feed(which, frames, &self.limits, self.now);
+        self.stats.broadcast(0, stream.messages - before);
+        self.settle(key, outcome);
+    }
+
+    /// Writes what a topic has new to all its streams.
+    pub(super) fn spread(&mut self, topic: usize) {
+        let Some(followed) = self.topics.get_mut(topic) else { return };
+        let frames = match followed.follower.pull(&followed.waker, &mut followed.at, BATCH) {
+            Ok(frames) => frames,
+            Err(Cut::Behind | Cut::Replaced) => return self.rejoin(topic),
+        };
+        if frames.len() == BATCH {
+            // More may be there: next time round, so that sockets and deadlines have their turn.
+            followed.waker.wake();
+        }
+        let (mut delivered, mut unsettled) = (0, std::mem::take(&mut self.unsettled));
+        for &Member { stream: key, which } in &followed.members {
+            let stream = &mut self.streams[key];
+            let before = stream.messages;
+            let outcome = stream.deliver(which, &frames, &self.limits, self.now);
+            delivered += stream.messages - before;
+            if outcome.is_err() || stream.outbox.is_some() != stream.wants_room {
+                unsettled.push((key, outcome));
+            }
+        }
+        let events = frames.iter().filter(|frame| frame.spreads_first()).count();
+        self.stats.broadcast(events as u64, delivered);
+        for (key, outcome) in unsettled.drain(..) {
+            self.settle(key, outcome);
+        }
+        self.unsettled = unsettled;
+    }
+
+    /// Returns the index of a topic that is followed from now on.
+    pub(super) fn follow(&mut self, follower: &Follower) -> usize {
+        if let Some(&topic) = self.by_topic.get(follower.topic()) {
+            if self.topics[topic].follower.is_of(follower) {
+                return topic;
+            }
+            // The log was replaced and its streams have not heard yet.
+            self.rejoin(topic);
+        }
+        let entry = self.topics.vacant_entry();
+        let topic = entry.key();
+        let waker = Waker { inbox: self.inbox.clone(), topic };
+        let at = follower.listen(waker.clone());
+        entry.insert(Followed { follower: follower.clone(), waker, at, members: Vec::new() });
+        self.by_topic.insert(follower.topic().clone(), topic);
+        topic
+    }
+
+    /// Sends every stream of a topic to the journal.
+    pub(super) fn rejoin(&mut self, topic: usize) {
+        for Member { stream, which } in std::mem::take(&mut self.topics[topic].members) {
+            self.read_journal(stream, which);
+        }
+        self.put_down(topic);
+    }
+
+    /// Follows a topic no more if no stream is in it.
+    pub(super) fn put_down(&mut self, topic: usize) {
+        if self.topics.get(topic).is_some_and(|followed| followed.members.is_empty()) {
+            let Followed { follower, waker, .. } = self.topics.remove(topic);
+            follower.unlisten(&waker);
+            self.by_topic.remove(follower.topic());
+        }
+    }
+
+    pub(super) fn leave(&mut self, topic: usize, member: usize) {
+        let members = &mut self.topics[topic].members;
+        members.swap_remove(member);
+        if let Some(&Member { stream, which }) = members.get(member)
+            && let Some(stream) = self.streams.get_mut(stream)
+        {
+            stream.places[which].link = Link::Joined { topic, member };
+        }
+        self.put_down(topic);
+    }
+}

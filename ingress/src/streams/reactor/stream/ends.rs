@@ -1,0 +1,101 @@
+//! How a stream ends, and what is due on it until then.
+
+use super::{
+    super::{
+        super::{
+            control::{Bye, Reason, ServerShutdown, retry_ms},
+            frame::{self, Control, Frame},
+        },
+        Limits,
+    },
+    Gone, NEVER, Stream, Times,
+};
+
+impl Stream {
+    /// Ends the stream on the server's word.
+    pub(in super::super) fn end(
+        &mut self,
+        reason: Reason,
+        limits: &Limits,
+        now: u64,
+    ) -> Result<(), Gone> {
+        if self.ending {
+            return Ok(());
+        }
+        if reason == Reason::SlowConsumer
+            && let Some(sum) = self.outbox.as_mut().and_then(|outbox| outbox.cut())
+        {
+            self.wire.rewind(sum);
+        }
+        self.say_bye(reason, limits, now);
+        self.flush(now)
+    }
+
+    pub(super) fn say_bye(&mut self, reason: Reason, limits: &Limits, now: u64) {
+        let retry_after_ms = retry_ms();
+        if reason == Reason::ServerShutdown {
+            let going = ServerShutdown { reason: "draining", retry_after_ms };
+            self.say(&frame::control(Control::ServerShutdown, &going), now);
+        }
+        let bye = Bye { reason, reconnect: reason.reconnect(), retry_after_ms };
+        self.say(&frame::control(Control::Bye, &bye), now);
+        self.queue(now, |wire| wire.end());
+        self.ending = true;
+        self.times.cut = now + limits.end_grace_ms;
+        tracing::debug!(connection.id = %self.about.connection, ?reason, "stream ended");
+    }
+
+    /// Does what is due at `now`; `beat` is the heartbeat of the hour.
+    pub(in super::super) fn attend(
+        &mut self,
+        limits: &Limits,
+        now: u64,
+        beat: &Frame,
+    ) -> Result<(), Gone> {
+        if now >= self.times.cut {
+            return Err(Gone);
+        }
+        if let Some(outbox) = &self.outbox
+            && now >= outbox.moved_at_ms + limits.write_timeout_ms
+        {
+            return Err(Gone);
+        }
+        if self.ending {
+            return Ok(());
+        }
+        let times = &self.times;
+        let reason = if now >= times.expires {
+            Reason::TokenExpired
+        } else if now >= times.goes {
+            Reason::ServerShutdown
+        } else if now >= times.idle {
+            Reason::IdleTimeout
+        } else if now >= times.rotates {
+            Reason::MaxAge
+        } else {
+            if now >= self.beats_at(limits) {
+                self.beat(beat, now);
+                return self.flush(now);
+            }
+            return Ok(());
+        };
+        self.end(reason, limits, now)
+    }
+
+    fn beats_at(&self, limits: &Limits) -> u64 {
+        self.times.last_sent + limits.keepalive_ms.saturating_sub(self.times.early)
+    }
+
+    /// Returns when something is due next.
+    pub(in super::super) fn next_due(&self, limits: &Limits) -> u64 {
+        let Times { idle, rotates, expires, goes, cut, .. } = self.times;
+        let stuck = self
+            .outbox
+            .as_ref()
+            .map_or(NEVER, |outbox| outbox.moved_at_ms + limits.write_timeout_ms);
+        if self.ending {
+            return stuck.min(cut);
+        }
+        self.beats_at(limits).min(stuck).min(idle).min(rotates).min(expires).min(goes)
+    }
+}

@@ -1,0 +1,91 @@
+//! Notices as messages, topics as subjects.
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use prost::Message as _;
+use proto::notice::What;
+
+use super::super::Notice;
+use crate::{
+    journal::{Entry, Topic},
+    time::Timestamp,
+};
+
+/// Returns the subject of a topic. What follows the kind is in hexadecimal, so that no id can be a wildcard.
+pub(super) fn subject(prefix: &str, topic: &Topic) -> String {
+    let (kind, id) = topic.as_str().split_once('/').unwrap_or((topic.as_str(), ""));
+    let mut subject = format!("{prefix}.v1.{kind}");
+    for (number, byte) in id.bytes().enumerate() {
+        // Writing to a string cannot fail.
+        let _ = write!(subject, "{}{byte:02x}", if number == 0 { "." } else { "" });
+    }
+    subject
+}
+
+pub(super) fn encode(topic: &Topic, notice: &Notice) -> Bytes {
+    let what = match notice {
+        Notice::Entry(entry) => {
+            debug_assert_eq!(entry.topic, *topic, "the subject says where an entry is");
+            What::Entry(proto::Entry {
+                epoch: entry.position.epoch,
+                seq: entry.position.seq,
+                kind: entry.kind.to_string(),
+                data: entry.data.to_string(),
+                at_ms: entry.at.as_ms(),
+            })
+        }
+        Notice::Ephemeral(json) => What::Ephemeral(json.to_string()),
+    };
+    proto::Notice { what: Some(what) }.encode_to_vec().into()
+}
+
+/// Returns `None` if the message is no notice, or of a kind that this version does not know.
+pub(super) fn decode(topic: &Topic, message: Bytes) -> Option<Notice> {
+    Some(match proto::Notice::decode(message).ok()?.what? {
+        What::Entry(entry) => {
+            let proto::Entry { epoch, seq, kind, data, at_ms } = entry;
+            let at = Timestamp::from_ms(at_ms);
+            Notice::Entry(Entry::new(topic, epoch, seq, &kind, &data, at).into())
+        }
+        What::Ephemeral(json) => Notice::Ephemeral(json.into()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::ids::{ProjectId, UserId};
+
+    proptest! {
+        #[test]
+        fn a_subject_is_one_of_its_own_and_never_a_wildcard(a in "[ -~]{1,24}", b in "[ -~]{1,24}") {
+            let subject_of = |id: &str| id.parse::<UserId>().ok().map(|id| subject("parley", &Topic::user(&id)));
+            if let (Some(a_subject), Some(b_subject)) = (subject_of(&a), subject_of(&b)) {
+                prop_assert_eq!(a == b, a_subject == b_subject);
+                let rest = a_subject.strip_prefix("parley.v1.user.");
+                prop_assert!(rest.is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_hexdigit())));
+            }
+        }
+
+        #[test]
+        fn junk_is_no_notice_and_never_a_panic(junk in prop::collection::vec(any::<u8>(), 0..64)) {
+            let _ = decode(&Topic::jobs(), junk.into());
+        }
+
+        #[test]
+        fn an_entry_arrives_as_it_was_sent(epoch: i64, seq: i64, kind in "[a-z.]{1,20}", data in ".*", at: i32) {
+            let topic = Topic::project(ProjectId::mint());
+            let entry = Entry::new(&topic, epoch, seq, &kind, &data, Timestamp::from_ms(at.into()));
+            let sent = encode(&topic, &Notice::Entry(entry.clone().into()));
+            let Some(Notice::Entry(heard)) = decode(&topic, sent) else {
+                return Err(TestCaseError::fail("not an entry"));
+            };
+            prop_assert_eq!(heard.position, entry.position);
+            prop_assert_eq!(&heard.data, &entry.data);
+            prop_assert_eq!((&heard.kind, heard.at), (&entry.kind, entry.at));
+        }
+    }
+}

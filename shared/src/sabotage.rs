@@ -1,0 +1,16 @@
+//! Deliberate bugs: for each there is a test that must notice it. Only debug builds can be told to have one.
+
+/// What is done wrong.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Sabotage {
+    /// Callers are answered a while before the commit.
+    AnswerEarly,
+    /// Entries are told of a while before the commit.
+    PublishEarly,
+    /// What is missing between two hints is not read from the journal.
+    NoGapFill,
+    /// The ends of the logs are not asked for.
+    NoHeadPoll,
+    /// Entries are numbered by a sequence, whose order is not the order of commits.
+    Sequence,
+}

@@ -1,0 +1,169 @@
+//! One connection to whichever database it is, and what a transaction on it can do.
+
+use std::time::Instant;
+
+use super::{Appended, Error, Row, Value, postgres::Postgres, sqlite::Sqlite};
+use crate::{journal::Topic, sabotage::Sabotage};
+
+/// A connection of one thread.
+#[derive(Debug)]
+pub(super) enum Connection {
+    Sqlite(Sqlite),
+    Postgres(Box<Postgres>),
+}
+
+/// What became of a commit.
+pub(super) enum Committed {
+    Yes,
+    /// It left nothing, and may be done once more.
+    No(Error),
+    /// The connection was lost over it and nobody can say.
+    Unknown(Error),
+}
+
+impl Connection {
+    /// Opens a transaction that writes.
+    ///
+    /// The topics' rows are locked at once and in one order, so that what a write finds in a project stays as it is until
+    /// its commit, and two groups of writes never wait for each other. `SQLite` has one writer and needs none of it.
+    pub(super) fn begin(&mut self, topics: &[&Topic]) -> Result<(), Error> {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.run("BEGIN IMMEDIATE"),
+            Self::Postgres(postgres) => postgres.begin(topics),
+        }
+    }
+
+    pub(super) fn commit(&mut self) -> Committed {
+        match self {
+            Self::Sqlite(sqlite) => {
+                sqlite.run("COMMIT").map_or_else(Committed::No, |()| Committed::Yes)
+            }
+            Self::Postgres(postgres) => postgres.commit(),
+        }
+    }
+
+    /// Gives the failed transaction up and makes the connection fit for another one, if it is worth trying before `until`;
+    /// else returns why not.
+    pub(super) fn recover(&mut self, error: Error, until: Instant) -> Result<(), Error> {
+        match self {
+            Self::Sqlite(sqlite) => {
+                // Fails when SQLite has rolled back by itself, which is as good.
+                let _ = sqlite.run("ROLLBACK");
+                Err(error)
+            }
+            Self::Postgres(postgres) => postgres.recover(error, until),
+        }
+    }
+
+    /// Runs one of the short statements that frame transactions.
+    pub(super) fn run(&self, sql: &str) -> Result<(), Error> {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.run(sql),
+            Self::Postgres(postgres) => postgres.batch(sql),
+        }
+    }
+
+    /// Runs several statements.
+    pub(super) fn batch(&self, sql: &str) -> Result<(), Error> {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.batch(sql),
+            Self::Postgres(postgres) => postgres.batch(sql),
+        }
+    }
+
+    /// Runs `work` in a consistent snapshot. After an error it may not have seen all of it.
+    pub(super) fn read(&mut self, work: impl FnOnce(&Reader<'_>)) -> Result<(), Error> {
+        self.run(match self {
+            Self::Sqlite(_) => "BEGIN",
+            Self::Postgres(_) => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+        })?;
+        work(&Reader(self));
+        self.take_failure().map_or(Ok(()), Err)?;
+        self.run("ROLLBACK")
+    }
+
+    /// Says whether other connections write meanwhile.
+    pub(super) fn is_shared(&self) -> bool {
+        matches!(self, Self::Postgres(_))
+    }
+
+    /// Takes the failure that asks for the whole transaction to be tried again, whatever became of its work.
+    pub(super) fn take_failure(&self) -> Option<Error> {
+        match self {
+            Self::Sqlite(_) => None,
+            Self::Postgres(postgres) => postgres.take_failure(),
+        }
+    }
+
+    pub(super) fn tx<'a>(
+        &'a self,
+        appended: &'a mut Appended,
+        sabotage: Option<Sabotage>,
+    ) -> Tx<'a> {
+        Tx { reader: Reader(self), appended, sabotage }
+    }
+
+    pub(super) fn reader(&self) -> Reader<'_> {
+        Reader(self)
+    }
+}
+
+/// Reads inside a transaction.
+///
+/// Statements number their parameters `$1`, `$2`, …, as `PostgreSQL` has them.
+#[derive(Debug)]
+pub struct Reader<'a>(&'a Connection);
+
+impl Reader<'_> {
+    /// Returns every row of the answer, each through `map`.
+    pub fn query<T>(
+        &self,
+        sql: &str,
+        params: &[Value<'_>],
+        map: impl Fn(&Row<'_>) -> Result<T, Error>,
+    ) -> Result<Vec<T>, Error> {
+        match self.0 {
+            Connection::Sqlite(sqlite) => sqlite.query(sql, params, map),
+            Connection::Postgres(postgres) => postgres.query(sql, params, map),
+        }
+    }
+
+    /// Returns the answer's first row, if there is one.
+    pub fn find<T>(
+        &self,
+        sql: &str,
+        params: &[Value<'_>],
+        map: impl FnOnce(&Row<'_>) -> Result<T, Error>,
+    ) -> Result<Option<T>, Error> {
+        match self.0 {
+            Connection::Sqlite(sqlite) => sqlite.find(sql, params, map),
+            Connection::Postgres(postgres) => postgres.find(sql, params, map),
+        }
+    }
+}
+
+/// Reads and writes inside a transaction.
+#[derive(Debug)]
+pub struct Tx<'a> {
+    reader: Reader<'a>,
+    pub(crate) appended: &'a mut Appended,
+    pub(crate) sabotage: Option<Sabotage>,
+}
+
+impl<'a> std::ops::Deref for Tx<'a> {
+    type Target = Reader<'a>;
+
+    fn deref(&self) -> &Reader<'a> {
+        &self.reader
+    }
+}
+
+impl Tx<'_> {
+    /// Runs a statement and returns how many rows it changed.
+    pub fn execute(&mut self, sql: &str, params: &[Value<'_>]) -> Result<usize, Error> {
+        match self.reader.0 {
+            Connection::Sqlite(sqlite) => sqlite.execute(sql, params),
+            Connection::Postgres(postgres) => postgres.execute(sql, params),
+        }
+    }
+}

@@ -76,7 +76,7 @@ impl Sum {
     }
 
     /// Returns what ends the stream: an empty last block, checksum, length.
-    pub(crate) fn trailer(&self) -> [u8; 13] {
+    pub(crate) fn trailer(self) -> [u8; 13] {
         let mut trailer = [1, 0, 0, 255, 255, 0, 0, 0, 0, 0, 0, 0, 0];
         trailer[5..9].copy_from_slice(&self.crc.to_le_bytes());
         trailer[9..].copy_from_slice(&self.length.to_le_bytes());

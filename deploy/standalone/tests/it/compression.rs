@@ -67,7 +67,7 @@ impl Zipped {
     async fn end(mut self) -> String {
         while self.more().await {}
         let text = self.decoder.finish().expect("a whole gzip member with the right checksum");
-        String::from_utf8(text).unwrap()
+        String::from_utf8(text).expect("text")
     }
 }
 
@@ -200,16 +200,17 @@ async fn only_who_asks_for_it_is_compressed_for() {
 
 /// A client that keeps little for itself, and that knows no chunks.
 async fn old_client(parley: &Parley, project: &Project) -> TcpStream {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(4_096).unwrap();
-    let address = parley.ingress.trim_start_matches("http://").parse().unwrap();
-    let mut client = timeout(PATIENCE, socket.connect(address)).await.unwrap().unwrap();
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(4_096).expect("an option");
+    let address = parley.ingress.trim_start_matches("http://").parse().expect("an address");
+    let connected = timeout(PATIENCE, socket.connect(address)).await.expect("in time");
+    let mut client = connected.expect("it listens");
     let request = format!(
         "GET /sse/stream?project_id={} HTTP/1.0\r\nhost: x\r\nauthorization: Bearer dev-ada\r\n\
          accept-encoding: gzip\r\n\r\n",
         project.id
     );
-    client.write_all(request.as_bytes()).await.unwrap();
+    client.write_all(request.as_bytes()).await.expect("it listens");
     client
 }
 
@@ -222,7 +223,7 @@ async fn read_out(mut client: TcpStream) -> String {
     let mut decoder = GzDecoder::new(Vec::new());
     decoder.write_all(&bytes[head..]).expect("gzip");
     let text = decoder.finish().expect("a whole gzip member with the right checksum");
-    String::from_utf8(text).unwrap()
+    String::from_utf8(text).expect("text")
 }
 
 /// Waits until the user has one stream and returns its id.

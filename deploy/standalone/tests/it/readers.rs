@@ -43,7 +43,7 @@ async fn reads_at_once(program: &str, arguments: &[&str]) {
     let fill = |argument: &&str| if *argument == "URL" { url.clone() } else { (*argument).into() };
     let arguments: Vec<String> = arguments.iter().map(fill).collect();
     let mut child = start(program, &arguments.iter().map(String::as_str).collect::<Vec<_>>());
-    let mut stdout = child.stdout.take().unwrap();
+    let mut stdout = child.stdout.take().expect("a pipe");
     let mut read = Vec::new();
     let mut sees = async |needle: &str, patience| {
         let reading = async {
@@ -63,7 +63,7 @@ async fn reads_at_once(program: &str, arguments: &[&str]) {
     }
     parley.signal();
     sees("event: bye", PATIENCE).await;
-    let status = timeout(PATIENCE, child.wait()).await.expect("it ends").unwrap();
+    let status = timeout(PATIENCE, child.wait()).await.expect("it ends").expect("it is ours");
     assert!(status.success(), "{program}: {status}");
     assert!(parley.ended().await.success());
 }
@@ -100,18 +100,19 @@ fn texts() -> Vec<String> {
 /// Returns what the parser in JavaScript makes of a stream that comes in pieces of at most this size.
 async fn parsed(bytes: &[u8], largest: usize) -> (Vec<Value>, usize) {
     let mut child = start("node", &["parse.js", &largest.to_string()]);
-    let mut stdin = child.stdin.take().unwrap();
+    let mut stdin = child.stdin.take().expect("a pipe");
     let feeding = async {
-        stdin.write_all(bytes).await.unwrap();
+        stdin.write_all(bytes).await.expect("it reads");
         drop(stdin);
     };
     let (output, ()) = timeout(PATIENCE, async { tokio::join!(child.wait_with_output(), feeding) })
         .await
         .expect("it ends");
-    let output = output.unwrap();
+    let output = output.expect("it is ours");
     assert!(output.status.success(), "{}", output.status);
-    let lines = String::from_utf8(output.stdout).unwrap();
-    let all: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lines = String::from_utf8(output.stdout).expect("text");
+    let all: Vec<Value> =
+        lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     let (retries, events): (Vec<_>, Vec<_>) =
         all.into_iter().partition(|line| line["retry"].is_number());
     (events, retries.len())

@@ -54,8 +54,8 @@ async fn hold(project: Project, query: String, beats: usize, turns: Arc<Semaphor
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_streams_are_counted_and_timed_exactly() {
-    const STREAMS: usize = 1_000;
-    const PROJECTS: usize = 20;
+    const STREAMS: u32 = 1_000;
+    const PROJECTS: u32 = 20;
 
     let flags = ["--max-connections-per-user", "100", "--max-connections-per-address", "4096"];
     let parley =
@@ -69,9 +69,9 @@ async fn a_thousand_streams_are_counted_and_timed_exactly() {
     let turns = Arc::new(Semaphore::new(8));
     let mut streams = JoinSet::new();
     for number in 0..STREAMS {
-        let (project, cursor) = projects[number % PROJECTS].clone();
+        let (project, cursor) = projects[(number % PROJECTS) as usize].clone();
         // Three of ten leave at once, the others after a second to three; every eighth comes back to where it was.
-        let beats = [0, 0, 0, 3, 4, 5, 6, 7, 8, 9][number / PROJECTS % 10];
+        let beats = [0, 0, 0, 3, 4, 5, 6, 7, 8, 9][(number / PROJECTS % 10) as usize];
         let query = if number % 8 == 0 { format!("&since={cursor}") } else { String::new() };
         streams.spawn(hold(project, query, beats, turns.clone()));
     }
@@ -82,7 +82,7 @@ async fn a_thousand_streams_are_counted_and_timed_exactly() {
     assert_eq!(metrics["totalDisconnections"], STREAMS);
     assert_eq!(stats["reconnects"], STREAMS / 8);
     assert_eq!(stats["limits_rejected"], 0);
-    let measured = held.iter().sum::<Duration>().as_secs_f64() * 1_000.0 / STREAMS as f64;
+    let measured = (held.iter().sum::<Duration>() / STREAMS).as_secs_f64() * 1_000.0;
     let told = metrics["avgConnectionDurationMs"].as_f64().unwrap();
     let off = (told - measured).abs() / measured;
     eprintln!("measured {measured:.1} ms, told {told} ms: {:.2} % off", off * 100.0);

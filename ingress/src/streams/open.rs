@@ -64,6 +64,9 @@ pub(super) async fn open(state: AppState, asked: Asked, plan: Plan) -> Result<Re
     let head = head(connection, &state, compressed);
     let limit = state.streams.max_connections;
     if asked.method == Method::HEAD || !state.streams.enable_sse {
+        if state.streams.enable_sse && state.stats.is_full(limit) {
+            return Err(ApiError::Full);
+        }
         let (slots, checks) = (state.slots.clone(), state.streams.enable_sse);
         let Plan { member, wanted, fallback, .. } = plan;
         state
@@ -78,9 +81,6 @@ pub(super) async fn open(state: AppState, asked: Asked, plan: Plan) -> Result<Re
             .await?;
         if !state.streams.enable_sse {
             return Err(ApiError::SseDisabled { fallback });
-        }
-        if state.stats.is_full(limit) {
-            return Err(ApiError::Full);
         }
         return Ok((head, unsized_body()).into_response());
     }

@@ -17,8 +17,9 @@ cluster-stop:    ## Stops it from another shell.
 setup:           ## Installs what building and testing need (Debian; does nothing when it is there).
 	@scripts/setup
 
+# The first builds the services' programs too, which the tests of deploy/cluster start.
 test: setup      ## Runs every test.
-	cargo build --workspace --all-targets --locked # the services' programs too, for deploy/cluster
+	cargo build --workspace --all-targets --locked
 	cargo test --workspace --locked
 
 check:           ## Format, lints and documentation, warnings being errors.

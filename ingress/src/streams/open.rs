@@ -88,7 +88,14 @@ pub(super) async fn open(state: AppState, asked: Asked, plan: Plan) -> Result<Re
     // The hub listens before the logs are read: between the two nothing is lost, and what comes twice is dropped.
     let mut followers = Vec::with_capacity(plan.logs.len());
     for log in &plan.logs {
-        followers.push(state.hub.follow(log).await?);
+        let follower = match &plan.member {
+            // Whoever asks has not been seen to be a member yet: nothing is made for them.
+            Some(caller) if *log == Topic::project(caller.project) => {
+                state.hub.find(log).await?.ok_or(ApiError::NotFound("the project"))?
+            }
+            _ => state.hub.follow(log).await?,
+        };
+        followers.push(follower);
     }
     let about = About {
         connection,

@@ -1,5 +1,5 @@
 # `make test` is the whole test run: what CI runs, and nothing else of weight.
-.PHONY: help run setup test check audit proto settings bench bench-streams
+.PHONY: help run setup test check audit check-manifests proto settings bench bench-streams
 
 help:            ## Shows this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -20,6 +20,9 @@ check:           ## Format, lints and documentation, warnings being errors.
 
 audit:           ## Licences, sources and duplicates of dependencies; needs `cargo install cargo-deny`.
 	cargo deny --locked check
+
+check-manifests: ## Schemas, settings, ports and deadlines of deploy/; needs Python, downloads two packages the first time.
+	@scripts/check-manifests
 
 settings:        ## Writes the README's table of settings anew.
 	PARLEY_REGENERATE=1 cargo test --locked -p standalone the_table_of_settings

@@ -15,6 +15,7 @@ mod postgres;
 mod probe;
 mod process;
 mod programs;
+pub mod scratch;
 mod service;
 
 pub use self::{

@@ -83,17 +83,7 @@ impl Postgres {
         }
         self.process.start().await?;
         if fresh {
-            let mut command = Command::new(programs::find_postgres("createdb")?);
-            command.args([
-                "-h",
-                "127.0.0.1",
-                "-p",
-                &self.addr.port().to_string(),
-                "-U",
-                NAME,
-                NAME,
-            ]);
-            run(command.env("PGPASSWORD", &self.password))?;
+            self.make_database(NAME)?;
         }
         Ok(())
     }
@@ -106,7 +96,20 @@ impl Postgres {
     /// Returns the services' `DATABASE_URL`.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("postgres://{NAME}:{}@{}/{NAME}", self.password, self.addr)
+        self.url_of(NAME)
+    }
+
+    /// Makes one more database and returns its URL.
+    pub fn make_database(&self, name: &str) -> anyhow::Result<String> {
+        let mut command = Command::new(programs::find_postgres("createdb")?);
+        let port = self.addr.port().to_string();
+        command.args(["-h", "127.0.0.1", "-p", &port, "-U", NAME, name]);
+        run(command.env("PGPASSWORD", &self.password))?;
+        Ok(self.url_of(name))
+    }
+
+    fn url_of(&self, database: &str) -> String {
+        format!("postgres://{NAME}:{}@{}/{database}", self.password, self.addr)
     }
 
     fn make_data(&self) -> anyhow::Result<()> {

@@ -24,7 +24,7 @@ use super::{
     control::{Hello, Reset, retry_ms},
     filter::ChannelFilter,
     frame::{self, Control},
-    hub::Follower,
+    hub::{Follower, Hub},
     reactor::Parked,
     slots::{Holder, Wanted},
     wire::Wire,
@@ -86,17 +86,7 @@ pub(super) async fn open(state: AppState, asked: Asked, plan: Plan) -> Result<Re
     }
     let mut count = Open::enter(&state.stats, limit).ok_or(ApiError::Full)?;
     // The hub listens before the logs are read: between the two nothing is lost, and what comes twice is dropped.
-    let mut followers = Vec::with_capacity(plan.logs.len());
-    for log in &plan.logs {
-        let follower = match &plan.member {
-            // Whoever asks has not been seen to be a member yet: nothing is made for them.
-            Some(caller) if *log == Topic::project(caller.project) => {
-                state.hub.find(log).await?.ok_or(ApiError::NotFound("the project"))?
-            }
-            _ => state.hub.follow(log).await?,
-        };
-        followers.push(follower);
-    }
+    let followers = follow(&state.hub, &plan).await?;
     let about = About {
         connection,
         user: user.id.clone(),
@@ -108,10 +98,9 @@ pub(super) async fn open(state: AppState, asked: Asked, plan: Plan) -> Result<Re
     let holder =
         Holder { connection, user: user.id.clone(), stream: name.clone(), about: about.to_json() };
     let (slots, cursor) = (state.slots.clone(), asked.cursor());
-    // From the commit on the stream has a name that orders can be given to.
-    let expected = state.reactor.expect(connection);
     let (member, logs, wanted) = (plan.member.clone(), plan.logs.clone(), plan.wanted);
     let (resuming, seen) = (cursor.is_some(), cursor.clone());
+    let announced = state.reactor.announce(connection);
     let opened = state.store.write(move |tx| {
         let member_at = require(tx, member.as_ref())?;
         let begins = begins(tx, &logs, seen.as_deref())?;
@@ -142,15 +131,15 @@ pub(super) async fn open(state: AppState, asked: Asked, plan: Plan) -> Result<Re
         _connection: None,
     };
     let mut wire = Wire::new(asked.version, compressed);
-    let greeting = greeting(&state, &about, &name, &begins, &plan.logs, resumed);
-    let greeting: Bytes = wire.first(&greeting);
+    let greeting = wire.first(&greeting(&state, &about, &name, &begins, &plan.logs, resumed));
+    let reactor = state.reactor.clone();
     let places: Vec<(Follower, Position)> = followers.into_iter().zip(begins.positions).collect();
     let body = asked.detach.body(greeting, move |detached| async move {
         let socket = match detached.socket.into_std() {
             Ok(socket) => socket,
             Err(error) => return tracing::warn!(%error, "a socket was not taken over"),
         };
-        expected.park(Parked {
+        let parked = Parked {
             socket,
             wire,
             about: Box::new(about),
@@ -161,9 +150,24 @@ pub(super) async fn open(state: AppState, asked: Asked, plan: Plan) -> Result<Re
             member_at,
             idle_timeout: plan.idle_timeout,
             expires_at: user.expires_at,
-        });
+        };
+        reactor.park(announced, parked);
     });
     Ok((head, body).into_response())
+}
+
+/// Follows every log of the plan. The project's is not made if it is not there: nobody has been seen to be a member yet.
+async fn follow(hub: &Hub, plan: &Plan) -> Result<Vec<Follower>, ApiError> {
+    let project = plan.member.as_ref().map(|caller| Topic::project(caller.project));
+    let mut followers = Vec::with_capacity(plan.logs.len());
+    for log in &plan.logs {
+        followers.push(if project.as_ref() == Some(log) {
+            hub.find(log).await?.ok_or(ApiError::NotFound("the project"))?
+        } else {
+            hub.follow(log).await?
+        });
+    }
+    Ok(followers)
 }
 
 /// Lets members pass; returns where the project's log was then: a removal before it is over.

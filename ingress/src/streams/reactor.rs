@@ -3,16 +3,16 @@
 //! A stream arrives here once HTTP has said its first words, and nothing else writes to its socket from then on. The
 //! reactor owns every deadline, so each holds when the peer does not read.
 
+mod coming;
 mod deadlines;
 mod outbox;
 mod shard;
 mod stream;
 
 use std::{
-    collections::HashMap,
     io,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -27,7 +27,8 @@ use shared::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use self::shard::Shard;
+pub(crate) use self::coming::Announced;
+use self::{coming::Coming, shard::Shard};
 use super::{
     about::{About, Connection, Held},
     control::Reason,
@@ -153,35 +154,7 @@ impl Inbox {
 #[derive(Clone, Debug)]
 pub(crate) struct Reactor {
     shards: Arc<[Arc<Inbox>]>,
-    expected: Arc<Mutex<HashMap<ConnectionId, Vec<Ask>>>>,
-}
-
-/// A stream that holds slots, or soon will, and is not parked yet: what is asked of it waits for it.
-#[derive(Debug)]
-pub(crate) struct Expected {
-    connection: ConnectionId,
-    reactor: Reactor,
-}
-
-impl Expected {
-    /// Gives the stream to the shard that has the fewest, with what was asked of it meanwhile.
-    pub(crate) fn park(self, parked: Parked) {
-        let Self { connection, reactor } = &self;
-        let mut expected = reactor.expected();
-        let load = |shard: &&Arc<Inbox>| shard.streams.load(Ordering::Relaxed);
-        let Some(shard) = reactor.shards.iter().min_by_key(load) else { return };
-        shard.streams.fetch_add(1, Ordering::Relaxed);
-        shard.push(Message::Park(Box::new(parked)));
-        for ask in expected.remove(connection).unwrap_or_default() {
-            shard.push(Message::Ask(*connection, ask));
-        }
-    }
-}
-
-impl Drop for Expected {
-    fn drop(&mut self) {
-        self.reactor.expected().remove(&self.connection);
-    }
+    coming: Coming,
 }
 
 impl Reactor {
@@ -208,20 +181,32 @@ impl Reactor {
             lifecycle.spawn("reactor", attend(inbox.clone(), end, lifecycle.clone()));
             shards.push(inbox);
         }
-        Ok(Self { shards: shards.into(), expected: Arc::default() })
+        Ok(Self { shards: shards.into(), coming: Coming::default() })
     }
 
-    /// Says that a stream is about to come; an order to it may be here before it is.
-    pub(crate) fn expect(&self, connection: ConnectionId) -> Expected {
-        self.expected().insert(connection, Vec::new());
-        Expected { connection, reactor: self.clone() }
+    /// Announces a stream, so that what is asked of it before it is parked is not lost. To be done before others know it.
+    pub(crate) fn announce(&self, connection: ConnectionId) -> Announced {
+        self.coming.announce(connection)
     }
 
-    /// Asks something of a stream, if it is here or on its way.
+    /// Gives a stream to the shard that has the fewest.
+    pub(crate) fn park(&self, announced: Announced, parked: Parked) {
+        let load = |shard: &&Arc<Inbox>| shard.streams.load(Ordering::Relaxed);
+        if let Some(shard) = self.shards.iter().min_by_key(load) {
+            shard.streams.fetch_add(1, Ordering::Relaxed);
+            announced.arrive(|connection, asks| {
+                shard.push(Message::Park(Box::new(parked)));
+                for ask in asks {
+                    shard.push(Message::Ask(connection, ask));
+                }
+            });
+        }
+    }
+
+    /// Asks something of a stream, if it is here or on its way here.
     pub(crate) fn ask(&self, connection: ConnectionId, ask: &Ask) {
-        let mut expected = self.expected();
-        if let Some(waiting) = expected.get_mut(&connection) {
-            return waiting.push(ask.clone());
+        if self.coming.keep(connection, ask) {
+            return;
         }
         for shard in self.shards.iter() {
             shard.push(Message::Ask(connection, ask.clone()));
@@ -237,10 +222,6 @@ impl Reactor {
             all.extend(answer.await.unwrap_or_default());
         }
         all
-    }
-
-    fn expected(&self) -> MutexGuard<'_, HashMap<ConnectionId, Vec<Ask>>> {
-        self.expected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

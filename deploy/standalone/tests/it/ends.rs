@@ -11,8 +11,8 @@ use tokio::time::timeout;
 
 use crate::{
     job::{follow, submit, until_end},
-    listener::Raw,
     project::Project,
+    raw::Raw,
     sse::Event,
     support::{PATIENCE, Parley, text},
 };

@@ -1,6 +1,8 @@
 //! Parley as its clients meet it: the real process, over the wire.
 
+mod abuse;
 mod any_input;
+mod apart;
 mod archive;
 mod archives;
 mod auth;
@@ -9,8 +11,12 @@ mod channels_filter;
 mod chat;
 mod compression;
 mod drain;
+mod drain_many;
 mod durability;
 mod ends;
+mod fault_proxy;
+mod faults;
+mod grpc;
 mod import;
 mod job;
 mod job_ends;
@@ -20,8 +26,10 @@ mod messages;
 mod multi;
 mod polling;
 mod project;
+mod raw;
 mod readers;
 mod readme;
+mod relay;
 mod resume;
 mod slots;
 mod slots_jobs;

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use tokio::{task::JoinSet, time::timeout};
 
 use crate::{
-    listener::Raw,
     project::Project,
+    raw::Raw,
     sse::Sse,
     support::{Answer, Client, PATIENCE, Parley, column},
 };

@@ -1,12 +1,15 @@
 //! Cursors of readers who come back to a log that was appended to, trimmed, replaced, cut short or opened again.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::super::*;
 use crate::{bus::Bus, store::Store};
+
+/// How long a store may take to be closed.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Ways to be wrong that the property must notice.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -144,7 +147,15 @@ impl World {
             }
             Step::Restart => {
                 drop(self.store.take());
-                self.store = Some(Store::open(self.folder.path(), &Bus::default()).unwrap());
+                let began = Instant::now();
+                // What was asked of the store last may hold it for a moment longer.
+                self.store = loop {
+                    match Store::open(self.folder.path(), &Bus::default()) {
+                        Ok(store) => break Some(store),
+                        Err(error) => assert!(began.elapsed() < PATIENCE, "{error}"),
+                    }
+                    tokio::task::yield_now().await;
+                };
             }
         }
     }

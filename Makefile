@@ -1,5 +1,5 @@
 # `make test` is the whole test run: what CI runs, and nothing else of weight.
-.PHONY: help run cluster cluster-stop setup test check audit check-manifests proto settings bench bench-streams
+.PHONY: help run cluster cluster-stop setup test check audit check-manifests proto settings bench bench-quick bench-streams
 
 help:            ## Shows this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -21,6 +21,7 @@ setup:           ## Installs what building and testing need (Debian; does nothin
 test: setup      ## Runs every test.
 	cargo build --workspace --all-targets --locked
 	cargo test --workspace --locked
+	-@$(MAKE) --no-print-directory bench-quick
 
 check:           ## Format, lints and documentation, warnings being errors.
 	cargo fmt --all --check
@@ -41,6 +42,9 @@ proto:           ## Writes proto/src anew after a change to a .proto file.
 
 bench:           ## Acknowledged sends a second, beside the same SQL in a bare loop.
 	cargo run --release --locked -p bench -- sends
+
+bench-quick:     ## Twelve seconds of bench-streams, for a look at the ratios.
+	cargo run --release --locked -p bench -- streams --quick
 
 bench-streams:   ## What a stream costs, beside bare writes and the servers that bench/peers/setup installs.
 	cargo run --release --locked -p bench -- streams

@@ -34,6 +34,10 @@ use crate::lifecycle::Lifecycle;
 /// The longest body of a JSON request in bytes.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
 
+/// Asked by a proxy (`deploy/nginx`) that can bring what is refused to another replica, which is then told to.
+const DRAIN_ELSEWHERE: HeaderName = HeaderName::from_static("x-drain-elsewhere");
+const ACCEL_REDIRECT: HeaderName = HeaderName::from_static("x-accel-redirect");
+
 /// Puts the manners around a service's routes.
 pub fn layered(
     routes: Router,
@@ -56,6 +60,7 @@ pub fn layered(
         })
         .layer(CatchPanicLayer::custom(|_| Failure::internal().into_response()))
         .layer(middleware::from_fn(trace::middleware))
+        .layer(middleware::from_fn_with_state(lifecycle.clone(), close_when_draining))
         .layer(cors(cors_origin)?);
     Ok(routes)
 }
@@ -66,6 +71,12 @@ async fn refuse_when_closing(
     next: Next,
 ) -> Response {
     if lifecycle.is_closing() {
+        if request.headers().contains_key(DRAIN_ELSEWHERE) {
+            // Never the client's words: a proxy that passes its header on would go where it says. And nothing else, as
+            // the proxy would add it to the other's answer.
+            return (StatusCode::SERVICE_UNAVAILABLE, [(ACCEL_REDIRECT, "@elsewhere")])
+                .into_response();
+        }
         return Failure::retry(
             StatusCode::SERVICE_UNAVAILABLE,
             "draining",
@@ -75,6 +86,19 @@ async fn refuse_when_closing(
         .into_response();
     }
     next.run(request).await
+}
+
+/// Ends connections by and by while the process is stopping, so that none is ended just when it is being used.
+async fn close_when_draining(
+    State(lifecycle): State<Lifecycle>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let mut response = next.run(request).await;
+    if lifecycle.is_draining() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 /// Lets pages of the configured origins read every answer, errors and their `Retry-After` too.

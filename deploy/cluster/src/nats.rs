@@ -48,7 +48,8 @@ impl Nats {
             user: None,
             log: folder.file("nats.log"),
             ready: Probe::Greeting(addr, "INFO "),
-            stop: Signal::TERM,
+            // At SIGTERM it says that something went wrong.
+            stop: Signal::INT,
             last: Signal::KILL,
         };
         Ok(Self { process: Process::new(plan, vec![port]), addr, password })

@@ -57,7 +57,6 @@ impl Postgres {
         ] {
             args.extend(["-c".into(), setting.into()]);
         }
-        let asked = ["-q", "-h", "127.0.0.1", "-p", &addr.port().to_string()].map(String::from);
         let plan = Plan {
             name: "postgres".into(),
             program: programs::find_postgres("postgres")?,
@@ -65,7 +64,7 @@ impl Postgres {
             env: vec![("LC_ALL".into(), "C".into())],
             user,
             log: folder.file("postgres.log"),
-            ready: Probe::Program(programs::find_postgres("pg_isready")?, asked.into()),
+            ready: Probe::Postmaster(data.clone()),
             // "Fast": connections are closed, everything is written.
             stop: Signal::INT,
             // "Immediate": its own processes end too, and the next start recovers.
@@ -135,6 +134,8 @@ impl Postgres {
         command.args(["--username", NAME, "--auth", "scram-sha-256"]);
         // Locales differ between machines, and with them the order of texts.
         command.args(["--locale=C", "--encoding=UTF8", "--no-instructions"]);
+        // There is nothing in it yet that could be lost.
+        command.arg("--no-sync");
         run(command.current_dir(home))?;
         Ok(fs::remove_file(password)?)
     }

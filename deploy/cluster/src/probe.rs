@@ -1,6 +1,6 @@
 //! How one sees from outside that a part is ready.
 
-use std::{net::SocketAddr, path::PathBuf, process::Stdio, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -20,16 +20,17 @@ pub(crate) enum Probe {
     Greeting(SocketAddr, &'static str),
     /// It takes connections.
     Listening(SocketAddr),
-    /// This program says so.
-    Program(PathBuf, Vec<String>),
+    /// It has written so into its data folder. Asking it would fill its log with refusals.
+    Postmaster(PathBuf),
 }
 
 impl Probe {
-    pub(crate) async fn is_ready(&self) -> bool {
-        matches!(timeout(LOOK, self.look()).await, Ok(Ok(true)))
+    /// Asks the process with the given id.
+    pub(crate) async fn is_ready(&self, pid: u32) -> bool {
+        matches!(timeout(LOOK, self.look(pid)).await, Ok(Ok(true)))
     }
 
-    async fn look(&self) -> std::io::Result<bool> {
+    async fn look(&self, pid: u32) -> std::io::Result<bool> {
         match self {
             Self::Health(addr) => {
                 let mut socket = TcpStream::connect(addr).await?;
@@ -41,11 +42,11 @@ impl Probe {
                 begins_with(TcpStream::connect(addr).await?, greeting).await
             }
             Self::Listening(addr) => TcpStream::connect(addr).await.map(|_| true),
-            Self::Program(program, args) => {
-                let mut command = std::process::Command::new(program);
-                command.args(args).stdout(Stdio::null()).stderr(Stdio::null());
-                let looking = tokio::task::spawn_blocking(move || command.status());
-                Ok(looking.await.map_err(std::io::Error::other)??.success())
+            Self::Postmaster(data) => {
+                let text = std::fs::read_to_string(data.join("postmaster.pid"))?;
+                // One that was killed has left its own.
+                let (first, last) = (text.lines().next(), text.lines().last());
+                Ok(first == Some(&pid.to_string()) && last.map(str::trim) == Some("ready"))
             }
         }
     }

@@ -93,7 +93,8 @@ impl Process {
             if let Some(status) = self.ended()? {
                 bail!("{} did not start ({status}):\n{}", self.name(), self.log_tail());
             }
-            if self.plan.ready.is_ready().await {
+            let pid = self.pid().with_context(|| format!("{self} was stopped meanwhile"))?;
+            if self.plan.ready.is_ready(pid).await {
                 return Ok(());
             }
             if Instant::now() > deadline {

@@ -1,0 +1,8 @@
+//! The parts of a cluster as processes, and what nginx makes of the services.
+
+mod link;
+mod nginx;
+mod origin;
+mod parts;
+mod retries;
+mod support;

@@ -176,7 +176,7 @@ fn service(
     let mut env = environment.to_vec();
     env.push(("NATS_URL".into(), nats.url_by(bus)));
     env.extend(options.settings.iter().cloned());
-    Service::plan(folder, &options.programs, place, env, link)
+    Service::plan(folder, &options.programs, &options.flags, place, env, link)
 }
 
 fn grpc_urls(places: &[Place]) -> String {

@@ -109,6 +109,18 @@ impl Cluster {
         self.proc[number].url()
     }
 
+    /// Returns how many ingress there are.
+    #[must_use]
+    pub fn ingress_count(&self) -> usize {
+        self.ingress.len()
+    }
+
+    /// Returns how many proc there are.
+    #[must_use]
+    pub fn proc_count(&self) -> usize {
+        self.proc.len()
+    }
+
     /// Returns an ingress.
     #[must_use]
     pub fn ingress(&self, number: usize) -> &Service {

@@ -1,11 +1,18 @@
 # `make test` is the whole test run: what CI runs, and nothing else of weight.
-.PHONY: help run setup test check audit proto settings bench bench-streams
+.PHONY: help run cluster cluster-stop setup test check audit proto settings bench bench-streams
 
 help:            ## Shows this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 run:             ## Starts both services on http://127.0.0.1:8010 and :8020.
 	cargo run --locked
+
+cluster:         ## Starts PostgreSQL, NATS, three ingress, two proc and nginx on http://127.0.0.1:8000; ARGS=--help lists what else it can.
+	cargo build --locked -p ingress -p proc -p cluster
+	$${CARGO_TARGET_DIR:-target}/debug/cluster $(ARGS)
+
+cluster-stop:    ## Stops it from another shell.
+	$${CARGO_TARGET_DIR:-target}/debug/cluster --stop $(ARGS)
 
 setup:           ## Installs what building and testing need (Debian; does nothing when it is there).
 	@scripts/setup

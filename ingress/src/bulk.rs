@@ -12,17 +12,25 @@ use proto::{
     ImportMessagesRequest, ImportPeopleRequest, ImportResponse, Principal,
     chat_server::{self, ChatServer},
 };
-use shared::{ids::TraceId, lifecycle::Lifecycle, service_token::ServiceToken, store::Store};
+use shared::{
+    grpc::{self, MAX_MESSAGE_BYTES},
+    ids::TraceId,
+    lifecycle::Lifecycle,
+    service_token::{Service, ServiceToken},
+    store::Store,
+};
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, service::Routes};
+use tonic::{Request, Response, Status};
 
 use crate::{access::Caller, error::ApiError};
 
 /// Returns the internal listener's routes.
 pub(crate) fn service(store: Store, token: ServiceToken, lifecycle: &Lifecycle) -> Router {
     let chat = Chat { store, closing: lifecycle.closing() };
-    let check = move |request| token.check(request);
-    Routes::new(ChatServer::with_interceptor(chat, check)).prepare().into_axum_router()
+    let chat = ChatServer::new(chat)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    grpc::routes(Service::Ingress, chat, token, lifecycle)
 }
 
 struct Chat {

@@ -20,9 +20,9 @@ pub struct Config {
     /// Address of gRPC, for proc alone; never behind the proxy.
     #[arg(long, env = "INGRESS_INTERNAL_LISTEN", default_value = "127.0.0.1:9010")]
     pub ingress_internal_listen: SocketAddr,
-    /// Where proc's gRPC is, such as `http://127.0.0.1:9020`.
-    #[arg(long, env = "PROC_GRPC_URL")]
-    pub proc_grpc_url: Option<Uri>,
+    /// Where proc's gRPC is, comma separated, such as `http://127.0.0.1:9020`; a name may have many addresses, and new ones at any time.
+    #[arg(long, env = "PROC_GRPC_URL", value_delimiter = ',', value_parser = shared::grpc::url)]
+    pub proc_grpc_url: Vec<Uri>,
     #[command(flatten)]
     pub streams: StreamsConfig,
 }

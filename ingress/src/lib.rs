@@ -24,9 +24,11 @@ use anyhow::Context;
 use http::Uri;
 use shared::{
     auth::Auth,
+    grpc::Peer,
     http::{layered, serve_internal, serve_public},
     journal,
     parts::Parts,
+    service_token::Service,
     time::Timestamp,
 };
 use tokio::{net::TcpListener, sync::mpsc};
@@ -74,6 +76,8 @@ impl App {
         let public = listen(config.ingress_listen).await?;
         let internal = listen(config.ingress_internal_listen).await?;
         let replica = Replica::join(parts.store.clone()).await?;
+        let (addr, internal_addr) = (public.local_addr()?, internal.local_addr()?);
+        tracing::info!(public = %addr, internal = %internal_addr, "ingress bound");
         Ok(Self { public, internal, auth, common: common.clone(), config, parts, replica })
     }
 
@@ -88,14 +92,15 @@ impl App {
     }
 
     /// Starts every task of the service on the lifecycle of its parts; jobs are asked of proc at `proc`.
-    pub fn start(self, proc: Uri) -> anyhow::Result<()> {
+    pub fn start(self, proc: Vec<Uri>) -> anyhow::Result<()> {
         let Self { public, internal, auth, common, config, parts, replica } = self;
         let hub = Hub::new(&parts);
         let Parts { store, bus, lifecycle, connections, service_token, .. } = parts;
         let (presence, keeper) =
             Presence::new(store.clone(), bus.clone(), config.streams.presence_grace);
         let (slots, releaser) = Slots::new(replica.id(), store.clone());
-        let jobs = state::Jobs::new(proc, service_token.clone());
+        let proc = Peer::new(Service::Ingress, proc, service_token.clone());
+        let jobs = state::Jobs::new(&proc);
         let stats = Arc::new(Stats::default());
         let (refills, wanted) = mpsc::unbounded_channel();
         let limits = config.streams.limits(&common);
@@ -131,6 +136,7 @@ impl App {
         lifecycle.serve("ingress http", public);
         let grpc = bulk::service(store.clone(), service_token, &lifecycle).merge(internal_routes);
         lifecycle.serve("ingress grpc", serve_internal(internal, grpc, lifecycle.clone()));
+        lifecycle.spawn("proc replicas", proc.run(lifecycle.shutdown()));
         let orders = command::obey(hub.clone(), store.clone(), replica.id(), reactor);
         let shutdown = lifecycle.shutdown();
         lifecycle.spawn("orders", async move {

@@ -20,7 +20,7 @@ async fn main() -> anyhow::Result<()> {
     telemetry::init(&common.log)?;
     let parts = Parts::clustered(&common).await?;
     let proc = ingress.proc_grpc_url.clone();
-    let proc = proc.ok_or_else(|| anyhow::anyhow!("set PROC_GRPC_URL to where proc's gRPC is"))?;
+    anyhow::ensure!(!proc.is_empty(), "set PROC_GRPC_URL to where proc's gRPC is");
     ingress::App::bind(&common, ingress, parts.clone()).await?.start(proc)?;
     parts.lifecycle.run(stop, &common.drain).await
 }

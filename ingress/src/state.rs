@@ -3,19 +3,18 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::extract::FromRef;
-use http::Uri;
 use proto::{ListUnfinishedJobsRequest, jobs_client::JobsClient};
 use serde_json::value::RawValue;
 use shared::{
     auth::Auth,
     bus::Bus,
+    grpc::{Calls, MAX_MESSAGE_BYTES, Peer},
     http::TrustedProxies,
     ids::{TraceId, UserId},
     lifecycle::Lifecycle,
-    service_token::ServiceToken,
     store::Store,
 };
-use tonic::transport::{Channel, Endpoint};
+use tonic::Code;
 
 use crate::{
     StreamsConfig,
@@ -43,19 +42,18 @@ pub(crate) struct AppState {
     pub(crate) replica: Replica,
 }
 
+/// How long proc may take to answer: its absence is told within two seconds.
+const DEADLINE: Duration = Duration::from_millis(1_800);
+
 /// Asks proc about jobs.
 #[derive(Clone, Debug)]
 pub(crate) struct Jobs {
-    channel: Channel,
-    token: ServiceToken,
+    calls: Calls,
 }
 
 impl Jobs {
-    pub(crate) fn new(proc: Uri, token: ServiceToken) -> Self {
-        let endpoint = Endpoint::from(proc)
-            .connect_timeout(Duration::from_secs(2))
-            .timeout(Duration::from_secs(5));
-        Self { channel: endpoint.connect_lazy(), token }
+    pub(crate) fn new(proc: &Peer) -> Self {
+        Self { calls: proc.calls(DEADLINE) }
     }
 
     /// Returns the jobs that have not ended: one user's, or everybody's.
@@ -64,15 +62,19 @@ impl Jobs {
         owner: Option<&UserId>,
         trace: &TraceId,
     ) -> Result<Vec<Box<RawValue>>, ApiError> {
-        let token = self.token.clone();
-        let mut client =
-            JobsClient::with_interceptor(self.channel.clone(), move |request| token.sign(request));
+        let mut client = JobsClient::new(self.calls.clone().repeatable())
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES);
         let request = ListUnfinishedJobsRequest {
             owner: owner.map(ToString::to_string),
             trace_id: trace.to_string(),
         };
         let answer = client.list_unfinished_jobs(request).await.map_err(|status| {
-            tracing::warn!(code = ?status.code(), "proc did not list jobs");
+            if status.code() == Code::Unauthenticated {
+                tracing::error!("proc does not know us: SERVICE_TOKEN or the clock is not its");
+            } else {
+                tracing::warn!(code = ?status.code(), message = status.message(), "proc did not list jobs");
+            }
             ApiError::Unavailable
         })?;
         let jobs = answer.into_inner().jobs.into_iter().map(RawValue::from_string);

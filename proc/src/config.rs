@@ -15,9 +15,9 @@ pub struct Config {
     /// Address of gRPC, for ingress alone; never behind the proxy.
     #[arg(long, env = "PROC_INTERNAL_LISTEN", default_value = "127.0.0.1:9020")]
     pub proc_internal_listen: SocketAddr,
-    /// Where ingress' gRPC is, such as `http://127.0.0.1:9010`.
-    #[arg(long, env = "INGRESS_GRPC_URL")]
-    pub ingress_grpc_url: Option<Uri>,
+    /// Where ingress' gRPC is, comma separated, such as `http://127.0.0.1:9010`; a name may have many addresses, and new ones at any time.
+    #[arg(long, env = "INGRESS_GRPC_URL", value_delimiter = ',', value_parser = shared::grpc::url)]
+    pub ingress_grpc_url: Vec<Uri>,
     #[command(flatten)]
     pub jobs: JobsConfig,
     #[command(flatten)]

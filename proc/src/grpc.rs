@@ -1,13 +1,17 @@
 //! `parley.v1.Jobs`: what ingress asks about jobs.
 
 use axum::Router;
-use http::StatusCode;
 use proto::{
     ListUnfinishedJobsRequest, ListUnfinishedJobsResponse,
     jobs_server::{self, JobsServer},
 };
-use shared::{service_token::ServiceToken, store::Store};
-use tonic::{Request, Response, Status, service::Routes};
+use shared::{
+    grpc::{self, MAX_MESSAGE_BYTES},
+    lifecycle::Lifecycle,
+    service_token::{Service, ServiceToken},
+    store::Store,
+};
+use tonic::{Request, Response, Status};
 
 use crate::jobs::{Filter, Job, list};
 
@@ -15,10 +19,11 @@ use crate::jobs::{Filter, Job, list};
 const MOST: i64 = 1000;
 
 /// Returns the internal listener's routes.
-pub(crate) fn service(store: Store, token: ServiceToken) -> Router {
-    let check = move |request| token.check(request);
-    let service = JobsServer::with_interceptor(Jobs { store }, check);
-    Routes::new(service).prepare().into_axum_router().fallback(|| async { StatusCode::NOT_FOUND })
+pub(crate) fn service(store: Store, token: ServiceToken, lifecycle: &Lifecycle) -> Router {
+    let jobs = JobsServer::new(Jobs { store })
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    grpc::routes(Service::Proc, jobs, token, lifecycle)
 }
 
 struct Jobs {

@@ -1,20 +1,20 @@
 //! Asks ingress about chat, whose rules live there.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{str::FromStr, time::Duration};
 
-use http::Uri;
 use proto::{GetAccessRequest, Principal, chat_client::ChatClient};
 use schemars::JsonSchema;
 use serde::Serialize;
 use shared::{
+    grpc::{Calls, MAX_MESSAGE_BYTES, Peer},
     ids::{ProjectId, TraceId, UserId},
-    service_token::ServiceToken,
 };
-use tonic::{
-    Code, Request, Status,
-    service::{Interceptor, interceptor::InterceptedService},
-    transport::{Channel, Endpoint},
-};
+use tonic::{Code, Status};
+
+/// How long ingress may take to answer somebody who waits for it: its absence is told within two seconds.
+const ASKING: Duration = Duration::from_millis(1_800);
+/// How long it may take to write a batch of an import, or to begin an export.
+const WORKING: Duration = Duration::from_secs(30);
 
 /// What a member may do; each role may do what the ones before it may.
 #[derive(
@@ -40,43 +40,31 @@ impl FromStr for Role {
     }
 }
 
-/// A client of `parley.v1.Chat`; a clone shares the connection.
-#[derive(Clone)]
+/// Asks ingress; a clone asks the same replicas.
+#[derive(Clone, Debug)]
 pub(crate) struct Ingress {
-    channel: Channel,
-    token: ServiceToken,
+    asking: Calls,
+    working: Calls,
 }
 
-/// The generated client with our identity on every call.
-pub(crate) type Chat = ChatClient<InterceptedService<Channel, Sign>>;
-
-/// Puts the service token on calls.
-#[derive(Clone)]
-pub(crate) struct Sign(ServiceToken);
-
-impl Interceptor for Sign {
-    fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
-        self.0.sign(request)
-    }
-}
-
-impl fmt::Debug for Ingress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ingress").finish_non_exhaustive()
-    }
-}
+/// The generated client.
+pub(crate) type Chat = ChatClient<Calls>;
 
 impl Ingress {
-    /// Connects when the first call is made.
-    pub(crate) fn new(uri: Uri, token: ServiceToken) -> Self {
-        let endpoint = Endpoint::from(uri)
-            .connect_timeout(Duration::from_secs(5))
-            .timeout(Duration::from_secs(30));
-        Self { channel: endpoint.connect_lazy(), token }
+    pub(crate) fn new(peer: &Peer) -> Self {
+        // Everything that `parley.v1.Chat` does may be asked for twice.
+        let calls = |deadline| peer.calls(deadline).repeatable();
+        Self { asking: calls(ASKING), working: calls(WORKING) }
     }
 
+    /// Returns a client for the work of jobs.
     pub(crate) fn chat(&self) -> Chat {
-        ChatClient::with_interceptor(self.channel.clone(), Sign(self.token.clone()))
+        client(self.working.clone())
+    }
+
+    /// Returns a client whose answers are streams of so long at most.
+    pub(crate) fn streaming(&self, longest: Duration) -> Chat {
+        client(self.working.clone().streaming(longest))
     }
 
     /// Returns the user's role in the project, `None` for a stranger.
@@ -87,7 +75,7 @@ impl Ingress {
         trace: &TraceId,
     ) -> Result<Option<Role>, Status> {
         let principal = Some(principal(user, project, trace));
-        match self.chat().get_access(GetAccessRequest { principal }).await {
+        match client(self.asking.clone()).get_access(GetAccessRequest { principal }).await {
             Ok(answer) => {
                 let role = answer.into_inner().role.parse();
                 role.map(Some).map_err(|()| Status::internal("ingress names an unknown role"))
@@ -96,6 +84,12 @@ impl Ingress {
             Err(status) => Err(status),
         }
     }
+}
+
+fn client(calls: Calls) -> Chat {
+    ChatClient::new(calls)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES)
 }
 
 /// Returns who a call acts for.

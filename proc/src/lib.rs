@@ -17,8 +17,10 @@ use anyhow::Context;
 use http::Uri;
 use shared::{
     auth::Auth,
+    grpc::Peer,
     http::{layered, serve_internal, serve_public},
     parts::Parts,
+    service_token::Service,
 };
 use tokio::net::TcpListener;
 use utoipa::OpenApi;
@@ -68,6 +70,8 @@ impl App {
         let registry = Registry::built_in()?;
         let public = listen(config.proc_listen).await?;
         let internal = listen(config.proc_internal_listen).await?;
+        let (addr, internal_addr) = (public.local_addr()?, internal.local_addr()?);
+        tracing::info!(public = %addr, internal = %internal_addr, "proc bound");
         let common = common.clone();
         Ok(Self { public, internal, auth, blobs, registry, common, config, parts })
     }
@@ -82,11 +86,12 @@ impl App {
         self.internal.local_addr()
     }
 
-    /// Starts every task of the service on the lifecycle of its parts; chat is asked of ingress at `ingress_grpc`.
-    pub fn start(self, ingress_grpc: Uri) -> anyhow::Result<()> {
+    /// Starts every task of the service on the lifecycle of its parts; chat is asked of ingress at `ingress`.
+    pub fn start(self, ingress: Vec<Uri>) -> anyhow::Result<()> {
         let Self { public, internal, auth, blobs, registry, common, config, parts } = self;
         let Parts { store, bus, lifecycle, connections, service_token, .. } = parts;
-        let ingress = Ingress::new(ingress_grpc, service_token.clone());
+        let peer = Peer::new(Service::Proc, ingress, service_token.clone());
+        let ingress = Ingress::new(&peer);
         let registry = Arc::new(registry);
         let tools = Tools {
             store: store.clone(),
@@ -113,7 +118,8 @@ impl App {
         let routes = layered(routes, &lifecycle, &common.cors_origin)?;
         let public = serve_public(public, routes, lifecycle.clone(), connections);
         lifecycle.serve("proc http", public);
-        let grpc = grpc::service(store.clone(), service_token);
+        lifecycle.spawn("ingress replicas", peer.run(lifecycle.shutdown()));
+        let grpc = grpc::service(store.clone(), service_token, &lifecycle);
         lifecycle.serve("proc grpc", serve_internal(internal, grpc, lifecycle.clone()));
         lifecycle.spawn("job engine", engine.clone().run(lifecycle.closing()));
         lifecycle.spawn("job leases", engine.keep_leases(lifecycle.shutdown()));

@@ -1,6 +1,5 @@
 //! Proc as a service of its own.
 
-use anyhow::Context;
 use clap::Parser;
 use shared::{lifecycle::signalled, parts::Parts, telemetry};
 
@@ -20,7 +19,8 @@ async fn main() -> anyhow::Result<()> {
     let stop = signalled()?;
     telemetry::init(&common.log)?;
     let parts = Parts::clustered(&common).await?;
-    let ingress = proc.ingress_grpc_url.clone().context("INGRESS_GRPC_URL is not set")?;
+    let ingress = proc.ingress_grpc_url.clone();
+    anyhow::ensure!(!ingress.is_empty(), "set INGRESS_GRPC_URL to where ingress' gRPC is");
     proc::App::bind(&common, proc, parts.clone()).await?.start(ingress)?;
     parts.lifecycle.run(stop, &common.drain).await
 }

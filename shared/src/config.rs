@@ -10,6 +10,7 @@ use crate::{
     http::{ListenConfig, TrustedProxies},
     journal::RetentionConfig,
     sabotage::Sabotage,
+    service_token::ServiceTokenConfig,
 };
 
 /// Settings of both services.
@@ -24,6 +25,8 @@ pub struct Config {
     pub database_url: Option<SecretString>,
     #[command(flatten)]
     pub nats: NatsConfig,
+    #[command(flatten)]
+    pub service_token: ServiceTokenConfig,
     /// A deliberate bug for a test to notice.
     #[cfg(debug_assertions)]
     #[arg(long, value_enum, hide = true)]

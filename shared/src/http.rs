@@ -3,9 +3,10 @@
 mod client_address;
 mod extract;
 mod failure;
+mod internal;
 mod listener;
 mod page;
-mod trace;
+pub(crate) mod trace;
 
 use axum::{
     Router,
@@ -14,7 +15,6 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
-use tokio::net::TcpListener;
 use tower_http::{
     catch_panic::CatchPanicLayer,
     cors::{AllowHeaders, AllowOrigin, CorsLayer, ExposeHeaders},
@@ -25,9 +25,10 @@ pub use self::{
     client_address::{ClientAddress, TrustedProxies},
     extract::{BodyError, Json, Path, Query, RetryKey},
     failure::Failure,
+    internal::serve_internal,
     listener::{ConnectionGuard, Connections, Detach, Detached, ListenConfig, serve_public},
     page::Limit,
-    trace::current as current_trace,
+    trace::{current as current_trace, scope as with_trace},
 };
 use crate::lifecycle::Lifecycle;
 
@@ -134,14 +135,4 @@ fn cors(origins: &[String]) -> anyhow::Result<CorsLayer> {
         .allow_headers(AllowHeaders::mirror_request())
         .expose_headers(ExposeHeaders::list(exposed))
         .max_age(std::time::Duration::from_hours(2)))
-}
-
-/// Serves an internal listener, HTTP/2 too, until the last stream is closed, then finishes what is running.
-pub async fn serve_internal(listener: TcpListener, routes: Router, lifecycle: Lifecycle) {
-    let served = axum::serve(listener, routes)
-        .with_graceful_shutdown(async move { lifecycle.closed().await })
-        .await;
-    if let Err(error) = served {
-        tracing::error!(%error, "listener failed");
-    }
 }

@@ -1,8 +1,9 @@
-//! What both services of Parley use: the store and its journal, the bus, identity, HTTP manners, the lifecycle.
+//! What both services of Parley use: the store and its journal, the bus, identity, HTTP manners, gRPC, the lifecycle.
 
 pub mod auth;
 pub mod bus;
 pub mod config;
+pub mod grpc;
 pub mod health;
 pub mod http;
 pub mod ids;

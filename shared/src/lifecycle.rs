@@ -64,6 +64,12 @@ impl Lifecycle {
         self.inner.draining.is_cancelled()
     }
 
+    /// Returns the token that is cancelled when a stop was asked for.
+    #[must_use]
+    pub fn draining(&self) -> CancellationToken {
+        self.inner.draining.clone()
+    }
+
     /// Says whether new work is refused.
     #[must_use]
     pub fn is_closing(&self) -> bool {

@@ -40,7 +40,8 @@ impl Parts {
             bus,
             lifecycle: Lifecycle::default(),
             connections: Connections::new(&config.listen),
-            service_token: ServiceToken::random(),
+            service_token: ServiceToken::configured(&config.service_token)?
+                .unwrap_or_else(ServiceToken::random),
             sabotage: config.sabotage(),
         })
     }
@@ -56,6 +57,7 @@ impl Parts {
                  start `parley` (cargo run) for both services in one process on an embedded database"
             )
         };
+        let service_token = ServiceToken::required(&config.service_token)?;
         let lifecycle = Lifecycle::default();
         let bus = Bus::join(&config.nats, &lifecycle).await?;
         let store = Store::connect(url, &bus, config.sabotage())?;
@@ -64,7 +66,7 @@ impl Parts {
             bus,
             lifecycle,
             connections: Connections::new(&config.listen),
-            service_token: ServiceToken::random(),
+            service_token,
             sabotage: config.sabotage(),
         })
     }

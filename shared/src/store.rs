@@ -254,3 +254,6 @@ impl std::fmt::Debug for Store {
 
 /// Entries appended in a transaction, to be published after its commit.
 type Appended = Vec<Arc<Entry>>;
+
+#[cfg(test)]
+mod tests;

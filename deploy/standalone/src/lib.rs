@@ -3,6 +3,7 @@
 use std::{future::Future, net::SocketAddr};
 
 use clap::Parser;
+use http::Uri;
 use mimalloc::MiMalloc;
 use shared::parts::Parts;
 
@@ -53,9 +54,15 @@ impl App {
     /// Serves until `stop` resolves, then ends in order.
     pub async fn run(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
         let Self { config, parts, ingress, proc } = self;
-        let (ingress_grpc, proc_grpc) = (ingress.internal_addr()?, proc.internal_addr()?);
-        ingress.start(format!("http://{proc_grpc}").parse()?)?;
-        proc.start(format!("http://{ingress_grpc}").parse()?)?;
+        // Each other, unless somebody stands between them.
+        let or_own = |urls: &[Uri], own: SocketAddr| match urls {
+            [] => shared::grpc::url(&format!("http://{own}")).map(|url| vec![url]),
+            urls => Ok(urls.to_vec()),
+        };
+        let proc_grpc = or_own(&config.ingress.proc_grpc_url, proc.internal_addr()?);
+        let ingress_grpc = or_own(&config.proc.ingress_grpc_url, ingress.internal_addr()?);
+        ingress.start(proc_grpc.map_err(anyhow::Error::msg)?)?;
+        proc.start(ingress_grpc.map_err(anyhow::Error::msg)?)?;
         parts.lifecycle.run(stop, &config.common.drain).await
     }
 }

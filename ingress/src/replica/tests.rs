@@ -1,12 +1,10 @@
 //! Replicas over a real store.
 
-use shared::{
-    bus::Bus,
-    ids::{ConnectionId, ProjectId, UserId},
-};
+use cluster::{on_both_stores, scratch::Home};
+use shared::ids::{ConnectionId, ProjectId, UserId};
 
 use super::*;
-use crate::streams::slots::{Holder, Lease, Scope, Slots, Wanted};
+use crate::streams::slots::{Holder, Lease, Scope, Slots, Wanted, tests::open};
 
 async fn take(store: &Store, slots: &Slots, stream: &str, now: Timestamp) -> Option<Lease> {
     let user: UserId = "ada".parse().unwrap();
@@ -27,14 +25,16 @@ async fn count(store: &Store, table: &'static str) -> i64 {
     store.read(move |reader| reader.find(&sql, &[], |row| row.get(0))).await.unwrap().unwrap()
 }
 
-fn open(folder: &std::path::Path) -> Store {
-    Store::open(folder, &Bus::default()).unwrap()
-}
+on_both_stores!(
+    others_are_told_apart_by_when_they_were_seen,
+    what_a_dead_replica_leaves_is_cleared_away_and_a_thawed_one_comes_back,
+    a_replica_that_stops_leaves_nothing,
+);
 
 #[tokio::test]
 async fn after_a_crash_the_next_process_on_the_file_starts_with_every_slot_free() {
     let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path());
+    let store = open(Home::Sqlite, folder.path());
     let replica = Replica::join(store.clone()).await.unwrap();
     let (slots, releaser) = Slots::new(replica.id(), store.clone());
     std::mem::forget(take(&store, &slots, "a", Timestamp::now()).await.unwrap());
@@ -42,7 +42,7 @@ async fn after_a_crash_the_next_process_on_the_file_starts_with_every_slot_free(
     assert_eq!(count(&store, "slots").await, 1, "who shares the process clears nothing");
     drop((replica, sharing, slots, releaser, store));
 
-    let store = open(folder.path());
+    let store = open(Home::Sqlite, folder.path());
     let replica = Replica::join(store.clone()).await.unwrap();
     let (slots, _releaser) = Slots::new(replica.id(), store.clone());
     assert!(take(&store, &slots, "b", Timestamp::now()).await.is_some());
@@ -50,10 +50,9 @@ async fn after_a_crash_the_next_process_on_the_file_starts_with_every_slot_free(
     assert_eq!(count(&store, "topics").await, 1);
 }
 
-#[tokio::test]
-async fn others_are_told_apart_by_when_they_were_seen() {
+async fn others_are_told_apart_by_when_they_were_seen(home: Home) {
     let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path());
+    let store = open(home, folder.path());
     let one = Replica::join(store.clone()).await.unwrap();
     let two = Replica::join(store.clone()).await.unwrap();
     let now = Timestamp::now().after(Duration::from_hours(1));
@@ -67,10 +66,9 @@ async fn others_are_told_apart_by_when_they_were_seen() {
     assert!(others(late).await.unwrap().is_empty());
 }
 
-#[tokio::test]
-async fn what_a_dead_replica_leaves_is_cleared_away_and_a_thawed_one_comes_back() {
+async fn what_a_dead_replica_leaves_is_cleared_away_and_a_thawed_one_comes_back(home: Home) {
     let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path());
+    let store = open(home, folder.path());
     let frozen = Replica::join(store.clone()).await.unwrap();
     let (slots, mut releaser) = Slots::new(frozen.id(), store.clone());
     let lease = take(&store, &slots, "a", Timestamp::now()).await.unwrap();
@@ -102,10 +100,9 @@ async fn what_a_dead_replica_leaves_is_cleared_away_and_a_thawed_one_comes_back(
     assert!(take(&store, &others, "c", now).await.is_none());
 }
 
-#[tokio::test]
-async fn a_replica_that_stops_leaves_nothing() {
+async fn a_replica_that_stops_leaves_nothing(home: Home) {
     let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path());
+    let store = open(home, folder.path());
     let replica = Replica::join(store.clone()).await.unwrap();
     let (slots, _releaser) = Slots::new(replica.id(), store.clone());
     let _lease = take(&store, &slots, "a", Timestamp::now()).await.unwrap();

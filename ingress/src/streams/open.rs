@@ -103,6 +103,7 @@ pub(super) async fn open(state: AppState, asked: Asked, plan: Plan) -> Result<Re
     let (slots, cursor) = (state.slots.clone(), asked.cursor());
     let (member, logs, wanted) = (plan.member.clone(), plan.logs.clone(), plan.wanted);
     let (resuming, seen) = (cursor.is_some(), cursor.clone());
+    let announced = state.reactor.announce(connection);
     let opened = state.store.write(move |tx| {
         let member_at = require(tx, member.as_ref())?;
         let begins = begins(tx, &logs, seen.as_deref())?;
@@ -133,8 +134,7 @@ pub(super) async fn open(state: AppState, asked: Asked, plan: Plan) -> Result<Re
         _connection: None,
     };
     let mut wire = Wire::new(asked.version, compressed);
-    let greeting = greeting(&state, &about, &name, &begins, &plan.logs, resumed);
-    let greeting: Bytes = wire.first(&greeting);
+    let greeting = wire.first(&greeting(&state, &about, &name, &begins, &plan.logs, resumed));
     let reactor = state.reactor.clone();
     let places: Vec<(Follower, Position)> = followers.into_iter().zip(begins.positions).collect();
     let body = asked.detach.body(greeting, move |detached| async move {
@@ -142,7 +142,7 @@ pub(super) async fn open(state: AppState, asked: Asked, plan: Plan) -> Result<Re
             Ok(socket) => socket,
             Err(error) => return tracing::warn!(%error, "a socket was not taken over"),
         };
-        reactor.park(Parked {
+        let parked = Parked {
             socket,
             wire,
             about: Box::new(about),
@@ -153,7 +153,8 @@ pub(super) async fn open(state: AppState, asked: Asked, plan: Plan) -> Result<Re
             member_at,
             idle_timeout: plan.idle_timeout,
             expires_at: user.expires_at,
-        });
+        };
+        reactor.park(announced, parked);
     });
     Ok((head, body).into_response())
 }

@@ -3,6 +3,7 @@
 //! A stream arrives here once HTTP has said its first words, and nothing else writes to its socket from then on. The
 //! reactor owns every deadline, so each holds when the peer does not read.
 
+mod coming;
 mod deadlines;
 mod outbox;
 mod shard;
@@ -26,7 +27,8 @@ use shared::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use self::shard::Shard;
+pub(crate) use self::coming::Announced;
+use self::{coming::Coming, shard::Shard};
 use super::{
     about::{About, Connection, Held},
     control::Reason,
@@ -152,6 +154,7 @@ impl Inbox {
 #[derive(Clone, Debug)]
 pub(crate) struct Reactor {
     shards: Arc<[Arc<Inbox>]>,
+    coming: Coming,
 }
 
 impl Reactor {
@@ -178,20 +181,33 @@ impl Reactor {
             lifecycle.spawn("reactor", attend(inbox.clone(), end, lifecycle.clone()));
             shards.push(inbox);
         }
-        Ok(Self { shards: shards.into() })
+        Ok(Self { shards: shards.into(), coming: Coming::default() })
+    }
+
+    /// Announces a stream, so that what is asked of it before it is parked is not lost. To be done before others know it.
+    pub(crate) fn announce(&self, connection: ConnectionId) -> Announced {
+        self.coming.announce(connection)
     }
 
     /// Gives a stream to the shard that has the fewest.
-    pub(crate) fn park(&self, parked: Parked) {
+    pub(crate) fn park(&self, announced: Announced, parked: Parked) {
         let load = |shard: &&Arc<Inbox>| shard.streams.load(Ordering::Relaxed);
         if let Some(shard) = self.shards.iter().min_by_key(load) {
             shard.streams.fetch_add(1, Ordering::Relaxed);
-            shard.push(Message::Park(Box::new(parked)));
+            announced.arrive(|connection, asks| {
+                shard.push(Message::Park(Box::new(parked)));
+                for ask in asks {
+                    shard.push(Message::Ask(connection, ask));
+                }
+            });
         }
     }
 
-    /// Asks something of a stream, if it is here.
+    /// Asks something of a stream, if it is here or on its way here.
     pub(crate) fn ask(&self, connection: ConnectionId, ask: &Ask) {
+        if self.coming.keep(connection, ask) {
+            return;
+        }
         for shard in self.shards.iter() {
             shard.push(Message::Ask(connection, ask.clone()));
         }

@@ -7,7 +7,7 @@ pub(crate) mod inspect;
 mod release;
 mod scope;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use shared::{
     ids::{ConnectionId, ReplicaId, UserId},

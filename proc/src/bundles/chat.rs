@@ -3,6 +3,7 @@
 mod export;
 mod import;
 mod names;
+mod persist;
 #[expect(
     unreachable_pub,
     clippy::struct_field_names,
@@ -25,7 +26,6 @@ fn is_transient(code: Code) -> bool {
             | Code::Cancelled
             | Code::Unknown
             | Code::Aborted
-            | Code::ResourceExhausted
     )
 }
 
@@ -34,6 +34,10 @@ fn failed(status: &Status) -> JobError {
     match status.code() {
         code if is_transient(code) => {
             JobError::transient("unavailable", "chat did not answer for some time")
+        }
+        Code::Unauthenticated => {
+            tracing::error!("ingress does not know us: SERVICE_TOKEN or the clock is not its");
+            JobError::transient("unavailable", "chat did not answer")
         }
         Code::NotFound => JobError::permanent("not_found", status.message()),
         Code::PermissionDenied => JobError::permanent("forbidden", status.message()),

@@ -8,6 +8,7 @@ use std::{
 
 use shared::{
     bus::{Bus, Notice},
+    http::with_trace,
     ids::{JobId, UserId},
     journal::Topic,
     store::Store,
@@ -19,6 +20,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval_at, sleep},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument;
 use uuid::Uuid;
 
 use super::{
@@ -251,10 +253,13 @@ impl Engine {
         let (operation, input) = (operation.operation(), job.input.clone());
         let timeout = sleep(operation.timeout());
         tokio::pin!(timeout);
+        let trace = job.trace_id.clone();
         let context = JobContext::new(tools.clone(), job, claim, stop.clone());
         let shown = context.clone();
         let mut task = JoinSet::new();
-        task.spawn(async move { operation.run(context, input).await });
+        let span = tracing::debug_span!("job", job.id = %shown.job().id, trace.id = %trace);
+        let work = async move { operation.run(context, input).await };
+        task.spawn(with_trace(trace, work.instrument(span)));
         let mut beat = interval_at(Instant::now() + ANNOUNCE, ANNOUNCE);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

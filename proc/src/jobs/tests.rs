@@ -4,13 +4,15 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use clap::Parser;
+use cluster::{on_both_stores, scratch::Home};
 use serde_json::{Value, json};
 use shared::{
     bus::{Bus, Notice, Subscription},
+    grpc::Peer,
     ids::{JobId, ProjectId, TraceId},
     journal::Topic,
     lifecycle::Lifecycle,
-    service_token::ServiceToken,
+    service_token::{Service, ServiceToken},
     store::Store,
 };
 use tempfile::TempDir;
@@ -27,6 +29,18 @@ use crate::{
     bundles::{Operation, Registry},
     ingress::{Ingress, Role},
 };
+
+on_both_stores!(
+    a_job_is_claimed_run_and_told_of,
+    progress_is_told_while_work_goes_on,
+    a_cancel_while_running_is_final,
+    a_late_worker_can_change_nothing,
+    a_panic_fails_the_job_and_nothing_else,
+    a_retryable_failure_is_queued_again_and_can_be_read_up,
+    a_drain_hands_back_with_the_checkpoint,
+    an_owner_with_nothing_running_goes_first,
+    a_full_queue_refuses_and_a_repeated_submission_is_the_first,
+);
 
 /// An operation that never goes well.
 struct Broken;
@@ -75,18 +89,22 @@ struct Fixture {
 }
 
 impl Fixture {
-    fn new(settings: &[&str]) -> Self {
+    fn new(home: Home, settings: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let bus = Bus::default();
         let notices = bus.subscribe(&Topic::user(&"ada".parse().unwrap()));
-        let token = ServiceToken::random();
+        let nowhere = vec!["http://127.0.0.1:1".parse().unwrap()];
+        let peer = Peer::new(Service::Proc, nowhere, ServiceToken::random());
         let registry = Registry::built_in().unwrap();
         let registry = registry.with("test", "For tests.", vec![Arc::new(Broken)]).unwrap();
         let tools = Tools {
-            store: Store::open(folder.path(), &bus).unwrap(),
+            store: match home.url() {
+                None => Store::open(folder.path(), &bus).unwrap(),
+                Some(url) => Store::connect(&url, &bus, None).unwrap(),
+            },
             bus,
             blobs: Blobs::open(folder.path()).unwrap(),
-            ingress: Ingress::new("http://127.0.0.1:1".parse().unwrap(), token),
+            ingress: Ingress::new(&peer),
             registry: Arc::new(registry),
         };
         let settings = Settings::parse_from([&["test"], settings].concat());
@@ -154,9 +172,8 @@ impl Fixture {
 
 const LONG: Duration = Duration::from_mins(1);
 
-#[tokio::test]
-async fn a_job_is_claimed_run_and_told_of() {
-    let mut fixture = Fixture::new(&[]);
+async fn a_job_is_claimed_run_and_told_of(home: Home) {
+    let mut fixture = Fixture::new(home, &[]);
     fixture.start();
     let job = fixture.submit("demo", "count", json!({"to": 5})).await;
     for kind in ["job.queued", "job.started", "job.succeeded"] {
@@ -171,9 +188,8 @@ async fn a_job_is_claimed_run_and_told_of() {
     fixture.stop().await;
 }
 
-#[tokio::test]
-async fn progress_is_told_while_work_goes_on() {
-    let mut fixture = Fixture::new(&[]);
+async fn progress_is_told_while_work_goes_on(home: Home) {
+    let mut fixture = Fixture::new(home, &[]);
     fixture.start();
     fixture.submit("demo", "count", json!({"to": 10_000, "delay_ms": 20})).await;
     let first = fixture.event("job.progress").await["progress"]["done"].as_u64().unwrap();
@@ -182,9 +198,8 @@ async fn progress_is_told_while_work_goes_on() {
     fixture.stop().await;
 }
 
-#[tokio::test]
-async fn a_cancel_while_running_is_final() {
-    let mut fixture = Fixture::new(&[]);
+async fn a_cancel_while_running_is_final(home: Home) {
+    let mut fixture = Fixture::new(home, &[]);
     fixture.start();
     let job = fixture.submit("demo", "count", json!({"to": 10_000, "delay_ms": 50})).await;
     fixture.event("job.progress").await;
@@ -197,9 +212,8 @@ async fn a_cancel_while_running_is_final() {
     fixture.stop().await;
 }
 
-#[tokio::test]
-async fn a_late_worker_can_change_nothing() {
-    let fixture = Fixture::new(&[]);
+async fn a_late_worker_can_change_nothing(home: Home) {
+    let fixture = Fixture::new(home, &[]);
     let job = fixture.submit("demo", "count", json!({"to": 1})).await;
     let (_, late) = fixture.claim(Duration::ZERO).await;
     let now = shared::time::Timestamp::now().after(Duration::from_secs(1));
@@ -212,9 +226,8 @@ async fn a_late_worker_can_change_nothing() {
     assert_eq!(fixture.find(job.id).await, current);
 }
 
-#[tokio::test]
-async fn a_panic_fails_the_job_and_nothing_else() {
-    let mut fixture = Fixture::new(&[]);
+async fn a_panic_fails_the_job_and_nothing_else(home: Home) {
+    let mut fixture = Fixture::new(home, &[]);
     fixture.start();
     fixture.submit("test", "broken", json!({})).await;
     let job = fixture.event("job.failed").await;
@@ -225,9 +238,8 @@ async fn a_panic_fails_the_job_and_nothing_else() {
     fixture.stop().await;
 }
 
-#[tokio::test]
-async fn a_retryable_failure_is_queued_again_and_can_be_read_up() {
-    let mut fixture = Fixture::new(&[]);
+async fn a_retryable_failure_is_queued_again_and_can_be_read_up(home: Home) {
+    let mut fixture = Fixture::new(home, &[]);
     fixture.start();
     let job = fixture.submit("test", "broken", json!("fail")).await;
     let told = fixture.event("job.retrying").await;
@@ -237,9 +249,11 @@ async fn a_retryable_failure_is_queued_again_and_can_be_read_up() {
     fixture.stop().await;
 }
 
+/// Where others may be alive, the lease has to end first.
 #[tokio::test]
 async fn a_restart_goes_on_from_the_checkpoint() {
-    let fixture = Fixture::new(&[]);
+    let home = Home::Sqlite;
+    let fixture = Fixture::new(home, &[]);
     let job = fixture.submit("demo", "count", json!({"to": 3})).await;
     let (_, claim) = fixture.claim(LONG).await;
     let checkpoint = Some(json!({"counted": 2}));
@@ -252,9 +266,8 @@ async fn a_restart_goes_on_from_the_checkpoint() {
     fixture.stop().await;
 }
 
-#[tokio::test]
-async fn a_drain_hands_back_with_the_checkpoint() {
-    let mut fixture = Fixture::new(&[]);
+async fn a_drain_hands_back_with_the_checkpoint(home: Home) {
+    let mut fixture = Fixture::new(home, &[]);
     fixture.start();
     let job = fixture.submit("demo", "count", json!({"to": 10_000, "delay_ms": 10})).await;
     fixture.event("job.progress").await;
@@ -264,9 +277,8 @@ async fn a_drain_hands_back_with_the_checkpoint() {
     assert!(job.checkpoint.unwrap()["counted"].as_u64().unwrap() > 0);
 }
 
-#[tokio::test]
-async fn an_owner_with_nothing_running_goes_first() {
-    let fixture = Fixture::new(&[]);
+async fn an_owner_with_nothing_running_goes_first(home: Home) {
+    let fixture = Fixture::new(home, &[]);
     for _ in 0..2 {
         fixture.submit("demo", "count", json!({"to": 1})).await;
     }
@@ -286,9 +298,8 @@ async fn an_owner_with_nothing_running_goes_first() {
     assert_eq!(owners, ["ada", "grace", "ada"]);
 }
 
-#[tokio::test]
-async fn a_full_queue_refuses_and_a_repeated_submission_is_the_first() {
-    let fixture = Fixture::new(&["--proc-queue-limit=1"]);
+async fn a_full_queue_refuses_and_a_repeated_submission_is_the_first(home: Home) {
+    let fixture = Fixture::new(home, &["--proc-queue-limit=1"]);
     let job = fixture.find(fixture.submit("demo", "count", json!({"to": 1})).await.id).await;
     let again = Job { id: JobId::mint(), ..job.clone() };
     let full = fixture.engine.submit(again.clone(), None).await;

@@ -14,8 +14,9 @@ use std::{
 };
 
 use anyhow::Context as _;
-use async_nats::{Client, ConnectOptions, Event, connection::State};
+use async_nats::{Client, ConnectOptions, Event, ServerAddr, connection::State};
 use futures_util::StreamExt as _;
+use percent_encoding::percent_decode_str;
 use rand::RngExt as _;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::{
@@ -46,8 +47,8 @@ const MAX_NOTICE_BYTES: usize = 512 * 1024;
 #[derive(Clone, Debug, clap::Args)]
 #[group(skip)]
 pub struct NatsConfig {
-    /// Bus of services that run apart: `nats://host:4222`, `tls://…`, several comma separated; `user:password@` before a
-    /// host.
+    /// Bus of services that run apart: `nats://host:4222`, `tls://…`, several comma separated; `user:password@` or
+    /// `token@` before the first host is for all of them.
     #[arg(long, env = "NATS_URL", hide_env_values = true)]
     pub nats_url: Option<SecretString>,
     /// File of certificate authorities, PEM, besides the machine's.
@@ -88,7 +89,7 @@ impl Bus {
     /// Joins the other replicas over NATS. A server that is away is no error: it is waited for beside the work.
     pub async fn join(config: &NatsConfig, lifecycle: &Lifecycle) -> anyhow::Result<Self> {
         let url = config.nats_url.as_ref().context("NATS_URL is not set")?;
-        let addresses: Vec<&str> = url.expose_secret().split(',').map(str::trim).collect();
+        let addresses = addresses(url.expose_secret())?;
         let bus = Self::default();
         let connected = Arc::new(Notify::new());
         let told = connected.clone();
@@ -111,6 +112,7 @@ impl Bus {
                 }
                 std::future::ready(())
             });
+        options = with_credentials(options, &addresses);
         if let Some(file) = &config.nats_ca_file {
             options = options.add_root_certificates(file.clone());
         }
@@ -132,6 +134,25 @@ impl Bus {
         );
         lifecycle.spawn("nats-look", look(client, bus.clone(), connected, shutdown));
         Ok(bus)
+    }
+}
+
+/// Reads the addresses; the client's own error would name what is before an `@`.
+fn addresses(urls: &str) -> anyhow::Result<Vec<ServerAddr>> {
+    let read =
+        |url: &str| url.trim().parse().map_err(|_| anyhow::anyhow!("NATS_URL has no such form"));
+    urls.split(',').map(read).collect()
+}
+
+/// Shows the servers who we are, which the client does not read from an address by itself.
+fn with_credentials(options: ConnectOptions, addresses: &[ServerAddr]) -> ConnectOptions {
+    let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let mut shown = addresses.iter().filter(|address| address.has_user_pass());
+    let Some(address) = shown.next() else { return options };
+    let user = decoded(address.username().unwrap_or_default());
+    match address.password() {
+        Some(password) => options.user_and_password(user, decoded(password)),
+        None => options.token(user),
     }
 }
 
@@ -218,5 +239,34 @@ async fn look(client: Client, bus: Bus, told: Arc<Notify>, shutdown: Cancellatio
             before = connects;
             bus.lose();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use cluster::{Folder, Nats, Ports};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_url_has_the_credentials() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::take(dir.path(), false).unwrap();
+        let nats = Nats::plan(&folder, &mut Ports::default(), None).unwrap();
+        nats.start().await.unwrap();
+        let addr = nats.addr();
+        let url = nats.url_by(addr);
+        // As anybody may write it who has a `%` in the password.
+        let encoded = url.replacen("parley", "%70arley", 1);
+        for url in [format!("{url},nats://127.0.0.1:1"), encoded] {
+            let addresses = addresses(&url).unwrap();
+            let options = with_credentials(ConnectOptions::new(), &addresses);
+            let client = options.connect(addresses).await.expect("it lets us in");
+            tokio::time::timeout(Duration::from_secs(10), client.flush()).await.unwrap().unwrap();
+        }
+        let error = addresses("nats://user:secret@host:port").unwrap_err();
+        assert!(!format!("{error:?}").contains("secret"));
     }
 }

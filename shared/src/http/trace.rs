@@ -6,7 +6,7 @@ use tracing::Instrument;
 
 use crate::ids::{SessionId, TraceId};
 
-pub(super) const TRACE: HeaderName = HeaderName::from_static("x-trace-id");
+pub(crate) const TRACE: HeaderName = HeaderName::from_static("x-trace-id");
 const SESSION: HeaderName = HeaderName::from_static("x-session-id");
 
 tokio::task_local! {
@@ -17,6 +17,11 @@ tokio::task_local! {
 #[must_use]
 pub fn current() -> Option<TraceId> {
     CURRENT.try_with(Clone::clone).ok()
+}
+
+/// Does something as part of a trace.
+pub async fn scope<T>(trace: TraceId, work: impl Future<Output = T>) -> T {
+    CURRENT.scope(trace, work).await
 }
 
 /// The session that a request is in.
@@ -53,7 +58,7 @@ pub(super) async fn middleware(mut request: Request, next: Next) -> Response {
         tracing::debug!(status = response.status().as_u16(), "request served");
         response
     };
-    let mut response = CURRENT.scope(trace.clone(), serve.instrument(span)).await;
+    let mut response = scope(trace.clone(), serve.instrument(span)).await;
     let mut set = |name, value: &str| {
         if let Ok(value) = HeaderValue::from_str(value) {
             response.headers_mut().insert(name, value);

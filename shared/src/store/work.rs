@@ -47,12 +47,15 @@ impl<F, T, E: From<Error>> Call<F, T, E> {
     }
 
     fn answer(self, settled: Result<(), Error>) {
+        let Self { work, outcome, reply, .. } = self;
+        // It may hold the store, which the caller may want to see closed.
+        drop(work);
         let outcome = match settled {
-            Ok(()) => self.outcome.unwrap_or_else(|| Err(Error::Gone.into())),
+            Ok(()) => outcome.unwrap_or_else(|| Err(Error::Gone.into())),
             Err(error) => Err(error.into()),
         };
         // The caller may have gone; the write stands all the same.
-        let _ = self.reply.send(outcome);
+        let _ = reply.send(outcome);
     }
 }
 

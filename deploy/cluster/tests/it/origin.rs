@@ -67,7 +67,7 @@ async fn events_come_through_at_once() {
 }
 
 /// With the timeout at a hundredth and the heartbeats at a hundredth too.
-fn hurried(config: String) -> String {
+fn hurried(config: &str) -> String {
     let hurried = config.replace("proxy_read_timeout 120s;", "proxy_read_timeout 1200ms;");
     assert_ne!(hurried, config);
     hurried

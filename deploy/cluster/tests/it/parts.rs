@@ -9,10 +9,11 @@ use crate::support::folder;
 
 /// Runs SQL and returns what it gives.
 fn query(postgres: &Postgres, sql: &str) -> String {
-    let output = Command::new("psql").args([&postgres.url(), "-qAtc", sql]).output().unwrap();
+    let output = Command::new("psql").args([&postgres.url(), "-qAtc", sql]).output();
+    let output = output.expect("psql is installed");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    String::from_utf8(output.stdout).expect("text").trim().to_owned()
 }
 
 #[tokio::test]
@@ -32,7 +33,7 @@ async fn postgres_keeps_what_was_committed() {
     assert!(postgres.pid().is_none());
     postgres.start().await.unwrap();
     assert_eq!(query(&postgres, "select count(*) from kept"), "2");
-    let wrong = postgres.url().replacen(":", ":x", 2);
+    let wrong = postgres.url().replacen(':', ":x", 2);
     let refused = Command::new("psql").args([wrong.as_str(), "-c", "select 1"]).output().unwrap();
     assert!(!refused.status.success(), "it wants the password");
 }

@@ -27,12 +27,13 @@ struct Replica {
 
 impl Replica {
     async fn start(answer: &'static str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (addr, requests) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let addr = listener.local_addr().expect("it is bound");
+        let requests = Arc::new(AtomicUsize::new(0));
         let (mut serving, count) = (JoinSet::new(), requests.clone());
         serving.spawn(async move {
             loop {
-                let (mut socket, _) = listener.accept().await.unwrap();
+                let (mut socket, _) = listener.accept().await.expect("a connection");
                 let mut head = Vec::new();
                 while !head.windows(4).any(|end| end == b"\r\n\r\n") {
                     if socket.read_buf(&mut head).await.unwrap_or(0) == 0 {

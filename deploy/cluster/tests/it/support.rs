@@ -13,12 +13,17 @@ use tokio::{sync::oneshot, task::JoinHandle, time::timeout};
 /// How long a test waits for anything: far longer than it takes, since only a failure waits this long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A folder for one test's processes.
-pub(crate) fn folder() -> (TempDir, Folder) {
+/// A temporary folder that everybody may enter, since who runs PostgreSQL may not be who made it.
+pub(crate) fn open_folder() -> TempDir {
     let dir = tempfile::tempdir().expect("a temporary folder");
-    // Who runs PostgreSQL may not be who made it.
     fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
         .expect("it is ours");
+    dir
+}
+
+/// A folder for one test's processes.
+pub(crate) fn folder() -> (TempDir, Folder) {
+    let dir = open_folder();
     let folder = Folder::take(&dir.path().join("cluster"), false).expect("it is empty");
     (dir, folder)
 }
@@ -43,7 +48,8 @@ impl Parley {
         }
         all.extend(flags);
         let app = App::bind(Config::parse_from(all)).await.expect("parley starts");
-        let (ingress, proc) = (app.ingress_addr().unwrap(), app.proc_addr().unwrap());
+        let [ingress, proc] =
+            [app.ingress_addr(), app.proc_addr()].map(|addr| addr.expect("it is bound"));
         let (stop, stopped) = oneshot::channel();
         let stopped = async move { stopped.await.unwrap_or(()) };
         #[expect(clippy::disallowed_methods, reason = "owned and joined by Parley")]
@@ -58,7 +64,11 @@ impl Parley {
 
     /// Waits until it has stopped.
     pub(crate) async fn ended(self) {
-        timeout(PATIENCE, self.running).await.expect("in time").unwrap().expect("it ends well");
+        timeout(PATIENCE, self.running)
+            .await
+            .expect("in time")
+            .expect("no panic")
+            .expect("it ends well");
     }
 }
 
@@ -73,21 +83,22 @@ pub(crate) struct Origin {
 impl Origin {
     /// Starts nginx before the given replicas.
     pub(crate) async fn before(ingress: &[SocketAddr], proc: &[SocketAddr]) -> Self {
-        Self::with(ingress, proc, |config| config).await
+        Self::with(ingress, proc, str::to_owned).await
     }
 
     /// Starts nginx with something about its configuration changed.
     pub(crate) async fn with(
         ingress: &[SocketAddr],
         proc: &[SocketAddr],
-        change: impl Fn(String) -> String,
+        change: impl Fn(&str) -> String,
     ) -> Self {
         let (dir, folder) = folder();
-        let nginx = Nginx::plan(&folder, &mut Ports::default(), None, ingress, proc).unwrap();
+        let nginx = Nginx::plan(&folder, &mut Ports::default(), None, ingress, proc);
+        let nginx = nginx.expect("nginx is installed");
         let config = nginx.home().join("nginx.conf");
-        fs::write(&config, change(fs::read_to_string(&config).unwrap())).unwrap();
-        nginx.start().await.unwrap();
-        let http = Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
+        fs::write(&config, change(&read(&config))).expect("it is ours");
+        nginx.start().await.expect("nginx starts");
+        let http = Client::builder().no_proxy().timeout(PATIENCE).build().expect("an HTTP client");
         Self { nginx, http, _folder: folder, _dir: dir }
     }
 
@@ -105,15 +116,16 @@ impl Origin {
     pub(crate) async fn project(&self) -> String {
         let new = serde_json::json!({"name": "Test"});
         let request = self.by("ada", Method::POST, "/api/chat/projects").json(&new);
-        let made: Value = request.send().await.unwrap().json().await.unwrap();
+        let made = request.send().await.expect("an answer");
+        let made: Value = made.json().await.expect("JSON");
         made["id"].as_str().expect("an id").to_owned()
     }
 
     /// Stops nginx and returns every byte that it has logged.
     pub(crate) async fn stop_and_read_logs(&self) -> String {
-        assert!(self.nginx.stop().await.unwrap().success());
-        let home = fs::read_dir(self.nginx.home()).unwrap();
-        let files = home.map(|file| file.unwrap().path()).filter(|file| file.is_file());
+        assert!(self.nginx.stop().await.expect("it runs").success());
+        let home = fs::read_dir(self.nginx.home()).expect("it is ours");
+        let files = home.map(|file| file.expect("it is ours").path()).filter(|file| file.is_file());
         // Not what it was told.
         let logs = files.filter(|file| file.extension() != Some("conf".as_ref()));
         let logs = logs.chain([self.nginx.log_file().to_owned()]);
@@ -122,7 +134,7 @@ impl Origin {
 }
 
 fn read(file: &Path) -> String {
-    String::from_utf8_lossy(&fs::read(file).unwrap()).into_owned()
+    String::from_utf8_lossy(&fs::read(file).expect("it is ours")).into_owned()
 }
 
 /// Reads a stream until it has said `text`; everything up to there is returned.

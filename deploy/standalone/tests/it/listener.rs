@@ -5,52 +5,15 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
     time::timeout,
 };
 
-use crate::support::{PATIENCE, Parley};
+use crate::{
+    raw::Raw,
+    support::{PATIENCE, Parley},
+};
 
 const HEALTH: &str = "GET /health HTTP/1.1\r\nhost: x\r\n\r\n";
-
-/// A client that speaks bytes.
-struct Raw(TcpStream);
-
-impl Raw {
-    async fn connect(base: &str) -> Self {
-        let addr = base.trim_start_matches("http://");
-        Self(
-            timeout(PATIENCE, TcpStream::connect(addr))
-                .await
-                .expect("in time")
-                .expect("it listens"),
-        )
-    }
-
-    /// Connects and sends; the server may hang up before it has read all of it.
-    async fn sending(base: &str, bytes: impl AsRef<[u8]>) -> Self {
-        let mut client = Self::connect(base).await;
-        let _ = timeout(PATIENCE, client.0.write_all(bytes.as_ref())).await.expect("in time");
-        client
-    }
-
-    /// Returns everything until the server hangs up.
-    async fn rest(&mut self) -> String {
-        let mut rest = Vec::new();
-        let _ = timeout(PATIENCE, self.0.read_to_end(&mut rest)).await.expect("it hangs up");
-        String::from_utf8_lossy(&rest).into_owned()
-    }
-
-    /// Reads until something has come.
-    async fn until(&mut self, needle: &str) -> String {
-        let mut bytes = Vec::new();
-        while !String::from_utf8_lossy(&bytes).contains(needle) {
-            let read = timeout(PATIENCE, self.0.read_buf(&mut bytes)).await.expect("in time");
-            assert!(read.expect("a sound connection") > 0, "{}", String::from_utf8_lossy(&bytes));
-        }
-        String::from_utf8_lossy(&bytes).into_owned()
-    }
-}
 
 /// Holds an answer to the contract's shape of refusals.
 #[track_caller]

@@ -1,13 +1,19 @@
 //! Parley as its clients meet it: the real process, over the wire.
 
+mod abuse;
 mod any_input;
+mod apart;
 mod archive;
 mod archives;
 mod auth;
 mod bad_input;
 mod chat;
 mod drain;
+mod drain_many;
 mod durability;
+mod fault_proxy;
+mod faults;
+mod grpc;
 mod import;
 mod job;
 mod job_ends;
@@ -16,7 +22,9 @@ mod listener;
 mod messages;
 mod polling;
 mod project;
+mod raw;
 mod readme;
+mod relay;
 mod resume;
 mod sse;
 mod streams;

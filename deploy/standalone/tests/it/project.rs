@@ -82,11 +82,19 @@ impl Project {
         }
     }
 
+    /// Returns ada's open streams of the project as an admin sees them.
+    pub(crate) async fn streams(&self) -> Vec<Value> {
+        let path = format!("/api/debug/sse-connections/ada/{}", self.id);
+        let mut list = self.client.as_user("admin").get(&path).await.is(200);
+        let streams: Vec<Value> =
+            serde_json::from_value(list["connections"].take()).expect("a list");
+        assert_eq!(list["count"], streams.len());
+        streams
+    }
+
     /// Opens a stream of the project with more query and reads its greeting.
     pub(crate) async fn stream(&self, query: &str) -> (Sse, Value) {
         let path = format!("/sse/stream?project_id={}{query}", self.id);
-        let mut stream = self.client.open(&path).await;
-        let hello = stream.expect("hello").await;
-        (stream, hello)
+        Sse::greeted(self.client.request("GET", &path)).await
     }
 }

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use crate::{
     project::Project,
     sse::Sse,
-    support::{Parley, text},
+    support::{Parley, eventually, text},
 };
 
 /// Opens the project's stream with a `Last-Event-ID`.
@@ -231,8 +231,11 @@ async fn a_reader_that_lags_is_cut_off_and_misses_nothing() {
             }
         });
     }
-    writers.join_all().await;
+    // It has only so long to read its end.
+    let is_told = async || project.streams().await.iter().any(|stream| stream["closed"] == true);
+    eventually("it is cut off", is_told).await;
     let mut read = slow.rest().await;
+    writers.join_all().await;
     let bye = read.pop().unwrap();
     assert_eq!((bye.name.as_str(), &bye.data["reason"]), ("bye", &json!("slow_consumer")));
     assert_eq!(bye.data["reconnect"], true);

@@ -50,6 +50,13 @@ impl Sse {
         Self { head, events: Box::pin(events) }
     }
 
+    /// Opens a stream and reads its greeting.
+    pub(crate) async fn greeted(request: RequestBuilder) -> (Self, Value) {
+        let mut stream = Self::open(request).await;
+        let hello = stream.expect("hello").await;
+        (stream, hello)
+    }
+
     /// Returns the next event, `None` at the end of the stream.
     pub(crate) async fn next(&mut self) -> Option<Event> {
         timeout(PATIENCE, self.events.next()).await.expect("an event or the end in time")

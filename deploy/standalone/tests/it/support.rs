@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
     process::{Child, ChildStdout, Command},
-    time::timeout,
+    time::{MissedTickBehavior, timeout},
 };
 
 use crate::{project::Project, sse::Sse};
@@ -88,6 +88,14 @@ impl Parley {
         log_of(&self.dir)
     }
 
+    /// Returns where the gRPC of `ingress` or `proc` is.
+    pub(crate) fn internal(&self, service: &str) -> String {
+        let (log, bound) = (self.log(), format!("{service} bound"));
+        let line = log.lines().find(|line| line.contains(&bound)).expect("it says what it bound");
+        let (_, address) = line.rsplit_once("internal=").expect("an address");
+        format!("http://{}", address.trim())
+    }
+
     /// Returns a client that shows no credentials.
     pub(crate) fn client(&self) -> Client {
         let http = reqwest::Client::builder().no_proxy().build().expect("an HTTP client");
@@ -107,6 +115,22 @@ impl Parley {
     pub(crate) fn signal(&self) {
         let pid = self.process.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
         kill_process(pid.expect("it runs"), Signal::TERM).expect("the process is ours");
+    }
+
+    /// Returns the most memory that the process has had, in KiB.
+    pub(crate) fn peak_memory_kib(&self) -> u64 {
+        let id = self.process.id().expect("it runs");
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("a status");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+        peak.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
+    /// Waits until as many streams are open as expected, of all users and projects.
+    pub(crate) async fn has_streams(&self, expected: u64) {
+        let admin = self.as_user("admin");
+        let stats = async || admin.get("/api/jobs/stream/stats").await.is(200);
+        let counted = async || stats().await["activeConnections"] == expected;
+        eventually(&format!("{expected} open streams"), counted).await;
     }
 
     /// Waits for the end of the process.
@@ -160,6 +184,11 @@ impl Client {
         Self { token: Some(format!("dev-{user}")), ..self.clone() }
     }
 
+    /// Returns the same caller on another way to ingress.
+    pub(crate) fn through(&self, ingress: &str) -> Self {
+        Self { ingress: ingress.to_owned(), ..self.clone() }
+    }
+
     /// Begins a request to the service that has the path, with the caller's credentials.
     pub(crate) fn request(&self, method: &str, path: &str) -> RequestBuilder {
         let base = if path.starts_with("/api/integrations") { &self.proc } else { &self.ingress };
@@ -193,6 +222,21 @@ impl Client {
         let made = self.call("POST", "/api/chat/projects", &json!({"name": "Test"})).await.is(201);
         Project { client: self.clone(), id: text(&made["id"]) }
     }
+}
+
+/// Waits until something is so.
+pub(crate) async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let waiting = async {
+        let mut look = tokio::time::interval(Duration::from_millis(20));
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            look.tick().await;
+            if is_so().await {
+                return;
+            }
+        }
+    };
+    assert!(timeout(PATIENCE, waiting).await.is_ok(), "never came: {what}");
 }
 
 /// Returns a JSON string's text.

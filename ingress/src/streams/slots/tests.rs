@@ -3,11 +3,22 @@
 mod leases;
 mod model;
 
+use cluster::{on_both_stores, scratch::Home};
 use futures_util::future::join_all;
 use shared::{bus::Bus, ids::ProjectId, journal::Topic};
 use tempfile::TempDir;
 
 use super::*;
+
+on_both_stores!(
+    of_64_at_once_exactly_the_limit_get_in,
+    the_lowest_number_that_is_free_is_taken_again,
+    a_stream_that_comes_back_replaces_itself_and_is_ordered_to_go_once,
+    the_slots_of_a_dead_replica_are_free_and_of_a_live_one_are_not,
+    several_scopes_are_taken_all_or_none,
+    a_limit_of_none_refuses_all_and_a_lowered_one_counts_what_is_beyond,
+    of_many_that_race_the_limit_gets_in,
+);
 
 /// A deliberate bug, which the model must notice.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -40,9 +51,17 @@ struct Fixture {
     _folder: TempDir,
 }
 
-fn fixture() -> Fixture {
+/// Opens a database of this kind for a test.
+pub(crate) fn open(home: Home, folder: &std::path::Path) -> Store {
+    match home.url() {
+        None => Store::open(folder, &Bus::default()).unwrap(),
+        Some(url) => Store::connect(&url, &Bus::default(), None).unwrap(),
+    }
+}
+
+fn fixture(home: Home) -> Fixture {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path(), &Bus::default()).unwrap();
+    let store = open(home, folder.path());
     Fixture { store, project: ProjectId::mint(), _folder: folder }
 }
 
@@ -129,9 +148,8 @@ impl Fixture {
     }
 }
 
-#[tokio::test]
-async fn of_64_at_once_exactly_the_limit_get_in() {
-    let fixture = fixture();
+async fn of_64_at_once_exactly_the_limit_get_in(home: Home) {
+    let fixture = fixture(home);
     let (one, _one) = fixture.replica().await;
     let (two, _two) = fixture.replica().await;
     let attempts = (0..64).map(|index| {
@@ -146,9 +164,8 @@ async fn of_64_at_once_exactly_the_limit_get_in() {
     assert_eq!(fixture.numbers().await, [0, 1, 2, 3, 4]);
 }
 
-#[tokio::test]
-async fn the_lowest_number_that_is_free_is_taken_again() {
-    let fixture = fixture();
+async fn the_lowest_number_that_is_free_is_taken_again(home: Home) {
+    let fixture = fixture(home);
     let (slots, mut releaser) = fixture.replica().await;
     let mut leases = Vec::new();
     for stream in ["a", "b", "c"] {
@@ -161,9 +178,8 @@ async fn the_lowest_number_that_is_free_is_taken_again() {
     assert_eq!(fixture.numbers().await, [0, 1, 2]);
 }
 
-#[tokio::test]
-async fn a_stream_that_comes_back_replaces_itself_and_is_ordered_to_go_once() {
-    let fixture = fixture();
+async fn a_stream_that_comes_back_replaces_itself_and_is_ordered_to_go_once(home: Home) {
+    let fixture = fixture(home);
     let (one, mut releaser) = fixture.replica().await;
     let (two, _two) = fixture.replica().await;
     let wanted = || {
@@ -188,9 +204,8 @@ async fn a_stream_that_comes_back_replaces_itself_and_is_ordered_to_go_once() {
     assert_eq!(other, Full { scope: Kind::Session, current: 1, limit: 1 });
 }
 
-#[tokio::test]
-async fn the_slots_of_a_dead_replica_are_free_and_of_a_live_one_are_not() {
-    let fixture = fixture();
+async fn the_slots_of_a_dead_replica_are_free_and_of_a_live_one_are_not(home: Home) {
+    let fixture = fixture(home);
     let (one, _one) = fixture.replica().await;
     let (two, mut releaser) = fixture.replica().await;
     let lease = fixture.take(&two, fixture.wanted(1), &holder("a")).await.unwrap();
@@ -211,9 +226,8 @@ async fn the_slots_of_a_dead_replica_are_free_and_of_a_live_one_are_not() {
     assert_eq!(fixture.numbers().await, [0, 1]);
 }
 
-#[tokio::test]
-async fn several_scopes_are_taken_all_or_none() {
-    let fixture = fixture();
+async fn several_scopes_are_taken_all_or_none(home: Home) {
+    let fixture = fixture(home);
     let (slots, _releaser) = fixture.replica().await;
     let session = |name: &str| Wanted { scope: Scope::Session(name.parse().unwrap()), limit: 1 };
     let address = || Wanted { scope: Scope::Address("203.0.113.9".into()), limit: 1 };
@@ -233,9 +247,8 @@ async fn several_scopes_are_taken_all_or_none() {
     assert_eq!(fixture.read(rows).await.len(), 2);
 }
 
-#[tokio::test]
-async fn a_limit_of_none_refuses_all_and_a_lowered_one_counts_what_is_beyond() {
-    let fixture = fixture();
+async fn a_limit_of_none_refuses_all_and_a_lowered_one_counts_what_is_beyond(home: Home) {
+    let fixture = fixture(home);
     let (slots, mut releaser) = fixture.replica().await;
     let none = fixture.take(&slots, fixture.wanted(0), &holder("a")).await.unwrap_err();
     assert_eq!(none, Full { scope: Kind::User, current: 0, limit: 0 });
@@ -252,7 +265,7 @@ async fn a_limit_of_none_refuses_all_and_a_lowered_one_counts_what_is_beyond() {
 
 #[tokio::test]
 async fn who_loses_a_race_takes_the_next_slot() {
-    let fixture = fixture();
+    let fixture = fixture(Home::Sqlite);
     let (slots, _releaser) = fixture.replica().await;
     let replica = slots.replica;
     let rival = move |tx: &mut Tx<'_>| {
@@ -264,4 +277,19 @@ async fn who_loses_a_race_takes_the_next_slot() {
     let _lease = fixture.take(&slots, fixture.wanted(2), &holder("a")).await.unwrap();
     assert_eq!(fixture.numbers().await, [0, 1]);
     assert_eq!(fixture.read(move |reader| held_by(reader, replica).unwrap().len()).await, 2);
+}
+
+async fn of_many_that_race_the_limit_gets_in(home: Home) {
+    let fixture = fixture(home);
+    let mut replicas = Vec::new();
+    for _ in 0..3 {
+        replicas.push(fixture.replica().await);
+    }
+    let holders: Vec<Holder> = (0..24).map(|n| holder(&n.to_string())).collect();
+    let takes = holders.iter().zip(replicas.iter().cycle());
+    let taken = takes.map(|(holder, (slots, _))| fixture.take(slots, fixture.wanted(5), holder));
+    let taken: Vec<_> = join_all(taken).await;
+    assert_eq!(taken.iter().filter(|taken| taken.is_ok()).count(), 5);
+    let rows = fixture.store.read(|reader| Ok::<_, Error>(rows(reader))).await.unwrap();
+    assert_eq!(rows.iter().map(|(_, n, _)| *n).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
 }

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::failed;
+use super::{failed, persist::persist};
 use crate::{
     bundles::{Operation, parse, schema_of},
     ingress::{Role, principal},
@@ -50,8 +50,12 @@ impl Operation for Export {
         let job = context.job();
         let principal = principal(&job.owner, job.project_id, &job.trace_id);
         let request = ExportProjectRequest { principal: Some(principal) };
-        let pages = context.ingress().chat().export_project(request).await;
-        let mut pages = pages.map_err(|status| failed(&status))?.into_inner();
+        let chat = context.ingress().streaming(self.timeout());
+        let pages = persist(&context, request, |request| {
+            let mut chat = chat.clone();
+            async move { chat.export_project(request).await }
+        });
+        let mut pages = pages.await?;
         let mut artifact = context.artifact("export.ndjson", "application/x-ndjson");
         let (mut records, mut messages, mut total) = (0, 0, 0);
         while let Some(page) = pages.message().await.map_err(|status| failed(&status))? {

@@ -117,7 +117,9 @@ impl Shard {
             let before = stream.messages;
             let outcome = stream.deliver(which, &frames, &self.limits, self.now);
             delivered += stream.messages - before;
-            if outcome.is_err() || stream.outbox.is_some() != stream.wants_room {
+            let waits = stream.outbox.is_some();
+            // One that was told its end has a deadline that it had not before.
+            if outcome.is_err() || waits != stream.wants_room || stream.ending {
                 unsettled.push((key, outcome));
             }
         }

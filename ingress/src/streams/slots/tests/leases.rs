@@ -5,9 +5,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::{super::inspect::Open, *};
 
-#[tokio::test]
-async fn a_caller_who_hangs_up_before_the_commit_leaves_no_slot() {
-    let fixture = fixture();
+on_both_stores!(
+    a_caller_who_hangs_up_before_the_commit_leaves_no_slot,
+    freeing_is_tried_again_and_a_shutdown_flushes,
+    inspection_shows_live_streams_and_finds_them,
+);
+
+async fn a_caller_who_hangs_up_before_the_commit_leaves_no_slot(home: Home) {
+    let fixture = fixture(home);
     let (slots, releaser) = fixture.replica().await;
     let (giver, wanted, taker) = (slots.clone(), fixture.wanted(1), holder("a"));
     let write = fixture.store.write(move |tx| giver.take(tx, &wanted, &taker, NOW));
@@ -21,9 +26,8 @@ async fn a_caller_who_hangs_up_before_the_commit_leaves_no_slot() {
     tokio::join!(releaser.run(stop.clone()), freeing);
 }
 
-#[tokio::test]
-async fn freeing_is_tried_again_and_a_shutdown_flushes() {
-    let fixture = fixture();
+async fn freeing_is_tried_again_and_a_shutdown_flushes(home: Home) {
+    let fixture = fixture(home);
     let (slots, releaser) = fixture.replica().await;
     let mut leases = Vec::new();
     for stream in 0..600 {
@@ -48,9 +52,8 @@ async fn freeing_is_tried_again_and_a_shutdown_flushes() {
     assert!(fixture.numbers().await.is_empty());
 }
 
-#[tokio::test]
-async fn inspection_shows_live_streams_and_finds_them() {
-    let fixture = fixture();
+async fn inspection_shows_live_streams_and_finds_them(home: Home) {
+    let fixture = fixture(home);
     let (one, _one) = fixture.replica().await;
     let (two, _two) = fixture.replica().await;
     let (first, second, third) = (holder("a"), holder("a"), holder("b"));

@@ -167,10 +167,10 @@ impl From<Error> for Undo {
     }
 }
 
-fn run(sabotage: Option<Sabotage>) -> Result<(), String> {
-    let fixture = fixture();
+fn run(home: Home, cases: u32, sabotage: Option<Sabotage>) -> Result<(), String> {
+    let fixture = fixture(home);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let config = ProptestConfig { cases: 400, failure_persistence: None, ..Default::default() };
+    let config = ProptestConfig { cases, failure_persistence: None, ..Default::default() };
     let steps = prop::collection::vec(step(), 0..40);
     let played = TestRunner::new(config).run(&steps, |steps| {
         let undo = move |tx: &mut Tx<'_>| Err::<(), _>(Undo::Played(play(tx, &steps, sabotage)));
@@ -185,12 +185,17 @@ fn run(sabotage: Option<Sabotage>) -> Result<(), String> {
 
 #[test]
 fn slots_are_what_the_model_says() {
-    run(None).unwrap();
+    run(Home::Sqlite, 400, None).unwrap();
+}
+
+#[test]
+fn slots_in_postgres_are_what_the_model_says() {
+    run(Home::Postgres, 40, None).unwrap();
 }
 
 #[test]
 fn the_model_notices_every_sabotage() {
     for sabotage in [Sabotage::CountAgain, Sabotage::DeadAreLive, Sabotage::LiveAreDead] {
-        assert!(run(Some(sabotage)).is_err(), "{sabotage:?}");
+        assert!(run(Home::Sqlite, 400, Some(sabotage)).is_err(), "{sabotage:?}");
     }
 }

@@ -1,9 +1,6 @@
 //! Sends what the archive holds to ingress, again and again while it does not answer.
 
-use std::{
-    collections::{HashMap, HashSet},
-    time::Duration,
-};
+use std::collections::{HashMap, HashSet};
 
 use proto::{
     Channel, ImportChannelsRequest, ImportMessage, ImportMessagesRequest, ImportPeopleRequest,
@@ -11,12 +8,12 @@ use proto::{
 };
 use serde_json::json;
 use shared::ids::ChannelName;
-use tonic::{Response, Status};
 
 use super::Counts;
 use crate::{
     bundles::chat::{
-        failed, is_transient, names,
+        names,
+        persist::persist,
         slack::{self, Message, Ts},
     },
     ingress::{Chat, principal},
@@ -25,12 +22,10 @@ use crate::{
 
 /// People or channels in one call.
 const BATCH: usize = 1_000;
-/// The pause after a first failure; it doubles up to the longest.
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 
 /// Sends one import's records.
 pub(super) struct Sender {
+    context: JobContext,
     chat: Chat,
     principal: Principal,
     import_id: String,
@@ -44,6 +39,7 @@ impl Sender {
     pub(super) fn new(context: &JobContext, channels: &[slack::Channel]) -> Self {
         let job = context.job();
         Self {
+            context: context.clone(),
             chat: context.ingress().chat(),
             principal: principal(&job.owner, job.project_id, &job.trace_id),
             import_id: job.id.to_string(),
@@ -90,7 +86,7 @@ impl Sender {
                 import_id: self.import_id.clone(),
                 channels: channels.to_vec(),
             };
-            let outcome = persist(request, |request| {
+            let outcome = persist(&self.context, request, |request| {
                 let mut chat = self.chat.clone();
                 async move { chat.import_channels(request).await }
             });
@@ -120,7 +116,7 @@ impl Sender {
             source: "slack".into(),
             messages,
         };
-        let outcome = persist(request, |request| {
+        let outcome = persist(&self.context, request, |request| {
             let mut chat = self.chat.clone();
             async move { chat.import_messages(request).await }
         });
@@ -133,7 +129,7 @@ impl Sender {
             import_id: self.import_id.clone(),
             people,
         };
-        let outcome = persist(request, |request| {
+        let outcome = persist(&self.context, request, |request| {
             let mut chat = self.chat.clone();
             async move { chat.import_people(request).await }
         });
@@ -183,26 +179,6 @@ fn metadata(subtype: Option<&str>, is_bot: bool) -> String {
     let bot = is_bot.then_some(("bot", json!(true)));
     let kept: HashMap<_, _> = subtype.into_iter().chain(bot).collect();
     if kept.is_empty() { String::new() } else { json!({"slack": kept}).to_string() }
-}
-
-/// Makes a call, and makes it again for some seconds while ingress does not answer.
-async fn persist<R, T, F>(request: R, call: impl Fn(R) -> F) -> Result<T, JobError>
-where
-    R: Clone,
-    F: Future<Output = Result<Response<T>, Status>>,
-{
-    let mut pause = FIRST_PAUSE;
-    loop {
-        match call(request.clone()).await {
-            Ok(answer) => return Ok(answer.into_inner()),
-            Err(status) if is_transient(status.code()) && pause <= LONGEST_PAUSE => {
-                tracing::debug!(code = ?status.code(), "ingress did not answer, trying again");
-                tokio::time::sleep(pause).await;
-                pause *= 2;
-            }
-            Err(status) => return Err(failed(&status)),
-        }
-    }
 }
 
 #[cfg(test)]

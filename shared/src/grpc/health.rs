@@ -1,0 +1,79 @@
+//! `grpc.health.v1`: whether the process wants calls, as the lifecycle has it.
+
+use std::pin::Pin;
+
+use futures_util::{Stream, StreamExt, stream};
+use tonic::{Request, Response, Status};
+use tonic_health::pb::{
+    HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus, health_server,
+};
+
+use super::MAX_MESSAGE_BYTES;
+use crate::lifecycle::Lifecycle;
+
+/// The health service; it needs no identity, as it says what `/health/ready` says to everybody.
+pub(super) type Server = health_server::HealthServer<Health>;
+
+pub(super) struct Health {
+    lifecycle: Lifecycle,
+    /// The gRPC service beside it, which may be asked about by its name.
+    name: &'static str,
+}
+
+/// Returns the health of the process that serves the gRPC service `name`.
+pub(super) fn server(lifecycle: Lifecycle, name: &'static str) -> Server {
+    health_server::HealthServer::new(Health { lifecycle, name })
+        .max_decoding_message_size(1024)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES)
+}
+
+impl Health {
+    fn knows(&self, service: &str) -> bool {
+        service.is_empty() || service == self.name
+    }
+}
+
+fn answer(status: ServingStatus) -> HealthCheckResponse {
+    HealthCheckResponse { status: status.into() }
+}
+
+#[tonic::async_trait]
+impl health_server::Health for Health {
+    async fn check(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<HealthCheckResponse>, Status> {
+        if !self.knows(&request.get_ref().service) {
+            return Err(Status::not_found("there is no such service here"));
+        }
+        let draining = self.lifecycle.is_draining();
+        let status = if draining { ServingStatus::NotServing } else { ServingStatus::Serving };
+        Ok(Response::new(answer(status)))
+    }
+
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
+
+    async fn watch(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let closing = self.lifecycle.closing().cancelled_owned();
+        let first = match (self.knows(&request.get_ref().service), self.lifecycle.is_draining()) {
+            (false, _) => ServingStatus::ServiceUnknown,
+            (true, true) => ServingStatus::NotServing,
+            (true, false) => ServingStatus::Serving,
+        };
+        let draining = self.lifecycle.draining();
+        let change = stream::once(async move {
+            if first != ServingStatus::Serving {
+                return std::future::pending().await;
+            }
+            draining.cancelled().await;
+            Ok(answer(ServingStatus::NotServing))
+        });
+        let statuses = stream::once(std::future::ready(Ok(answer(first)))).chain(change);
+        // Ends with the process's work, or it would hold the process up.
+        let statuses = statuses.chain(stream::pending()).take_until(closing);
+        Ok(Response::new(Box::pin(statuses)))
+    }
+}

@@ -1,0 +1,167 @@
+//! What both databases do alike, and what only PostgreSQL has to.
+
+use std::sync::{
+    Barrier,
+    atomic::{AtomicBool, AtomicUsize},
+};
+
+use cluster::{on_both_stores, scratch::Home};
+use uuid::Uuid;
+
+use super::*;
+use crate::{bus::Notice, ids::ReplicaId};
+
+on_both_stores!(
+    values_come_back_as_they_were_given,
+    a_write_that_fails_leaves_the_others_of_its_group,
+    a_write_is_seen_by_every_later_read,
+);
+
+async fn open(home: Home, folder: &tempfile::TempDir, bus: &Bus) -> Store {
+    let store = match home.url() {
+        None => Store::open(folder.path(), bus).unwrap(),
+        Some(url) => Store::connect(&url, bus, None).unwrap(),
+    };
+    let table = "CREATE TABLE things (id UUID PRIMARY KEY, count BIGINT, name TEXT, bytes BYTEA)";
+    store.write(move |tx| tx.execute(table, &[])).await.unwrap();
+    store
+}
+
+fn insert(tx: &mut Tx<'_>, id: Uuid, count: i64) -> Result<usize, Error> {
+    let sql = "INSERT INTO things (id, count) VALUES ($1, $2)";
+    tx.execute(sql, &[Value::Uuid(id), count.into()])
+}
+
+async fn counts(store: &Store) -> Vec<i64> {
+    let sql = "SELECT count FROM things ORDER BY count";
+    store.read(move |reader| reader.query(sql, &[], |row| row.get(0))).await.unwrap()
+}
+
+async fn values_come_back_as_they_were_given(home: Home) {
+    type Thing = (Uuid, Option<i64>, Option<String>, Option<Vec<u8>>);
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(home, &folder, &Bus::default()).await;
+    let things: Vec<Thing> = vec![
+        (Uuid::nil(), None, None, None),
+        (Uuid::now_v7(), Some(i64::MAX), Some("a\u{2028}'\"\\\r\n😀".into()), Some(vec![0, 255])),
+        (Uuid::max(), Some(i64::MIN), Some(String::new()), Some(Vec::new())),
+    ];
+    for (id, count, name, bytes) in things.clone() {
+        let sql = "INSERT INTO things (id, count, name, bytes) VALUES ($1, $2, $3, $4)";
+        let write = store.write(move |tx| {
+            let params =
+                [Value::Uuid(id), count.into(), name.as_ref().into(), bytes.as_deref().into()];
+            tx.execute(sql, &params)
+        });
+        assert_eq!(write.await.unwrap(), 1);
+    }
+    let sql = "SELECT id, count, name, bytes FROM things ORDER BY id";
+    let read = store.read(move |reader| {
+        reader.query(sql, &[], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
+    });
+    assert_eq!(read.await.unwrap(), things);
+    let wrong = store
+        .read(|reader| reader.find("SELECT name FROM things", &[], |row| row.get::<i64>(0)))
+        .await;
+    assert!(matches!(wrong, Err(Error::Column { column: 0 })), "{wrong:?}");
+}
+
+async fn a_write_that_fails_leaves_the_others_of_its_group(home: Home) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(home, &folder, &Bus::default()).await;
+    let writes = (0..60).map(|n: i64| {
+        let store = store.clone();
+        async move {
+            store
+                .write(move |tx| {
+                    insert(tx, Uuid::from_u128(n.unsigned_abs().into()), n)?;
+                    match n % 3 {
+                        // A failure of the caller's, and one of the database's in the middle.
+                        1 => Err(Error::Gone),
+                        2 => insert(tx, Uuid::from_u128(n.unsigned_abs().into()), n),
+                        _ => Ok(1),
+                    }
+                })
+                .await
+                .is_ok()
+        }
+    });
+    let kept = futures_util::future::join_all(writes).await;
+    assert_eq!(kept.iter().filter(|kept| **kept).count(), 20);
+    assert_eq!(counts(&store).await, (0..60).step_by(3).collect::<Vec<_>>());
+}
+
+async fn a_write_is_seen_by_every_later_read(home: Home) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(home, &folder, &Bus::default()).await;
+    for n in 0..50 {
+        store.write(move |tx| insert(tx, Uuid::now_v7(), n)).await.unwrap();
+        assert_eq!(counts(&store).await.last(), Some(&n));
+    }
+}
+
+#[tokio::test]
+async fn a_write_whose_connection_is_lost_is_done_again_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let bus = Bus::default();
+    let store = open(Home::Postgres, &folder, &bus).await;
+    let mut heard = bus.subscribe(&Topic::jobs());
+    let runs = Arc::new(AtomicUsize::new(0));
+    let counted = runs.clone();
+    let write = store.write(move |tx| {
+        insert(tx, Uuid::nil(), 7)?;
+        tx.append(&Topic::jobs(), "test", "x")?;
+        if counted.fetch_add(1, Ordering::Relaxed) == 0 {
+            tx.find("SELECT 1 WHERE pg_terminate_backend(pg_backend_pid())", &[], |_| Ok(()))?;
+        }
+        Ok::<_, Error>(())
+    });
+    write.await.unwrap();
+    assert_eq!(runs.load(Ordering::Relaxed), 2);
+    assert_eq!(counts(&store).await, [7]);
+    let Notice::Entry(entry) = heard.next().await.unwrap() else { panic!() };
+    assert_eq!(entry.position.seq, 1);
+}
+
+#[tokio::test]
+async fn writes_that_wait_for_each_other_in_a_ring_are_both_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(Home::Postgres, &folder, &Bus::default()).await;
+    let ids = [Uuid::from_u128(1), Uuid::from_u128(2)];
+    store
+        .write(move |tx| ids.iter().try_for_each(|id| insert(tx, *id, 0).map(drop)))
+        .await
+        .unwrap();
+    let both = Arc::new(Barrier::new(2));
+    // Bulk, so that they do not share a transaction.
+    let write = |order: [Uuid; 2]| {
+        let (both, first) = (both.clone(), AtomicBool::new(true));
+        store.write_bulk(Topic::replica(ReplicaId::mint()), move |tx| {
+            let sql = "UPDATE things SET count = count + 1 WHERE id = $1";
+            tx.execute(sql, &[Value::Uuid(order[0])])?;
+            if first.swap(false, Ordering::Relaxed) {
+                both.wait();
+            }
+            tx.execute(sql, &[Value::Uuid(order[1])])
+        })
+    };
+    let (one, other) = tokio::join!(write(ids), write([ids[1], ids[0]]));
+    assert_eq!((one.unwrap(), other.unwrap()), (1, 1));
+    assert_eq!(counts(&store).await, [2, 2]);
+}
+
+#[tokio::test]
+async fn what_a_write_finds_in_its_topic_stays_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(Home::Postgres, &folder, &Bus::default()).await;
+    store.write(|tx| tx.ensure(&Topic::jobs())).await.unwrap();
+    // Each counts the rows and writes the next number: without the lock some would count the same.
+    let writes = (0..40).map(|_| {
+        store.write_in(Topic::jobs(), |tx| {
+            let count = tx.find("SELECT COUNT(*) FROM things", &[], |row| row.get::<i64>(0))?;
+            insert(tx, Uuid::now_v7(), count.unwrap_or_default())
+        })
+    });
+    futures_util::future::try_join_all(writes).await.unwrap();
+    assert_eq!(counts(&store).await, (0..40).collect::<Vec<_>>());
+}

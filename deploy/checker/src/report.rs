@@ -95,7 +95,7 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "{:>14} requests failed at first, {} for good",
+            "{:>14} requests failed as they may, {} as none may",
             failures.count - failures.wrong,
             failures.wrong
         )?;

@@ -193,7 +193,7 @@ impl Clients {
     ) -> anyhow::Result<Vec<Window>> {
         let Self { world, scenario, sends, .. } = self;
         let (over, began) = (CancellationToken::new(), Instant::now());
-        let offset = world.now();
+        let offset = *world.load_began.get_or_init(|| world.now());
         let mut senders = JoinSet::new();
         let senders_count = u32::try_from(scenario.senders)?;
         let interval = Duration::from_secs_f64(f64::from(senders_count) / scenario.sends_a_second);

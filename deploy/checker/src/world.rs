@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -32,7 +32,9 @@ const EXAMPLES: usize = 12;
 pub(crate) struct World {
     http: Client,
     url: String,
-    pub(crate) began: Instant,
+    began: Instant,
+    /// When it was first sent.
+    pub(crate) load_began: OnceLock<Duration>,
     pub(crate) roster: Roster,
     /// The projects' ids; the last one is the stranger's.
     pub(crate) projects: Vec<String>,
@@ -45,7 +47,7 @@ pub(crate) struct World {
 #[derive(Clone, Debug, Default)]
 pub struct Failures {
     pub count: usize,
-    /// Refused for good, which no fault excuses.
+    /// Answered with 500 or refused for good, which no fault excuses.
     pub wrong: usize,
     /// The first of them.
     pub examples: Vec<String>,
@@ -67,6 +69,7 @@ impl World {
             http: Client::builder().no_proxy().build()?,
             url,
             began: Instant::now(),
+            load_began: OnceLock::new(),
             roster: Roster::of(scenario),
             projects: Vec::new(),
             open_streams: AtomicUsize::new(0),
@@ -124,9 +127,10 @@ impl World {
                 Outcome::Done(serde_json::from_str(&body).unwrap_or_default())
             }
             Ok(body) => {
-                let wrong = status.is_client_error() && status.as_u16() != 429;
+                let refused = status.is_client_error() && status.as_u16() != 429;
+                let wrong = refused || status.as_u16() == 500;
                 self.failed(what, &format!("{status} {}", body.trim()), wrong);
-                if wrong { Outcome::Wrong } else { Outcome::Again(wait.unwrap_or(pause)) }
+                if refused { Outcome::Wrong } else { Outcome::Again(wait.unwrap_or(pause)) }
             }
             Err(error) => {
                 self.failed(what, &format!("{status}, then {error}"), false);
@@ -145,8 +149,8 @@ impl World {
         failures.wrong += usize::from(wrong);
         // What nothing excuses is always shown.
         if failures.examples.len() < EXAMPLES || (wrong && failures.wrong < EXAMPLES) {
-            let at = self.now().as_secs_f64();
-            failures.examples.push(format!("{at:.2} s  {what}: {how}"));
+            let at = self.now().saturating_sub(self.load_began.get().copied().unwrap_or_default());
+            failures.examples.push(format!("{:.2} s  {what}: {how}", at.as_secs_f64()));
         }
     }
 

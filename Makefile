@@ -1,5 +1,5 @@
 # `make test` is the whole test run: what CI runs, and nothing else of weight.
-.PHONY: help run cluster cluster-stop setup test check audit proto settings bench bench-streams
+.PHONY: help run cluster cluster-stop setup test check audit check-manifests proto settings bench bench-streams
 
 help:            ## Shows this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -17,7 +17,9 @@ cluster-stop:    ## Stops it from another shell.
 setup:           ## Installs what building and testing need (Debian; does nothing when it is there).
 	@scripts/setup
 
+# The first builds the services' programs too, which the tests of deploy/cluster start.
 test: setup      ## Runs every test.
+	cargo build --workspace --all-targets --locked
 	cargo test --workspace --locked
 
 check:           ## Format, lints and documentation, warnings being errors.
@@ -27,6 +29,9 @@ check:           ## Format, lints and documentation, warnings being errors.
 
 audit:           ## Licences, sources and duplicates of dependencies; needs `cargo install cargo-deny`.
 	cargo deny --locked check
+
+check-manifests: ## Schemas, settings, ports and deadlines of deploy/; needs Python, downloads two packages the first time.
+	@scripts/check-manifests
 
 settings:        ## Writes the README's table of settings anew.
 	PARLEY_REGENERATE=1 cargo test --locked -p standalone the_table_of_settings

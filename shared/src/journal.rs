@@ -4,12 +4,14 @@
 //! of commits, the log has no holes, and a rollback gives the number back.
 
 pub mod cursor;
+mod proof;
 mod retention;
 
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use rand::RngExt as _;
 
+use self::proof::Evidence;
 pub use self::{
     cursor::{Cursor, Position},
     retention::{RetentionConfig, trim},
@@ -236,7 +238,7 @@ impl Reader<'_> {
         let Some(cursor) = cursor else { return Ok(Some(Start { position: head, reset: None })) };
         let outcome = match cursor.parse::<Cursor>() {
             Ok(cursor) => match cursor.position(topic) {
-                Some(position) => self.prove(topic, head, position)?,
+                Some(place) => self.evidence(topic, head, place)?.judge(place),
                 None => Err(ResetReason::UnknownEpoch),
             },
             Err(cursor::Malformed) => Err(ResetReason::Malformed),
@@ -247,32 +249,20 @@ impl Reader<'_> {
         }))
     }
 
-    fn prove(
-        &self,
-        topic: &Topic,
-        head: Position,
-        position: Position,
-    ) -> Result<Result<Position, ResetReason>, Error> {
-        if position.epoch != head.epoch {
-            return Ok(Err(ResetReason::UnknownEpoch));
-        }
-        if position.seq > head.seq {
-            return Ok(Err(ResetReason::Ahead));
-        }
+    fn evidence(&self, topic: &Topic, head: Position, place: Position) -> Result<Evidence, Error> {
         let sql = "SELECT t.floor, e.data FROM topics t LEFT JOIN entries e \
                    ON e.topic = t.name AND e.seq = $2 WHERE t.name = $1";
-        let params = [topic.as_str().into(), position.seq.into()];
+        let params = [topic.as_str().into(), place.seq.into()];
         let found =
             self.find(sql, &params, |row| Ok((row.get::<i64>(0)?, row.get::<Option<String>>(1)?)))?;
-        Ok(match found {
-            // The beginning has no entry to compare with; it can be continued while nothing was dropped.
-            Some((floor, _)) if position.seq == 0 && floor <= 1 => Ok(position),
-            Some((_, Some(data))) if crc32fast::hash(data.as_bytes()) == position.tag => {
-                Ok(position)
-            }
-            // Another entry has this number: a tail was lost and its numbers used again.
-            Some((_, Some(_))) => Err(ResetReason::UnknownEpoch),
-            _ => Err(ResetReason::Expired),
+        // A log that was deleted since its head was read keeps nothing.
+        let (floor, data) = found.unwrap_or((i64::MAX, None));
+        Ok(Evidence {
+            head,
+            floor,
+            tag: data.map(|data| crc32fast::hash(data.as_bytes())),
+            #[cfg(test)]
+            sabotage: None,
         })
     }
 }

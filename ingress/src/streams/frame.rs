@@ -3,7 +3,10 @@
 use std::{
     borrow::Cow,
     fmt::Write,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -49,6 +52,7 @@ pub(crate) struct Frame {
     begins: usize,
     data_begins: usize,
     zipped: OnceLock<Zipped>,
+    spread: AtomicBool,
 }
 
 /// An event as a part of a gzip stream.
@@ -93,7 +97,13 @@ impl Frame {
             begins,
             data_begins: begins + id.len(),
             zipped: OnceLock::new(),
+            spread: AtomicBool::new(false),
         }
+    }
+
+    /// Says to the first thread that spreads the event that it is the first.
+    pub(super) fn spreads_first(&self) -> bool {
+        !self.spread.swap(true, Ordering::Relaxed)
     }
 
     /// Returns the event as it is.
@@ -241,3 +251,6 @@ fn one_line(json: &str) -> Cow<'_, str> {
     }
     line.into()
 }
+
+#[cfg(test)]
+mod tests;

@@ -60,7 +60,7 @@ fn deflate(text: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The checksum of what a stream has carried so far.
-#[derive(Clone, Debug, Default)]
+#[derive(Copy, Clone, Debug, Default)]
 pub(crate) struct Sum {
     crc: u32,
     /// Modulo 2³², as gzip counts.
@@ -76,7 +76,7 @@ impl Sum {
     }
 
     /// Returns what ends the stream: an empty last block, checksum, length.
-    pub(crate) fn trailer(&self) -> [u8; 13] {
+    pub(crate) fn trailer(self) -> [u8; 13] {
         let mut trailer = [1, 0, 0, 255, 255, 0, 0, 0, 0, 0, 0, 0, 0];
         trailer[5..9].copy_from_slice(&self.crc.to_le_bytes());
         trailer[9..].copy_from_slice(&self.length.to_le_bytes());

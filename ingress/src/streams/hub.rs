@@ -229,15 +229,27 @@ impl Hub {
 
     /// Follows `topic` from its present end on; makes the topic if it is new.
     pub(crate) async fn follow(&self, topic: &Topic) -> Result<Follower, Error> {
-        if let Some(follower) = self.join(topic) {
+        if let Some(follower) = self.find(topic).await? {
             return Ok(follower);
+        }
+        let named = topic.clone();
+        self.store.write(move |tx| tx.ensure(&named)).await?;
+        self.find(topic).await?.ok_or(Error::Gone)
+    }
+
+    /// Follows `topic` from its present end on, `None` if there is no such topic.
+    pub(crate) async fn find(&self, topic: &Topic) -> Result<Option<Follower>, Error> {
+        if let Some(follower) = self.join(topic) {
+            return Ok(Some(follower));
         }
         // Hear the bus first, then ask where the log is: what is committed in between comes twice, not never.
         let subscription = self.bus.subscribe(topic);
-        let head = self.head_or_new(topic).await?;
+        let named = topic.clone();
+        let head = self.store.read(move |reader| reader.head(&named)).await?;
+        let Some(head) = head else { return Ok(None) };
         let mut all = self.lock();
         if let Some(active) = all.get(topic).filter(|active| !active.lock().over) {
-            return Ok(Follower::new(active));
+            return Ok(Some(Follower::new(active)));
         }
         let state = State {
             log: Log::after(head),
@@ -260,7 +272,7 @@ impl Hub {
             reason = "ends with its last follower or at shutdown"
         )]
         tokio::spawn(self.clone().drive(active, subscription));
-        Ok(follower)
+        Ok(Some(follower))
     }
 
     /// Puts the topic down if nobody follows it or its log is over. Joining takes the same lock, so nobody joins in between.
@@ -279,21 +291,10 @@ impl Hub {
         Some(Follower::new(active))
     }
 
-    async fn head_or_new(&self, topic: &Topic) -> Result<Position, Error> {
-        let named = topic.clone();
-        if let Some(head) = self.store.read(move |reader| reader.head(&named)).await? {
-            return Ok(head);
-        }
-        let named = topic.clone();
-        self.store
-            .write(move |tx| {
-                tx.ensure(&named)?;
-                tx.head(&named)?.ok_or(Error::Gone)
-            })
-            .await
-    }
-
     fn lock(&self) -> MutexGuard<'_, HashMap<Topic, Arc<Active>>> {
         self.active.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

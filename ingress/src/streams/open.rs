@@ -24,7 +24,7 @@ use super::{
     control::{Hello, Reset, retry_ms},
     filter::ChannelFilter,
     frame::{self, Control},
-    hub::Follower,
+    hub::{Follower, Hub},
     reactor::Parked,
     slots::{Holder, Wanted},
     wire::Wire,
@@ -64,6 +64,9 @@ pub(super) async fn open(state: AppState, asked: Asked, plan: Plan) -> Result<Re
     let head = head(connection, &state, compressed);
     let limit = state.streams.max_connections;
     if asked.method == Method::HEAD || !state.streams.enable_sse {
+        if state.streams.enable_sse && state.stats.is_full(limit) {
+            return Err(ApiError::Full);
+        }
         let (slots, checks) = (state.slots.clone(), state.streams.enable_sse);
         let Plan { member, wanted, fallback, .. } = plan;
         state
@@ -79,17 +82,11 @@ pub(super) async fn open(state: AppState, asked: Asked, plan: Plan) -> Result<Re
         if !state.streams.enable_sse {
             return Err(ApiError::SseDisabled { fallback });
         }
-        if state.stats.is_full(limit) {
-            return Err(ApiError::Full);
-        }
         return Ok((head, unsized_body()).into_response());
     }
     let mut count = Open::enter(&state.stats, limit).ok_or(ApiError::Full)?;
     // The hub listens before the logs are read: between the two nothing is lost, and what comes twice is dropped.
-    let mut followers = Vec::with_capacity(plan.logs.len());
-    for log in &plan.logs {
-        followers.push(state.hub.follow(log).await?);
-    }
+    let followers = follow(&state.hub, &plan).await?;
     let about = About {
         connection,
         user: user.id.clone(),
@@ -157,6 +154,20 @@ pub(super) async fn open(state: AppState, asked: Asked, plan: Plan) -> Result<Re
         reactor.park(announced, parked);
     });
     Ok((head, body).into_response())
+}
+
+/// Follows every log of the plan. The project's is not made if it is not there: nobody has been seen to be a member yet.
+async fn follow(hub: &Hub, plan: &Plan) -> Result<Vec<Follower>, ApiError> {
+    let project = plan.member.as_ref().map(|caller| Topic::project(caller.project));
+    let mut followers = Vec::with_capacity(plan.logs.len());
+    for log in &plan.logs {
+        followers.push(if project.as_ref() == Some(log) {
+            hub.find(log).await?.ok_or(ApiError::NotFound("the project"))?
+        } else {
+            hub.follow(log).await?
+        });
+    }
+    Ok(followers)
 }
 
 /// Lets members pass; returns where the project's log was then: a removal before it is over.

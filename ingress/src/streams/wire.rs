@@ -67,6 +67,16 @@ impl Wire {
         }
     }
 
+    /// Returns the checksum of what was encoded so far.
+    pub(crate) fn sum(&self) -> Option<Sum> {
+        self.sum
+    }
+
+    /// Takes back what was encoded since the checksum was this one.
+    pub(crate) fn rewind(&mut self, sum: Sum) {
+        self.sum = Some(sum);
+    }
+
     /// Returns what ends the stream.
     pub(crate) fn end(&self) -> Bytes {
         let mut bytes = Vec::new();

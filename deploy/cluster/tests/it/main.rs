@@ -6,3 +6,4 @@ mod origin;
 mod parts;
 mod retries;
 mod support;
+mod whole;

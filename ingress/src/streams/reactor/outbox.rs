@@ -7,13 +7,15 @@ use std::{
 
 use bytes::{Buf, Bytes};
 
+use super::super::gzip::Sum;
+
 /// Buffers handed to the system in one call.
 const BATCH: usize = 32;
 
 /// Bytes that wait, in order.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    pieces: VecDeque<Bytes>,
+    pieces: VecDeque<Piece>,
     bytes: usize,
     /// Part of the first piece is written, so it must go out whole.
     torn: bool,
@@ -21,20 +23,29 @@ pub(super) struct Outbox {
     pub(super) moved_at_ms: u64,
 }
 
+#[derive(Debug)]
+struct Piece {
+    bytes: Bytes,
+    /// The stream's checksum without this piece and all after it.
+    before: Option<Sum>,
+}
+
 impl Outbox {
     pub(super) fn new(now_ms: u64) -> Self {
         Self { moved_at_ms: now_ms, ..Self::default() }
     }
 
-    /// Holds the rest of a piece, of which the socket has taken a part if it is `torn`.
+    /// Holds the rest of a piece of a stream without a checksum, of which the socket has taken a part if it is `torn`.
     pub(super) fn of(rest: Bytes, torn: bool, now_ms: u64) -> Self {
-        Self { bytes: rest.len(), pieces: [rest].into(), torn, moved_at_ms: now_ms }
+        let mut outbox = Self { torn, ..Self::new(now_ms) };
+        outbox.push(rest, None);
+        outbox
     }
 
-    pub(super) fn push(&mut self, piece: Bytes) {
-        if !piece.is_empty() {
-            self.bytes += piece.len();
-            self.pieces.push_back(piece);
+    pub(super) fn push(&mut self, bytes: Bytes, before: Option<Sum>) {
+        if !bytes.is_empty() {
+            self.bytes += bytes.len();
+            self.pieces.push_back(Piece { bytes, before });
         }
     }
 
@@ -46,10 +57,14 @@ impl Outbox {
         self.pieces.len()
     }
 
-    /// Drops all that may be dropped: what is left ends where an event ends.
-    pub(super) fn cut(&mut self) {
-        self.pieces.truncate(usize::from(self.torn));
-        self.bytes = self.pieces.front().map_or(0, Bytes::len);
+    /// Drops all that may be dropped: what is left ends where an event ends. Returns the stream's checksum without it,
+    /// `None` if nothing was dropped or there is none.
+    pub(super) fn cut(&mut self) -> Option<Sum> {
+        let keep = usize::from(self.torn);
+        let sum = self.pieces.get(keep).and_then(|dropped| dropped.before);
+        self.pieces.truncate(keep);
+        self.bytes = self.pieces.front().map_or(0, |piece| piece.bytes.len());
+        sum
     }
 
     /// Writes as much as the socket takes; says whether that was all.
@@ -58,7 +73,7 @@ impl Outbox {
             let mut slices = [IoSlice::new(&[]); BATCH];
             let count = self.pieces.len().min(BATCH);
             for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
-                *slice = IoSlice::new(piece);
+                *slice = IoSlice::new(&piece.bytes);
             }
             match socket.write_vectored(&slices[..count]) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -77,12 +92,12 @@ impl Outbox {
     fn advance(&mut self, mut written: usize) {
         self.bytes = self.bytes.saturating_sub(written);
         while let Some(first) = self.pieces.front_mut() {
-            if written < first.len() {
-                first.advance(written);
+            if written < first.bytes.len() {
+                first.bytes.advance(written);
                 self.torn |= written > 0;
                 return;
             }
-            written -= first.len();
+            written -= first.bytes.len();
             self.pieces.pop_front();
             self.torn = false;
         }
@@ -131,14 +146,17 @@ mod tests {
         ) {
             let (mut outbox, mut taken) = (Outbox::default(), Vec::new());
             let mut takes = takes.into_iter();
+            let mut sum = Sum::default();
             for piece in &pieces {
-                outbox.push(piece.clone().into());
+                outbox.push(piece.clone().into(), Some(sum));
+                sum.add(piece.as_bytes());
                 outbox.flush(Narrow { takes: &mut takes, taken: &mut taken }, 0).unwrap();
             }
-            if cut {
-                outbox.cut();
+            if cut && let Some(without) = outbox.cut() {
+                sum = without;
             }
-            prop_assert_eq!(outbox.bytes(), outbox.pieces.iter().map(Bytes::len).sum::<usize>());
+            let left = outbox.pieces.iter().map(|piece| piece.bytes.len()).sum::<usize>();
+            prop_assert_eq!(outbox.bytes(), left);
             let mut rest = std::iter::repeat(7);
             let socket = Narrow { takes: &mut rest, taken: &mut taken };
             let flushed = outbox.flush(socket, 0).unwrap();
@@ -147,6 +165,9 @@ mod tests {
             let whole = taken.is_empty() || taken.ends_with(';');
             prop_assert!(whole && all.starts_with(&taken));
             prop_assert!(cut || taken == all);
+            let mut of_taken = Sum::default();
+            of_taken.add(taken.as_bytes());
+            prop_assert_eq!(sum.trailer(), of_taken.trailer());
         }
     }
 }

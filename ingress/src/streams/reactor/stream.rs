@@ -185,14 +185,14 @@ impl Stream {
             self.skipped |= frame.position.is_some();
             return;
         }
-        let bytes = if frame.position.is_some() && self.places.len() > 1 {
-            self.wire.frame_at(frame, &self.cursor())
-        } else {
-            self.wire.frame(frame)
-        };
+        let shared = frame.position.is_none() || self.places.len() == 1;
+        let cursor = (!shared).then(|| self.cursor());
         self.skipped &= frame.position.is_none();
         self.told(now);
-        self.queue(bytes, now);
+        self.queue(now, |wire| match &cursor {
+            Some(cursor) => wire.frame_at(frame, cursor),
+            None => wire.frame(frame),
+        });
     }
 
     fn is_removed_by(&self, frame: &Frame) -> bool {
@@ -212,9 +212,8 @@ impl Stream {
 
     /// Queues an event that only this stream has.
     pub(super) fn say(&mut self, text: &str, now: u64) {
-        let bytes = self.wire.text(text);
         self.times.last_sent = now;
-        self.queue(bytes, now);
+        self.queue(now, |wire| wire.text(text));
     }
 
     /// Queues the shared heartbeat, with the client's cursor where that has moved unseen.
@@ -228,13 +227,14 @@ impl Stream {
             let id = format!("{}\n", frame::id_line(&self.cursor()));
             self.say(&id, now);
         }
-        let bytes = self.wire.frame(beat);
         self.times.last_sent = now;
-        self.queue(bytes, now);
+        self.queue(now, |wire| wire.frame(beat));
     }
 
-    fn queue(&mut self, bytes: Bytes, now: u64) {
-        self.outbox.get_or_insert_with(|| Box::new(Outbox::new(now))).push(bytes);
+    fn queue(&mut self, now: u64, encode: impl FnOnce(&mut Wire) -> Bytes) {
+        let before = self.wire.sum();
+        let bytes = encode(&mut self.wire);
+        self.outbox.get_or_insert_with(|| Box::new(Outbox::new(now))).push(bytes, before);
     }
 
     fn wait_for(&mut self, rest: Bytes, torn: bool, now: u64) {

@@ -123,7 +123,8 @@ impl Shard {
                 unsettled.push((key, outcome));
             }
         }
-        self.stats.broadcast(frames.len() as u64, delivered);
+        let events = frames.iter().filter(|frame| frame.spreads_first()).count();
+        self.stats.broadcast(events as u64, delivered);
         for (key, outcome) in unsettled.drain(..) {
             self.settle(key, outcome);
         }

@@ -23,9 +23,9 @@ impl Stream {
             return Ok(());
         }
         if reason == Reason::SlowConsumer
-            && let Some(outbox) = &mut self.outbox
+            && let Some(sum) = self.outbox.as_mut().and_then(|outbox| outbox.cut())
         {
-            outbox.cut();
+            self.wire.rewind(sum);
         }
         self.say_bye(reason, limits, now);
         self.flush(now)
@@ -39,8 +39,7 @@ impl Stream {
         }
         let bye = Bye { reason, reconnect: reason.reconnect(), retry_after_ms };
         self.say(&frame::control(Control::Bye, &bye), now);
-        let end = self.wire.end();
-        self.queue(end, now);
+        self.queue(now, |wire| wire.end());
         self.ending = true;
         self.times.cut = now + limits.end_grace_ms;
         tracing::debug!(connection.id = %self.about.connection, ?reason, "stream ended");

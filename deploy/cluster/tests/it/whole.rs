@@ -1,0 +1,153 @@
+//! The whole cluster: parts are taken away one by one, and what was acknowledged is seen everywhere, once and in order.
+
+use std::{path::PathBuf, process::Command, sync::OnceLock, time::Duration};
+
+use cluster::{Cluster, Options};
+use reqwest::{Client, Response};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::{PATIENCE, open_folder, read_until};
+
+/// Makes the programs that are tested. Whatever tests of the whole workspace have built is not built again.
+fn programs() -> PathBuf {
+    static BUILT: OnceLock<()> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.current_dir(root).args(["build", "--locked", "--workspace", "--all-targets"]);
+        if !cfg!(debug_assertions) {
+            cargo.arg("--release");
+        }
+        let output = cargo.output().expect("cargo is there");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    });
+    Options::new("").programs
+}
+
+struct Whole {
+    cluster: Cluster,
+    http: Client,
+    _dir: TempDir,
+}
+
+impl Whole {
+    async fn start(change: impl FnOnce(&mut Options)) -> Self {
+        let dir = open_folder();
+        let mut options = Options::new(dir.path().join("cluster"));
+        options.programs = programs();
+        options = options.set("DRAIN_SPREAD", "0s");
+        change(&mut options);
+        let cluster = Cluster::start(options).await.expect("it starts");
+        let http = Client::builder().no_proxy().timeout(PATIENCE).build().expect("a client");
+        Self { cluster, http, _dir: dir }
+    }
+
+    async fn post(&self, base: &str, path: &str, body: Value) -> Response {
+        let request = self.http.post(format!("{base}{path}")).bearer_auth("dev-ada").json(&body);
+        request.send().await.expect("an answer")
+    }
+
+    async fn project(&self) -> String {
+        let base = self.cluster.base_url();
+        let made = self.post(&base, "/api/chat/projects", json!({"name": "x"})).await;
+        let made: Value = made.json().await.expect("JSON");
+        made["id"].as_str().expect("an id").to_owned()
+    }
+
+    async fn stream(&self, base: &str, project: &str) -> Response {
+        let url = format!("{base}/sse/stream?project_id={project}");
+        let mut stream = self.http.get(url).bearer_auth("dev-ada").send().await.expect("an answer");
+        read_until(&mut stream, "\"hello\"").await;
+        stream
+    }
+
+    /// Sends a message until it is taken: its key makes it the same one.
+    async fn send(&self, base: &str, project: &str, text: &str) {
+        let path = format!("/api/chat/projects/{project}/messages");
+        let sending = async {
+            loop {
+                let body = json!({"text": text, "client_message_id": text.replace(' ', "-")});
+                match self.post(base, &path, body).await.status().as_u16() {
+                    200 | 201 => return,
+                    503 => tokio::time::sleep(Duration::from_millis(50)).await,
+                    status => panic!("{status}"),
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, sending).await.expect("it is taken");
+    }
+}
+
+#[tokio::test]
+async fn it_goes_on_whatever_part_is_taken_away() {
+    let whole = Whole::start(|options| options.nats_links = true).await;
+    let (cluster, base) = (&whole.cluster, whole.cluster.base_url());
+    let project = whole.project().await;
+    let mut stream = whole.stream(&cluster.ingress_url(0), &project).await;
+    let url = cluster.ingress_url(2);
+    whole.send(&url, &project, "from another").await;
+    let mut said = read_until(&mut stream, "from another").await;
+
+    cluster.ingress(0).nats_link().expect("it was asked for").cut();
+    whole.send(&url, &project, "cut off").await;
+    said += &read_until(&mut stream, "cut off").await;
+    cluster.ingress(0).nats_link().expect("it was asked for").mend();
+
+    cluster.ingress(1).kill().await.unwrap();
+    cluster.nats().kill().await.unwrap();
+    for number in 0..6 {
+        whole.send(&base, &project, &format!("one less {number}")).await;
+    }
+    said += &read_until(&mut stream, "one less 5").await;
+    cluster.nats().start().await.unwrap();
+    cluster.ingress(1).start().await.unwrap();
+
+    cluster.postgres().stop_immediate().await.unwrap();
+    let (started, ()) = tokio::join!(cluster.postgres().start(), async {
+        whole.send(&base, &project, "without a database").await;
+    });
+    started.unwrap();
+    said += &read_until(&mut stream, "without a database").await;
+
+    cluster.ingress(2).freeze().unwrap();
+    whole.send(&cluster.ingress_url(1), &project, "one is frozen").await;
+    said += &read_until(&mut stream, "one is frozen").await;
+    cluster.ingress(2).thaw().unwrap();
+    assert!(cluster.ingress(2).stop().await.unwrap().success());
+    assert_eq!(said.matches("message.created").count(), 10, "{said}");
+    whole.cluster.stop().await.expect("every part ends well");
+}
+
+/// All processes that were started in a folder.
+fn in_folder(folder: &str) -> Vec<String> {
+    let output = Command::new("ps").args(["-eo", "pid,args"]).output().expect("ps is there");
+    let all = String::from_utf8_lossy(&output.stdout).into_owned();
+    all.lines().filter(|line| line.contains(folder)).map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn nothing_outlives_the_command() {
+    let dir = open_folder();
+    let folder = dir.path().join("c");
+    let folder = folder.to_str().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cluster"));
+    command.args(["--folder", folder, "--listen", "127.0.0.1:0", "--ingress", "1", "--proc", "1"]);
+    command.arg("--programs").arg(programs());
+    let mut child = command.stdout(std::process::Stdio::null()).spawn().unwrap();
+    // nginx is the last.
+    let log = dir.path().join("c/nginx/nginx.pid");
+    let until = async |done: &dyn Fn() -> bool| {
+        let waiting = async {
+            while !done() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, waiting).await.expect("in time");
+    };
+    until(&|| log.exists()).await;
+    assert!(in_folder(folder).len() > 3);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    until(&|| in_folder(folder).is_empty()).await;
+}

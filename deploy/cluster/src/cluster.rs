@@ -109,6 +109,18 @@ impl Cluster {
         self.proc[number].url()
     }
 
+    /// Returns how many ingress there are.
+    #[must_use]
+    pub fn ingress_count(&self) -> usize {
+        self.ingress.len()
+    }
+
+    /// Returns how many proc there are.
+    #[must_use]
+    pub fn proc_count(&self) -> usize {
+        self.proc.len()
+    }
+
     /// Returns an ingress.
     #[must_use]
     pub fn ingress(&self, number: usize) -> &Service {
@@ -176,7 +188,7 @@ fn service(
     let mut env = environment.to_vec();
     env.push(("NATS_URL".into(), nats.url_by(bus)));
     env.extend(options.settings.iter().cloned());
-    Service::plan(folder, &options.programs, place, env, link)
+    Service::plan(folder, &options.programs, &options.flags, place, env, link)
 }
 
 fn grpc_urls(places: &[Place]) -> String {

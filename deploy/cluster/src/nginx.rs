@@ -51,8 +51,9 @@ impl Nginx {
         write("site/main.conf", main(&home))?;
         write("site/http.conf", http(&home))?;
         write("site/server.conf", format!("listen {addr};\n"))?;
-        write("site/ingress.conf", servers(ingress))?;
-        write("site/proc.conf", servers(proc))?;
+        write("site/ingress.conf", servers(ingress, "max_fails=1 fail_timeout=3s"))?;
+        write("site/streams.conf", servers(ingress, "max_fails=0"))?;
+        write("site/proc.conf", servers(proc, "max_fails=1 fail_timeout=3s"))?;
         let mut args = arguments(&home);
         args.extend(["-g".into(), "daemon off;".into()]);
         let plan = Plan {
@@ -136,9 +137,9 @@ fn http(home: &Path) -> String {
     text
 }
 
-fn servers(addrs: &[SocketAddr]) -> String {
+fn servers(addrs: &[SocketAddr], failures: &str) -> String {
     addrs.iter().fold(String::new(), |mut text, addr| {
-        let _ = writeln!(text, "server {addr} max_fails=1 fail_timeout=3s;");
+        let _ = writeln!(text, "server {addr} {failures};");
         text
     })
 }

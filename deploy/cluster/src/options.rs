@@ -25,6 +25,8 @@ pub struct Options {
     pub nats_links: bool,
     /// Further settings of the services, as environment variables; they win over the cluster's own.
     pub settings: Vec<(String, String)>,
+    /// Further flags of the services, for what has no environment variable.
+    pub flags: Vec<String>,
     /// Told what is going on.
     pub progress: fn(&str),
 }
@@ -44,6 +46,7 @@ impl Options {
             nats_server: None,
             nats_links: false,
             settings: Vec::new(),
+            flags: Vec::new(),
             progress: |_| {},
         }
     }

@@ -59,10 +59,11 @@ pub struct Service {
 }
 
 impl Service {
-    /// Plans a replica at its place, of the program in `programs`, with the environment `env` besides its addresses.
+    /// Plans a replica at its place, of the program in `programs` with `flags`, and with the environment `env` besides its addresses.
     pub(crate) fn plan(
         folder: &Folder,
         programs: &Path,
+        flags: &[String],
         place: Place,
         mut env: Vec<(String, String)>,
         link: Option<Link>,
@@ -82,7 +83,7 @@ impl Service {
             log: folder.file(&format!("{name}.log")),
             name,
             program,
-            args: vec![],
+            args: flags.iter().map(Into::into).collect(),
             env,
             user: None,
             ready: Probe::Health(public.addr),

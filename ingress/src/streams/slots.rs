@@ -133,7 +133,10 @@ impl Slots {
             wanted.iter().map(|wanted| choose(tx, wanted)).collect::<Result<Vec<_>, _>>()?;
         let mut replaced = Vec::new();
         let mut slots = Vec::with_capacity(wanted.len());
-        for (wanted, mut seat) in wanted.iter().zip(seats) {
+        let mut seats: Vec<_> = wanted.iter().zip(seats).collect();
+        // Rows are taken in the order in which they are freed.
+        seats.sort_unstable_by_key(|(wanted, _)| wanted.scope.key());
+        for (wanted, mut seat) in seats {
             let key = wanted.scope.key();
             let mut races = 0;
             while !self.sit(tx, &key, &seat, holder)? {

@@ -227,7 +227,13 @@ impl Postgres {
             std::thread::sleep(pause(30));
         }
         self.take_failure();
-        if again && Instant::now() < until { Ok(()) } else { Err(error) }
+        match error {
+            error if !again => Err(error),
+            _ if Instant::now() < until => Ok(()),
+            Error::Unavailable(_) => Err(error),
+            // Lost connections of all kinds are the same to callers: they may come again.
+            error => Err(Error::Unavailable(error.to_string())),
+        }
     }
 
     fn reconnect(&mut self, pause: impl Fn() -> Duration, until: Instant) -> Result<(), Error> {

@@ -61,11 +61,11 @@ impl Writer {
     fn take(&mut self) -> Option<Vec<Box<dyn Write>>> {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         let first = self.set_aside.take().or_else(|| queue.blocking_recv())?;
-        let alone = first.is_bulk() || !self.connection.is_shared();
+        let alone = is_alone(&*first) || !self.connection.is_shared();
         let mut group = vec![first];
         while !alone && group.len() < GROUP {
             match queue.try_recv() {
-                Ok(work) if work.is_bulk() => {
+                Ok(work) if is_alone(&*work) => {
                     self.set_aside = Some(work);
                     break;
                 }
@@ -213,4 +213,10 @@ enum Failed {
     Nothing(Error),
     /// Perhaps everything.
     Unknown(Error),
+}
+
+/// Says whether a write shares its transaction with no other, where several transactions may write at once: what names no
+/// log locks its rows in an order of its own, so that two groups with several of them would wait for each other.
+fn is_alone(work: &dyn Write) -> bool {
+    work.is_bulk() || work.topic().is_none()
 }

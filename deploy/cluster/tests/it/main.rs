@@ -5,5 +5,6 @@ mod nginx;
 mod origin;
 mod parts;
 mod retries;
+mod streams;
 mod support;
 mod whole;

@@ -54,10 +54,14 @@ impl Drop for Lease {
 /// Deletes freed slots, unless another connection has them by now.
 pub(crate) fn release(tx: &mut Tx<'_>, freed: &[Freed]) -> Result<(), Error> {
     let sql = "DELETE FROM slots WHERE scope = $1 AND n = $2 AND connection = $3";
-    for Freed { connection, slots } in freed {
-        for (scope, n) in slots {
-            tx.execute(sql, &[(&**scope).into(), (*n).into(), (*connection).into()])?;
-        }
+    let rows = freed.iter().flat_map(|Freed { connection, slots }| {
+        slots.iter().map(|(scope, n)| (&**scope, *n, *connection))
+    });
+    // In one order by everybody, so that two who free the same rows do not wait for each other.
+    let mut rows: Vec<_> = rows.collect();
+    rows.sort_unstable();
+    for (scope, n, connection) in rows {
+        tx.execute(sql, &[scope.into(), n.into(), connection.into()])?;
     }
     Ok(())
 }

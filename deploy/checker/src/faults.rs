@@ -1,0 +1,209 @@
+//! What can be taken away from a running cluster, and how it comes back.
+
+mod driver;
+
+use std::{fmt, time::Duration};
+
+use anyhow::Context;
+use cluster::{Cluster, Process};
+use humantime::format_duration;
+use rand::{RngExt as _, rngs::StdRng};
+use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use self::driver::{Window, drive};
+use crate::scenario::duration;
+
+/// A part of the cluster; which replica is left to chance.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    Ingress,
+    Proc,
+    Nats,
+    Postgres,
+}
+
+/// Something that happens to a cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Fault {
+    Nothing,
+    /// It ends at once and is started again.
+    Kill {
+        part: Part,
+        #[serde(rename = "for", deserialize_with = "duration")]
+        time: Duration,
+    },
+    /// It is asked to end and, when it has, started again.
+    Stop {
+        part: Part,
+        #[serde(rename = "for", deserialize_with = "duration")]
+        time: Duration,
+    },
+    /// It does nothing for a while and then goes on as if nothing had been.
+    Freeze {
+        part: Part,
+        #[serde(rename = "for", deserialize_with = "duration")]
+        time: Duration,
+    },
+    /// One ingress cannot reach NATS.
+    Cut {
+        #[serde(rename = "for", deserialize_with = "duration")]
+        time: Duration,
+    },
+    /// Nothing arrives between one ingress and NATS, though both think that they are connected.
+    Stall {
+        #[serde(rename = "for", deserialize_with = "duration")]
+        time: Duration,
+    },
+    /// Every ingress and then every proc is asked to end and started again, one after the other.
+    Roll {
+        #[serde(deserialize_with = "duration")]
+        pause: Duration,
+    },
+}
+
+/// A fault with the replica that it happens to.
+#[derive(Clone, Debug)]
+pub(crate) struct Aimed {
+    fault: Fault,
+    number: usize,
+}
+
+impl Fault {
+    /// Chooses whom it happens to.
+    pub(crate) fn aim(&self, cluster: &Cluster, chance: &mut StdRng) -> Aimed {
+        let count = match self {
+            Self::Kill { part, .. } | Self::Stop { part, .. } | Self::Freeze { part, .. } => {
+                part.count(cluster)
+            }
+            Self::Cut { .. } | Self::Stall { .. } => cluster.ingress_count(),
+            Self::Nothing | Self::Roll { .. } => 1,
+        };
+        Aimed { fault: self.clone(), number: chance.random_range(0..count) }
+    }
+}
+
+impl Part {
+    fn count(self, cluster: &Cluster) -> usize {
+        match self {
+            Self::Ingress => cluster.ingress_count(),
+            Self::Proc => cluster.proc_count(),
+            Self::Nats | Self::Postgres => 1,
+        }
+    }
+
+    fn process(self, cluster: &Cluster, number: usize) -> &Process {
+        match self {
+            Self::Ingress => cluster.ingress(number),
+            Self::Proc => cluster.proc(number),
+            Self::Nats => cluster.nats(),
+            Self::Postgres => cluster.postgres(),
+        }
+    }
+}
+
+impl Aimed {
+    /// Does it and undoes it, at the latest when `over`.
+    pub(crate) async fn happen(
+        &self,
+        cluster: &Cluster,
+        over: &CancellationToken,
+    ) -> anyhow::Result<()> {
+        let away = async |time: Duration| {
+            over.run_until_cancelled(tokio::time::sleep(time)).await;
+        };
+        let link = || {
+            let link = cluster.ingress(self.number).nats_link();
+            link.context("the cluster has no links")
+        };
+        match &self.fault {
+            Fault::Nothing => {}
+            Fault::Kill { part, time } => {
+                let process = part.process(cluster, self.number);
+                if *part == Part::Postgres {
+                    // Killed, it would leave its own processes behind.
+                    cluster.postgres().stop_immediate().await?;
+                } else {
+                    process.kill().await?;
+                }
+                away(*time).await;
+                process.start().await?;
+            }
+            Fault::Stop { part, time } => {
+                let process = part.process(cluster, self.number);
+                stop(process).await?;
+                away(*time).await;
+                process.start().await?;
+            }
+            Fault::Freeze { part, time } => {
+                let process = part.process(cluster, self.number);
+                process.freeze()?;
+                away(*time).await;
+                process.thaw()?;
+            }
+            Fault::Cut { time } => {
+                link()?.cut();
+                away(*time).await;
+                link()?.mend();
+            }
+            Fault::Stall { time } => {
+                link()?.stall();
+                away(*time).await;
+                link()?.mend();
+            }
+            Fault::Roll { pause } => {
+                let ingress = (0..cluster.ingress_count()).map(|number| (Part::Ingress, number));
+                let proc = (0..cluster.proc_count()).map(|number| (Part::Proc, number));
+                for (part, number) in ingress.chain(proc) {
+                    let process = part.process(cluster, number);
+                    stop(process).await?;
+                    process.start().await?;
+                    tokio::time::sleep(*pause).await;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn stop(process: &Process) -> anyhow::Result<()> {
+    let status = process.stop().await?;
+    anyhow::ensure!(status.success(), "{process} was asked to end and did with {status}");
+    Ok(())
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ingress => "ingress",
+            Self::Proc => "proc",
+            Self::Nats => "NATS",
+            Self::Postgres => "PostgreSQL",
+        })
+    }
+}
+
+impl fmt::Display for Aimed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = |part: &Part| match part {
+            Part::Ingress | Part::Proc => format!("{part}-{}", self.number),
+            Part::Nats | Part::Postgres => part.to_string(),
+        };
+        let (what, time) = match &self.fault {
+            Fault::Nothing => return f.write_str("nothing"),
+            Fault::Kill { part, time } => (format!("{} is killed", name(part)), time),
+            Fault::Stop { part, time } => (format!("{} is stopped", name(part)), time),
+            Fault::Freeze { part, time } => (format!("{} is frozen", name(part)), time),
+            Fault::Cut { time } => (format!("ingress-{} is cut off from NATS", self.number), time),
+            Fault::Stall { time } => {
+                (format!("nothing passes between ingress-{} and NATS", self.number), time)
+            }
+            Fault::Roll { .. } => {
+                return f.write_str("every ingress and proc is stopped and started in turn");
+            }
+        };
+        write!(f, "{what} for {}", format_duration(*time))
+    }
+}

@@ -1,0 +1,97 @@
+//! `make check-faults`: takes parts of a cluster away under load and says what its clients saw of it.
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use checker::{
+    run::{Options, run, scenarios},
+    scenario::Scenario,
+};
+use clap::{Parser, Subcommand};
+use rustix::process::{Resource, getrlimit, setrlimit};
+
+/// Takes parts of a cluster away under load and counts what was lost, doubled, reordered, made up or shown to the wrong
+/// people. Ends with 1 if anything was.
+#[derive(Debug, Parser)]
+#[command(name = "checker", version)]
+struct Arguments {
+    #[command(subcommand)]
+    what: What,
+    /// Seed of all that is left to chance; another one each time if it is not given.
+    #[arg(long, global = true)]
+    seed: Option<u64>,
+    /// Folder of the cluster, with all logs.
+    #[arg(long, global = true, default_value = "data/checker")]
+    folder: PathBuf,
+    /// Folder of the programs `ingress` and `proc`; by default where `checker` is.
+    #[arg(long, global = true)]
+    programs: Option<PathBuf>,
+    /// Program of NATS, 2.9 or later; by default the installed `nats-server`.
+    #[arg(long, global = true)]
+    nats_server: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Runs a scenario: a file, or the name of one that comes with the checker, such as `short`.
+    Run { scenario: PathBuf },
+    /// Runs each scenario with its deliberate bug and without: the bug has to be noticed, and nothing else.
+    Sabotage,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<ExitCode> {
+    let arguments = Arguments::parse();
+    raise_descriptors();
+    let as_promised = match &arguments.what {
+        What::Run { scenario } => check(&arguments, Scenario::read(&file(scenario))?).await?,
+        What::Sabotage => sabotage(&arguments).await?,
+    };
+    Ok(if as_promised { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn file(scenario: &Path) -> PathBuf {
+    if scenario.is_file() {
+        return scenario.to_owned();
+    }
+    scenarios().join(scenario).with_extension("json")
+}
+
+async fn check(arguments: &Arguments, scenario: Scenario) -> anyhow::Result<bool> {
+    let Arguments { seed, folder, programs, nats_server, .. } = arguments;
+    println!("{}", scenario.about);
+    let options = Options {
+        seed: seed.unwrap_or_else(|| rand::random_range(0..1_000_000)),
+        folder: folder.clone(),
+        programs: programs.clone(),
+        nats_server: nats_server.clone(),
+        progress: |step| println!("{step}"),
+    };
+    let report = run(scenario, options).await?;
+    println!("{report}");
+    Ok(report.is_clean())
+}
+
+async fn sabotage(arguments: &Arguments) -> anyhow::Result<bool> {
+    let mut noticed = true;
+    for file in std::fs::read_dir(scenarios().join("sabotage"))? {
+        let scenario = Scenario::read(&file?.path())?;
+        let sound = Scenario { sabotage: None, ..scenario.clone() };
+        println!("\nwith the bug:");
+        noticed &= !check(arguments, scenario).await?;
+        println!("\nwithout the bug:");
+        noticed &= check(arguments, sound).await?;
+    }
+    println!("{}", if noticed { "every bug is noticed" } else { "A BUG IS NOT NOTICED" });
+    Ok(noticed)
+}
+
+/// Streams are many; what the system allows is taken.
+fn raise_descriptors() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // Refused, it stays as it was, which is enough for most scenarios.
+    let _ = setrlimit(Resource::Nofile, limit);
+}

@@ -170,7 +170,7 @@ impl Tx<'_> {
         self.execute(&format!("CREATE SEQUENCE IF NOT EXISTS {name} START {}", head + 1), &[])?;
         let seq = self.find(&format!("SELECT nextval('{name}')"), &[], |row| row.get::<i64>(0))?;
         let seq = seq.ok_or(Error::Gone)?;
-        std::thread::sleep(Duration::from_millis(rand::rng().random_range(0..10)));
+        std::thread::sleep(Duration::from_millis(rand::rng().random_range(0..40)));
         self.execute(
             "UPDATE topics SET head = $2 WHERE name = $1 AND head < $2",
             &[topic.as_str().into(), seq.into()],

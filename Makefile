@@ -1,5 +1,5 @@
 # `make test` is the whole test run: what CI runs, and nothing else of weight.
-.PHONY: help run cluster cluster-stop setup test check audit check-manifests proto settings bench bench-quick bench-streams
+.PHONY: help run cluster cluster-stop setup test check check-faults check-faults-long audit check-manifests proto settings bench bench-quick bench-streams
 
 help:            ## Shows this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -21,7 +21,16 @@ setup:           ## Installs what building and testing need (Debian; does nothin
 test: setup      ## Runs every test.
 	cargo build --workspace --all-targets --locked
 	cargo test --workspace --locked
+	@$(MAKE) --no-print-directory check-faults
 	-@$(MAKE) --no-print-directory bench-quick
+
+check-faults:    ## Two minutes of load on a whole cluster while every part of it is taken away; nothing may be lost.
+	cargo build --locked -p ingress -p proc -p checker
+	$${CARGO_TARGET_DIR:-target}/debug/checker --seed 11 run short
+
+check-faults-long: ## Ten minutes of it, by chance.
+	cargo build --locked -p ingress -p proc -p checker
+	$${CARGO_TARGET_DIR:-target}/debug/checker run long
 
 check:           ## Format, lints and documentation, warnings being errors.
 	cargo fmt --all --check

@@ -1,5 +1,5 @@
 # `make test` is the whole test run: what CI runs, and nothing else of weight.
-.PHONY: help run cluster cluster-stop setup test check check-faults check-faults-long audit check-manifests proto settings bench bench-quick bench-streams
+.PHONY: help run cluster cluster-stop setup test check check-faults check-faults-long check-sabotage audit check-manifests proto settings bench bench-quick bench-streams
 
 help:            ## Shows this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -24,18 +24,26 @@ test: setup      ## Runs every test.
 	@$(MAKE) --no-print-directory check-faults
 	-@$(MAKE) --no-print-directory bench-quick
 
-check-faults:    ## Two minutes of load on a whole cluster while every part of it is taken away; nothing may be lost.
-	cargo build --locked -p ingress -p proc -p checker
-	$${CARGO_TARGET_DIR:-target}/debug/checker --seed 11 run short
-
-check-faults-long: ## Ten minutes of it, by chance.
-	cargo build --locked -p ingress -p proc -p checker
-	$${CARGO_TARGET_DIR:-target}/debug/checker run long
-
 check:           ## Format, lints and documentation, warnings being errors.
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items --locked
+
+CHECKER = $${CARGO_TARGET_DIR:-target}/debug/checker
+
+check-faults:    ## Takes parts of a cluster away under load for two minutes; nothing may be lost, doubled or reordered. ARGS=--help lists what else it can.
+	cargo build --locked -p ingress -p proc -p checker
+	$(CHECKER) run short $(ARGS)
+
+check-faults-long: ## The same for ten minutes with faults by chance, then a minute without NATS, then a rolling restart under 2,000 streams.
+	cargo build --locked -p ingress -p proc -p checker
+	$(CHECKER) run long $(ARGS)
+	$(CHECKER) run nats-down $(ARGS)
+	$(CHECKER) run rolling $(ARGS)
+
+check-sabotage:  ## Whether deliberate bugs are noticed, each beside the same run without it.
+	cargo build --locked -p ingress -p proc -p checker
+	$(CHECKER) sabotage $(ARGS)
 
 audit:           ## Licences, sources and duplicates of dependencies; needs `cargo install cargo-deny`.
 	cargo deny --locked check

@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// How long all streams may take to be open at first.
-const OPENING: Duration = Duration::from_secs(60);
+const OPENING: Duration = Duration::from_mins(1);
 /// How long is waited for what should not come: what was delivered already.
 const REST: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(50);
@@ -228,11 +228,7 @@ impl Clients {
         let faults = drive(cluster, &scenario.faults, chance, began, &healed, told);
         let (loaded, windows) = tokio::join!(load, faults);
         loaded?;
-        let shift = |window: Window| Window {
-            from: window.from + offset,
-            to: window.to + offset,
-            ..window
-        };
+        let shift = |Window { from, to }: Window| Window { from: from + offset, to: to + offset };
         Ok(windows?.into_iter().map(shift).collect())
     }
 

@@ -1,6 +1,6 @@
 //! A real cluster under real faults, and deliberate bugs that have to be noticed.
 //!
-//! Its programs are the workspace's `ingress` and `proc`, which `cargo test --workspace` builds before it runs any test.
+//! The programs are the workspace's `ingress` and `proc`, which `make test` builds before it runs any test.
 
 use std::{fs, os::unix::fs::PermissionsExt};
 

@@ -190,3 +190,26 @@ async fn writes_that_touch_rows_in_any_order_do_not_meet() {
     assert_eq!(counts(&store).await, [2; ROWS as usize]);
     assert_eq!(runs.load(Ordering::Relaxed), 2 * ROWS as usize);
 }
+
+#[tokio::test]
+async fn a_write_that_was_set_aside_waits_for_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(Home::Postgres, &folder, &Bus::default()).await;
+    store.write(|tx| tx.ensure(&Topic::jobs())).await.unwrap();
+    for n in 0..20 {
+        // All writers but one are kept busy, so that the two after them are taken together.
+        let busy = (1..WRITERS)
+            .map(|_| store.write(|tx| tx.find("SELECT pg_sleep(0.03)", &[], |_| Ok(()))));
+        let (grouped, alone) = (
+            store.write_in(Topic::jobs(), move |tx| insert(tx, Uuid::now_v7(), n)),
+            store.write(move |tx| insert(tx, Uuid::now_v7(), n)),
+        );
+        let all = async {
+            let (_, grouped, alone) =
+                tokio::join!(futures_util::future::join_all(busy), grouped, alone);
+            (grouped.unwrap(), alone.unwrap())
+        };
+        let done = tokio::time::timeout(Duration::from_secs(5), all).await;
+        assert_eq!(done.expect("nothing has to come after it"), (1, 1));
+    }
+}

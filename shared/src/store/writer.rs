@@ -59,8 +59,12 @@ impl Writer {
     /// A database with one writer is given more as it goes, see [`Writer::more`]; else every project that a group is
     /// about has to be known before it begins.
     fn take(&mut self) -> Option<Vec<Box<dyn Write>>> {
+        // Without the queue, which another thread has while it waits for a write.
+        if let Some(work) = self.set_aside.take() {
+            return Some(vec![work]);
+        }
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = self.set_aside.take().or_else(|| queue.blocking_recv())?;
+        let first = queue.blocking_recv()?;
         let alone = is_alone(&*first) || !self.connection.is_shared();
         let mut group = vec![first];
         while !alone && group.len() < GROUP {

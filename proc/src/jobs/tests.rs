@@ -7,7 +7,7 @@ use clap::Parser;
 use cluster::{on_both_stores, scratch::Home};
 use serde_json::{Value, json};
 use shared::{
-    bus::{Bus, Notice, Subscription},
+    bus::{Bus, Subscription},
     grpc::Peer,
     ids::{JobId, ProjectId, TraceId},
     journal::Topic,

@@ -90,6 +90,14 @@ pub async fn serve_public(
     let routes = routes.with_state(());
     let (stopping, tasks) = (CancellationToken::new(), TaskTracker::new());
     let mut closed = pin!(lifecycle.closed());
+    let serve = |socket: TcpStream, peer: SocketAddr| match connections.admit(peer.ip()) {
+        Some(guard) => {
+            let deadlines = connections.deadlines();
+            let stopping = stopping.clone().cancelled_owned();
+            tasks.spawn(connection(socket, peer, guard, routes.clone(), deadlines, stopping));
+        }
+        None => close::refuse(socket, &connections, &tasks),
+    };
     let mut logged: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
@@ -97,21 +105,7 @@ pub async fn serve_public(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((socket, peer)) => match connections.admit(peer.ip()) {
-                Some(guard) => {
-                    let deadlines = connections.deadlines();
-                    let stopping = stopping.clone().cancelled_owned();
-                    tasks.spawn(connection(
-                        socket,
-                        peer,
-                        guard,
-                        routes.clone(),
-                        deadlines,
-                        stopping,
-                    ));
-                }
-                None => close::refuse(socket, &connections, &tasks),
-            },
+            Ok((socket, peer)) => serve(socket, peer),
             Err(error) => {
                 if logged.is_none_or(|logged| logged.elapsed() >= LOG_INTERVAL) {
                     logged = Some(Instant::now());
@@ -121,7 +115,16 @@ pub async fn serve_public(
             }
         }
     }
-    drop(listener);
+    // What waits to be accepted would be reset, and a proxy does not repeat a POST that may have been read.
+    if let Ok(listener) = listener.into_std() {
+        while let Ok((socket, peer)) = listener.accept() {
+            let nonblocking =
+                socket.set_nonblocking(true).and_then(|()| TcpStream::from_std(socket));
+            if let Ok(socket) = nonblocking {
+                serve(socket, peer);
+            }
+        }
+    }
     stopping.cancel();
     tasks.close();
     tasks.wait().await;

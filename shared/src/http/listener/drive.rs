@@ -60,7 +60,7 @@ impl<P> Drop for Waiting<'_, P> {
     }
 }
 
-/// Serves HTTP/1 on `io` until the connection ends; when `stopping` resolves, after the running request.
+/// Serves HTTP/1 on `io` until the connection ends; when `stopping` resolves, after the running request, or the first one.
 pub(super) async fn drive<T, P, S, F>(
     io: T,
     state: &Arc<State<P>>,
@@ -98,15 +98,23 @@ where
         .max_buf_size(MAX_BUFFER_BYTES)
         .serve_connection(io, service);
     let mut stopping = pin!(stopping);
-    let mut told = false;
+    let (mut is_stopping, mut told) = (false, false);
     let mut alarm = pin!(sleep_until(state.deadline().unwrap_or_else(Instant::now)));
     let end = poll_fn(|cx| {
-        if !told && stopping.as_mut().poll(cx).is_ready() {
-            told = true;
-            Pin::new(&mut connection).graceful_shutdown();
+        if !is_stopping && stopping.as_mut().poll(cx).is_ready() {
+            is_stopping = true;
+            state.hurry();
         }
         if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
             return Poll::Ready(End::Closed(ended));
+        }
+        // Told earlier, hyper would close a connection whose first request is on its way.
+        if is_stopping && !told && !state.is_new() {
+            told = true;
+            Pin::new(&mut connection).graceful_shutdown();
+            if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
+                return Poll::Ready(End::Closed(ended));
+            }
         }
         if state.is_handed_over() {
             return Poll::Ready(End::HandedOver);

@@ -7,6 +7,9 @@ use std::{
 
 use tokio::time::Instant;
 
+/// How long a head may still take when the server is stopping.
+const HURRIED_HEAD: Duration = Duration::from_millis(500);
+
 /// How long a connection may stay where it is.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deadlines {
@@ -49,6 +52,10 @@ pub(super) struct State<P> {
 
 struct Inner<P> {
     phase: Phase,
+    /// No request has come yet.
+    new: bool,
+    /// When the server began to stop: a head that is not there yet has to come soon.
+    hurried_since: Option<Instant>,
     /// When the phase began, or anything was written since.
     since: Instant,
     /// Since when the peer takes nothing of what there is to write.
@@ -68,6 +75,8 @@ impl<P> State<P> {
     pub(super) fn new(deadlines: Deadlines) -> Arc<Self> {
         let inner = Inner {
             phase: Phase::Head,
+            new: true,
+            hurried_since: None,
             since: Instant::now(),
             blocked_since: None,
             unread: false,
@@ -91,7 +100,17 @@ impl<P> State<P> {
     /// A head is complete.
     pub(super) fn requested(&self) {
         let mut inner = self.lock();
-        (inner.phase, inner.unread) = (Phase::Busy, false);
+        (inner.phase, inner.unread, inner.new) = (Phase::Busy, false, false);
+    }
+
+    /// The server is stopping.
+    pub(super) fn hurry(&self) {
+        self.lock().hurried_since.get_or_insert_with(Instant::now);
+    }
+
+    /// Says whether no request has come yet.
+    pub(super) fn is_new(&self) -> bool {
+        self.lock().new
     }
 
     /// The last byte of an answer is with hyper.
@@ -181,7 +200,10 @@ impl<P> State<P> {
     pub(super) fn deadline(&self) -> Option<Instant> {
         let inner = self.lock();
         let phase = match inner.phase {
-            Phase::Head => Some(inner.since + self.deadlines.head),
+            Phase::Head => {
+                let hurried = inner.hurried_since.map(|since| since + HURRIED_HEAD);
+                Some(inner.since + self.deadlines.head).into_iter().chain(hurried).min()
+            }
             Phase::Busy => None,
             Phase::Idle => Some(inner.since + self.deadlines.idle),
         };

@@ -127,6 +127,26 @@ async fn one_connection_too_many_is_told_so() {
 }
 
 #[tokio::test]
+async fn who_waits_to_be_accepted_when_the_listener_closes_is_answered() {
+    let args = Args::parse_from([""]);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut peers = Vec::new();
+    for _ in 0..20 {
+        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        peer.write_all(GET).await.unwrap();
+        peers.push(peer);
+    }
+    let lifecycle = Lifecycle::default();
+    lifecycle.run(async {}, &args.drain).await.unwrap();
+    let routes = layered(Router::new(), &lifecycle, &[]).unwrap();
+    let connections = Connections::with_max(&args.listen, 100);
+    serve_public(listener, routes, lifecycle, connections).await;
+    for mut peer in peers {
+        assert!(rest(&mut peer).await.starts_with("HTTP/1.1 404"));
+    }
+}
+
+#[tokio::test]
 async fn outside_of_a_public_listener_nothing_can_be_detached() {
     use tower::ServiceExt;
     let answer = async |detach: Detach| detach.body(Bytes::new(), async |_| {});

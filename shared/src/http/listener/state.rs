@@ -25,7 +25,9 @@ pub(super) struct Deadlines {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Phase {
-    /// Waits for a request's head, or for the rest of it.
+    /// Waits for the head of the first request, or for the rest of it.
+    New,
+    /// Waits for the rest of a later one's.
     Head,
     /// A request is being answered.
     Busy,
@@ -52,8 +54,6 @@ pub(super) struct State<P> {
 
 struct Inner<P> {
     phase: Phase,
-    /// No request has come yet.
-    new: bool,
     /// When the server began to stop: a head that is not there yet has to come soon.
     hurried_since: Option<Instant>,
     /// When the phase began, or anything was written since.
@@ -74,8 +74,7 @@ impl<P> State<P> {
     /// Begins with a connection that was just accepted.
     pub(super) fn new(deadlines: Deadlines) -> Arc<Self> {
         let inner = Inner {
-            phase: Phase::Head,
-            new: true,
+            phase: Phase::New,
             hurried_since: None,
             since: Instant::now(),
             blocked_since: None,
@@ -100,7 +99,7 @@ impl<P> State<P> {
     /// A head is complete.
     pub(super) fn requested(&self) {
         let mut inner = self.lock();
-        (inner.phase, inner.unread, inner.new) = (Phase::Busy, false, false);
+        (inner.phase, inner.unread) = (Phase::Busy, false);
     }
 
     /// The server is stopping.
@@ -110,7 +109,7 @@ impl<P> State<P> {
 
     /// Says whether no request has come yet.
     pub(super) fn is_new(&self) -> bool {
-        self.lock().new
+        self.lock().phase == Phase::New
     }
 
     /// The last byte of an answer is with hyper.
@@ -200,7 +199,7 @@ impl<P> State<P> {
     pub(super) fn deadline(&self) -> Option<Instant> {
         let inner = self.lock();
         let phase = match inner.phase {
-            Phase::Head => {
+            Phase::New | Phase::Head => {
                 let hurried = inner.hurried_since.map(|since| since + HURRIED_HEAD);
                 Some(inner.since + self.deadlines.head).into_iter().chain(hurried).min()
             }

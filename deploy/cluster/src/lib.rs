@@ -20,5 +20,6 @@ mod service;
 
 pub use self::{
     cluster::Cluster, folder::Folder, link::Link, nats::Nats, nginx::Nginx, options::Options,
-    ports::Ports, postgres::Postgres, process::Process, service::Service,
+    ports::Ports, postgres::Postgres, process::Process, programs::build as build_programs,
+    service::Service,
 };

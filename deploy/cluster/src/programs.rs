@@ -4,10 +4,30 @@ use std::{
     env, fs,
     path::{Path, PathBuf},
     process::Command,
+    sync::OnceLock,
 };
 
 use anyhow::Context;
 use rustix::process::{Signal, geteuid};
+
+/// Builds the workspace's programs, for tests to start them. Whatever tests of the whole workspace have built is not built
+/// again.
+///
+/// # Panics
+/// If that is not possible.
+pub fn build() {
+    static BUILT: OnceLock<()> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.current_dir(root).args(["build", "--locked", "--workspace", "--all-targets"]);
+        if !cfg!(debug_assertions) {
+            cargo.arg("--release");
+        }
+        let output = cargo.output().expect("cargo is there");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    });
+}
 
 /// Finds a program in `PATH` and where Debian puts what is not in everybody's.
 pub(crate) fn find(name: &str) -> anyhow::Result<PathBuf> {

@@ -1,6 +1,6 @@
 //! A real cluster under real faults, and deliberate bugs that have to be noticed.
 
-use std::{fs, os::unix::fs::PermissionsExt, process::Command, sync::OnceLock};
+use std::{fs, os::unix::fs::PermissionsExt};
 
 use checker::{
     report::Report,
@@ -19,24 +19,9 @@ fn read(name: &str) -> Scenario {
     Scenario::read(&scenarios().join(name).with_extension("json")).expect("it is sound")
 }
 
-/// Makes the programs that are tested. Whatever tests of the whole workspace have built is not built again.
-fn build_programs() {
-    static BUILT: OnceLock<()> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.current_dir(root).args(["build", "--locked", "--workspace", "--all-targets"]);
-        if !cfg!(debug_assertions) {
-            cargo.arg("--release");
-        }
-        let output = cargo.output().expect("cargo is there");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    });
-}
-
 async fn report(scenario: Scenario) -> Report {
     let _one = ONE.lock().await;
-    build_programs();
+    cluster::build_programs();
     let dir: TempDir = tempfile::tempdir().expect("a temporary folder");
     // Who runs PostgreSQL may not be who made it.
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("it is ours");

@@ -1,6 +1,6 @@
 //! The whole cluster: parts are taken away one by one, and what was acknowledged is seen everywhere, once and in order.
 
-use std::{path::PathBuf, process::Command, sync::OnceLock, time::Duration};
+use std::{process::Command, time::Duration};
 
 use cluster::{Cluster, Options};
 use reqwest::{Client, Response};
@@ -8,22 +8,6 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::{PATIENCE, open_folder, read_until};
-
-/// Makes the programs that are tested. Whatever tests of the whole workspace have built is not built again.
-fn programs() -> PathBuf {
-    static BUILT: OnceLock<()> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.current_dir(root).args(["build", "--locked", "--workspace", "--all-targets"]);
-        if !cfg!(debug_assertions) {
-            cargo.arg("--release");
-        }
-        let output = cargo.output().expect("cargo is there");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    });
-    Options::new("").programs
-}
 
 struct Whole {
     cluster: Cluster,
@@ -33,9 +17,9 @@ struct Whole {
 
 impl Whole {
     async fn start(change: impl FnOnce(&mut Options)) -> Self {
+        cluster::build_programs();
         let dir = open_folder();
         let mut options = Options::new(dir.path().join("cluster"));
-        options.programs = programs();
         options = options.set("DRAIN_SPREAD", "0s");
         change(&mut options);
         let cluster = Cluster::start(options).await.expect("it starts");
@@ -128,12 +112,13 @@ fn in_folder(folder: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn nothing_outlives_the_command() {
+    cluster::build_programs();
     let dir = open_folder();
     let folder = dir.path().join("c");
     let folder = folder.to_str().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_cluster"));
     command.args(["--folder", folder, "--listen", "127.0.0.1:0", "--ingress", "1", "--proc", "1"]);
-    command.arg("--programs").arg(programs());
+    command.arg("--programs").arg(Options::new("").programs);
     let mut child = command.stdout(std::process::Stdio::null()).spawn().unwrap();
     // nginx is the last.
     let log = dir.path().join("c/nginx/nginx.pid");

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use cluster::{Nats, Ports, Postgres};
+use cluster::{Nats, Options, Ports, Postgres};
 use tokio::net::TcpStream;
 
 use crate::support::folder;
@@ -32,6 +32,37 @@ async fn postgres_keeps_what_was_committed() {
     let wrong = postgres.url().replacen(':', ":x", 2);
     let refused = Command::new("psql").args([wrong.as_str(), "-c", "select 1"]).output().unwrap();
     assert!(!refused.status.success(), "it wants the password");
+}
+
+#[tokio::test]
+async fn a_database_that_may_lose_what_it_confirmed_is_refused() {
+    cluster::build_programs();
+    let (_dir, folder) = folder();
+    let postgres = Postgres::plan(&folder, &mut Ports::default()).unwrap();
+    postgres.start().await.unwrap();
+    let start = || {
+        let programs = Options::new("").programs;
+        let mut ingress = Command::new(programs.join("ingress"));
+        let ports = ["--ingress-listen", "127.0.0.1:0", "--ingress-internal-listen", "127.0.0.1:0"];
+        ingress.args(ports).env("DATABASE_URL", postgres.url());
+        // Nobody answers there, which it would wait for.
+        ingress.envs([("NATS_URL", "nats://127.0.0.1:1"), ("SERVICE_TOKEN", &"k".repeat(32))]);
+        let output = ingress.output().expect("it was built");
+        assert!(!output.status.success());
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    for setting in ["fsync", "full_page_writes"] {
+        for value in ["off", "on"] {
+            query(&postgres, &format!("alter system set {setting} = {value}"));
+            query(&postgres, "select pg_reload_conf()");
+            // The server reads its settings a moment later.
+            while query(&postgres, &format!("show {setting}")) != value {}
+            if value == "off" {
+                let said = start();
+                assert!(said.contains(&format!("set {setting}=on in postgresql.conf")), "{said}");
+            }
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! The whole cluster: parts are taken away one by one, and what was acknowledged is seen everywhere, once and in order.
 
-use std::{process::Command, time::Duration};
+use std::{path::PathBuf, process::Command, time::Duration};
 
 use cluster::{Cluster, Options};
 use reqwest::{Client, Response};
@@ -65,7 +65,21 @@ impl Whole {
 
 #[tokio::test]
 async fn it_goes_on_whatever_part_is_taken_away() {
-    let whole = Whole::start(|options| options.nats_links = true).await;
+    goes_on_without_its_parts(None).await;
+}
+
+#[tokio::test]
+async fn it_does_so_over_the_current_nats_too() {
+    let installed = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/nats/installed/bin/nats-server");
+    goes_on_without_its_parts(Some(installed.into())).await;
+}
+
+async fn goes_on_without_its_parts(nats_server: Option<PathBuf>) {
+    let whole = Whole::start(|options| {
+        options.nats_links = true;
+        options.nats_server = nats_server;
+    })
+    .await;
     let (cluster, base) = (&whole.cluster, whole.cluster.base_url());
     let project = whole.project().await;
     let mut stream = whole.stream(&cluster.ingress_url(0), &project).await;
@@ -78,27 +92,27 @@ async fn it_goes_on_whatever_part_is_taken_away() {
     said += &read_until(&mut stream, "cut off").await;
     cluster.ingress(0).nats_link().expect("it was asked for").mend();
 
-    cluster.ingress(1).kill().await.unwrap();
-    cluster.nats().kill().await.unwrap();
+    cluster.ingress(1).kill().await.expect("it does");
+    cluster.nats().kill().await.expect("it does");
     for number in 0..6 {
         whole.send(&base, &project, &format!("one less {number}")).await;
     }
     said += &read_until(&mut stream, "one less 5").await;
-    cluster.nats().start().await.unwrap();
-    cluster.ingress(1).start().await.unwrap();
+    cluster.nats().start().await.expect("it does");
+    cluster.ingress(1).start().await.expect("it does");
 
-    cluster.postgres().stop_immediate().await.unwrap();
+    cluster.postgres().stop_immediate().await.expect("it does");
     let (started, ()) = tokio::join!(cluster.postgres().start(), async {
         whole.send(&base, &project, "without a database").await;
     });
-    started.unwrap();
+    started.expect("it does");
     said += &read_until(&mut stream, "without a database").await;
 
-    cluster.ingress(2).freeze().unwrap();
+    cluster.ingress(2).freeze().expect("it does");
     whole.send(&cluster.ingress_url(1), &project, "one is frozen").await;
     said += &read_until(&mut stream, "one is frozen").await;
-    cluster.ingress(2).thaw().unwrap();
-    assert!(cluster.ingress(2).stop().await.unwrap().success());
+    cluster.ingress(2).thaw().expect("it does");
+    assert!(cluster.ingress(2).stop().await.expect("it does").success());
     assert_eq!(said.matches("message.created").count(), 10, "{said}");
     whole.cluster.stop().await.expect("every part ends well");
 }

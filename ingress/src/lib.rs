@@ -27,6 +27,7 @@ use shared::{
     grpc::Peer,
     http::{layered, serve_internal, serve_public},
     journal,
+    metrics::Metrics,
     parts::Parts,
     service_token::Service,
     time::Timestamp,
@@ -120,7 +121,9 @@ impl App {
             stats: stats.clone(),
             replica: replica.clone(),
         };
-        let internal_routes = streams::internal(state.clone());
+        let metrics = Metrics::default();
+        stats.tell(&metrics);
+        let internal_routes = streams::internal(state.clone(), metrics.clone());
         let (routes, document) = routes().split_for_parts();
         let document = document.to_json().context("failed to write the OpenAPI document")?;
         let routes = routes
@@ -132,6 +135,7 @@ impl App {
             )
             .with_state(state);
         let routes = layered(routes, &lifecycle, &common.cors_origin)?;
+        let routes = metrics.watch(routes);
         let public = serve_public(public, routes, lifecycle.clone(), connections);
         lifecycle.serve("ingress http", public);
         let grpc = bulk::service(store.clone(), service_token, &lifecycle).merge(internal_routes);

@@ -2,6 +2,7 @@
 
 mod context;
 mod engine;
+pub(crate) mod figures;
 mod logs;
 mod machine;
 mod store;

@@ -19,6 +19,7 @@ use shared::{
     auth::Auth,
     grpc::Peer,
     http::{layered, serve_internal, serve_public},
+    metrics::Metrics,
     parts::Parts,
     service_token::Service,
 };
@@ -116,10 +117,13 @@ impl App {
         let document = async move || ([(http::header::CONTENT_TYPE, "application/json")], document);
         let routes = routes.route("/openapi.json", axum::routing::get(document)).with_state(state);
         let routes = layered(routes, &lifecycle, &common.cors_origin)?;
+        let metrics = Metrics::default();
+        let routes = metrics.watch(routes);
         let public = serve_public(public, routes, lifecycle.clone(), connections);
         lifecycle.serve("proc http", public);
         lifecycle.spawn("ingress replicas", peer.run(lifecycle.shutdown()));
-        let grpc = grpc::service(store.clone(), service_token, &lifecycle);
+        let grpc = grpc::service(store.clone(), service_token, &lifecycle)
+            .merge(jobs::figures::routes(store.clone(), metrics));
         lifecycle.serve("proc grpc", serve_internal(internal, grpc, lifecycle.clone()));
         lifecycle.spawn("job engine", engine.clone().run(lifecycle.closing()));
         lifecycle.spawn("job leases", engine.keep_leases(lifecycle.shutdown()));

@@ -9,6 +9,7 @@ pub mod http;
 pub mod ids;
 pub mod journal;
 pub mod lifecycle;
+pub mod metrics;
 pub mod parts;
 pub mod sabotage;
 pub mod service_token;

@@ -25,8 +25,9 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 }
 
 /// Serves the same to operators on the internal listener, without a credential.
-pub(crate) fn internal(state: AppState) -> Router {
+pub(crate) fn internal(state: AppState, figures: shared::metrics::Metrics) -> Router {
     Router::new()
+        .route("/metrics", axum::routing::get(async move || figures.show()))
         .route("/v1/debug/sse-connections/{user}/{project}", axum::routing::get(all_connections))
         .with_state(state)
 }

@@ -141,6 +141,37 @@ impl Stats {
         }
     }
 
+    /// Shows the counts to operators.
+    pub(crate) fn tell(self: &Arc<Self>, metrics: &shared::metrics::Metrics) {
+        let read = |count: fn(&Sums) -> u64| {
+            let stats = self.clone();
+            move || count(&stats.sums())
+        };
+        let open = read(|sums| sums.open);
+        metrics.gauge("streams", "Open event streams", move || Some(open()));
+        metrics.counter(
+            "streams_opened",
+            "Event streams that were opened",
+            read(|sums| sums.opened),
+        );
+        metrics.counter("streams_resumed", "Openings with a cursor", read(|sums| sums.reconnects));
+        metrics.counter(
+            "streams_refused",
+            "Openings beyond a limit",
+            read(|sums| sums.limits_rejected),
+        );
+        metrics.counter(
+            "stream_events",
+            "Events for at least one stream",
+            read(|sums| sums.broadcasts),
+        );
+        metrics.counter(
+            "stream_deliveries",
+            "Events times streams they went to",
+            read(|sums| sums.messages),
+        );
+    }
+
     /// Returns the sums as other replicas read them.
     pub(crate) fn to_json(&self) -> String {
         serde_json::to_string(&self.sums()).unwrap_or_default()

@@ -77,9 +77,13 @@ pub(crate) fn retry(tx: &mut Tx<'_>, id: JobId, queue_limit: i64) -> Result<Job,
 }
 
 fn make_room(reader: &Reader<'_>, queue_limit: i64) -> Result<(), Error> {
+    if waiting(reader)? < queue_limit { Ok(()) } else { Err(Error::QueueFull) }
+}
+
+/// Returns how many jobs nobody runs yet.
+pub(crate) fn waiting(reader: &Reader<'_>) -> Result<i64, store::Error> {
     let sql = "SELECT COUNT(*) FROM jobs WHERE state IN ('queued', 'interrupted')";
-    let waiting: Option<i64> = reader.find(sql, &[], |row| row.get(0))?;
-    if waiting.unwrap_or(0) < queue_limit { Ok(()) } else { Err(Error::QueueFull) }
+    Ok(reader.find(sql, &[], |row| row.get(0))?.unwrap_or(0))
 }
 
 /// Puts a job through the machine and writes what came of it, with the entry that tells of it.

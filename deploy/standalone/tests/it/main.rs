@@ -23,6 +23,7 @@ mod job_ends;
 mod jobs;
 mod listener;
 mod messages;
+mod metrics;
 mod multi;
 mod polling;
 mod project;

@@ -17,7 +17,7 @@ use tokio::{
     time::{MissedTickBehavior, timeout},
 };
 
-use crate::{project::Project, sse::Sse};
+use crate::{canary, project::Project, sse::Sse};
 
 /// How long a test waits for anything: far longer than it takes, since only a failure waits this long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -149,6 +149,8 @@ impl Drop for Parley {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("parley said:\n{}", log_of(&self.dir));
+        } else {
+            canary::is_nowhere(self.dir.path());
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Who may do what in a project.
 
+mod guard;
+
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -8,10 +10,13 @@ use shared::{
     http::current_trace,
     ids::{ProjectId, TraceId, UserId},
     journal::Topic,
-    store::{Reader, Tx},
+    store::{Error, Reader, Tx},
     time::Timestamp,
 };
 
+pub(crate) use self::guard::{
+    Admin, As, AtLeast, Granted, Guarded, Member, Own, Owner, Viewer, Writes,
+};
 use crate::error::ApiError;
 
 /// What a member may do; each role may do what the ones before it may.
@@ -75,21 +80,10 @@ impl Caller {
         Self { project, user: user.id.clone(), trace }
     }
 
-    /// Returns the caller's role; for a stranger the project does not exist.
-    pub(crate) fn role(&self, reader: &Reader<'_>) -> Result<Role, ApiError> {
+    /// Returns the caller's role, `None` for a stranger.
+    fn role(&self, reader: &Reader<'_>) -> Result<Option<Role>, Error> {
         let sql = "SELECT role FROM members WHERE project_id = $1 AND user_id = $2";
-        reader
-            .find(sql, &[self.project.into(), (&self.user).into()], |row| row.parse(0))?
-            .ok_or(ApiError::NotFound("the project"))
-    }
-
-    /// Lets pass who has at least `role`.
-    pub(crate) fn require(&self, reader: &Reader<'_>, role: Role) -> Result<(), ApiError> {
-        if self.role(reader)? >= role {
-            Ok(())
-        } else {
-            Err(ApiError::Forbidden("your role in the project does not allow this"))
-        }
+        reader.find(sql, &[self.project.into(), (&self.user).into()], |row| row.parse(0))
     }
 
     /// Returns the project's log: what is written under its lock is not disturbed by others.

@@ -3,7 +3,7 @@
 mod export;
 mod import;
 
-use std::{pin::Pin, sync::Arc};
+use std::pin::Pin;
 
 use axum::Router;
 use futures_util::Stream;
@@ -22,7 +22,10 @@ use shared::{
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use crate::{access::Caller, error::ApiError};
+use crate::{
+    access::{As, AtLeast, Caller, Owner, Viewer},
+    error::ApiError,
+};
 
 /// Returns the internal listener's routes.
 pub(crate) fn service(store: Store, token: ServiceToken, lifecycle: &Lifecycle) -> Router {
@@ -44,8 +47,8 @@ impl chat_server::Chat for Chat {
         &self,
         request: Request<GetAccessRequest>,
     ) -> Result<Response<GetAccessResponse>, Status> {
-        let caller = caller(request.into_inner().principal)?;
-        let role = self.store.read(move |reader| caller.role(reader)).await.map_err(status)?;
+        let viewer = self.caller::<Viewer>(request.into_inner().principal)?;
+        let role = viewer.read(|_, caller| Ok(caller.role)).await.map_err(status)?;
         Ok(Response::new(GetAccessResponse { role: role.as_str().into() }))
     }
 
@@ -54,11 +57,9 @@ impl chat_server::Chat for Chat {
         request: Request<ImportPeopleRequest>,
     ) -> Result<Response<ImportResponse>, Status> {
         let ImportPeopleRequest { principal, import_id, people } = request.into_inner();
-        let (caller, import) = (caller(principal)?, id(&import_id)?);
-        let outcome = self
-            .store
-            .write_bulk(caller.topic(), move |tx| import::people(tx, &caller, import, &people))
-            .await;
+        let (owner, import) = (self.caller::<Owner>(principal)?, id(&import_id)?);
+        let outcome =
+            owner.write_bulk(move |tx, caller| import::people(tx, caller, import, &people)).await;
         outcome.map(Response::new).map_err(status)
     }
 
@@ -67,10 +68,9 @@ impl chat_server::Chat for Chat {
         request: Request<ImportChannelsRequest>,
     ) -> Result<Response<ImportResponse>, Status> {
         let ImportChannelsRequest { principal, import_id, channels } = request.into_inner();
-        let (caller, import) = (caller(principal)?, id(&import_id)?);
-        let outcome = self
-            .store
-            .write_bulk(caller.topic(), move |tx| import::channels(tx, &caller, import, &channels))
+        let (owner, import) = (self.caller::<Owner>(principal)?, id(&import_id)?);
+        let outcome = owner
+            .write_bulk(move |tx, caller| import::channels(tx, caller, import, &channels))
             .await;
         outcome.map(Response::new).map_err(status)
     }
@@ -80,12 +80,9 @@ impl chat_server::Chat for Chat {
         request: Request<ImportMessagesRequest>,
     ) -> Result<Response<ImportResponse>, Status> {
         let ImportMessagesRequest { principal, import_id, source, messages } = request.into_inner();
-        let (caller, import) = (caller(principal)?, id(&import_id)?);
-        let outcome = self
-            .store
-            .write_bulk(caller.topic(), move |tx| {
-                import::messages(tx, &caller, import, &source, &messages)
-            })
+        let (owner, import) = (self.caller::<Owner>(principal)?, id(&import_id)?);
+        let outcome = owner
+            .write_bulk(move |tx, caller| import::messages(tx, caller, import, &source, &messages))
             .await;
         outcome.map(Response::new).map_err(status)
     }
@@ -96,20 +93,25 @@ impl chat_server::Chat for Chat {
         &self,
         request: Request<ExportProjectRequest>,
     ) -> Result<Response<Self::ExportProjectStream>, Status> {
-        let caller = caller(request.into_inner().principal)?;
-        let pages = export::pages(self.store.clone(), Arc::new(caller), self.closing.clone());
+        let viewer = self.caller::<Viewer>(request.into_inner().principal)?;
+        let pages = export::pages(viewer, self.closing.clone());
         Ok(Response::new(Box::pin(pages)))
     }
 }
 
-fn caller(principal: Option<Principal>) -> Result<Caller, Status> {
-    let principal = principal.ok_or_else(|| Status::invalid_argument("principal is missing"))?;
-    let invalid = |what: &str| Status::invalid_argument(format!("{what} is not valid"));
-    Ok(Caller {
-        project: principal.project_id.parse().map_err(|_| invalid("project_id"))?,
-        user: principal.user.parse().map_err(|_| invalid("user"))?,
-        trace: principal.trace_id.parse().unwrap_or_else(|_| TraceId::mint()),
-    })
+impl Chat {
+    /// Reads for whom proc calls; that it may say so is what its token shows.
+    fn caller<R: AtLeast>(&self, principal: Option<Principal>) -> Result<As<R>, Status> {
+        let principal =
+            principal.ok_or_else(|| Status::invalid_argument("principal is missing"))?;
+        let invalid = |what: &str| Status::invalid_argument(format!("{what} is not valid"));
+        let caller = Caller {
+            project: principal.project_id.parse().map_err(|_| invalid("project_id"))?,
+            user: principal.user.parse().map_err(|_| invalid("user"))?,
+            trace: principal.trace_id.parse().unwrap_or_else(|_| TraceId::mint()),
+        };
+        Ok(As::new(self.store.clone(), caller))
+    }
 }
 
 fn id(text: &str) -> Result<uuid::Uuid, Status> {

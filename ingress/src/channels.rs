@@ -1,22 +1,18 @@
 //! Channels: what messages of a project are sorted by.
 
-use axum::{
-    extract::State,
-    response::{AppendHeaders, IntoResponse},
-};
+use axum::response::{AppendHeaders, IntoResponse};
 use http::{StatusCode, header};
 use serde::{Deserialize, Serialize};
 use shared::{
-    auth::User,
     http::{Json, Limit, Path, Query},
     ids::{ChannelId, ChannelName, ProjectId},
-    store::{Error, Reader, Row, Store, Tx},
+    store::{Error, Reader, Row, Tx},
     time::Timestamp,
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    access::{Caller, Role},
+    access::{As, AtLeast, Granted, Member, Viewer, Writes},
     error::ApiError,
     state::AppState,
 };
@@ -107,20 +103,24 @@ fn read(row: &Row<'_>) -> Result<Channel, Error> {
     })
 }
 
-fn find(reader: &Reader<'_>, project: ProjectId, name: &ChannelName) -> Result<Channel, ApiError> {
-    let found =
-        reader.find(&format!("{COLUMNS} AND name = $2"), &[project.into(), name.into()], read)?;
+fn find<R: AtLeast>(
+    reader: &Reader<'_>,
+    caller: &Granted<'_, R>,
+    name: &ChannelName,
+) -> Result<Channel, ApiError> {
+    let sql = format!("{COLUMNS} AND name = $2");
+    let found = reader.find(&sql, &[caller.project.into(), name.into()], read)?;
     found.ok_or(ApiError::NotFound("the channel"))
 }
 
 /// Lets pass a name that is a channel's.
-pub(crate) fn require(
+pub(crate) fn require<R: AtLeast>(
     reader: &Reader<'_>,
-    project: ProjectId,
+    caller: &Granted<'_, R>,
     name: &ChannelName,
 ) -> Result<(), ApiError> {
     let sql = "SELECT 1 FROM channels WHERE project_id = $1 AND name = $2";
-    let found = reader.find(sql, &[project.into(), name.into()], |_| Ok(()))?;
+    let found = reader.find(sql, &[caller.project.into(), name.into()], |_| Ok(()))?;
     found.ok_or_else(no_such_channel)
 }
 
@@ -130,9 +130,9 @@ pub(crate) fn no_such_channel() -> ApiError {
 }
 
 /// Makes a channel.
-pub(crate) fn create(
+pub(crate) fn create<R: Writes>(
     tx: &mut Tx<'_>,
-    caller: &Caller,
+    caller: &Granted<'_, R>,
     name: ChannelName,
     topic: Option<String>,
 ) -> Result<Channel, ApiError> {
@@ -164,19 +164,12 @@ pub(crate) fn create(
 }
 
 #[utoipa::path(get, path = "/{project}/channels", params(Page), responses((status = 200, body = Channels)))]
-async fn list(
-    State(store): State<Store>,
-    user: User,
-    Path(project): Path<ProjectId>,
-    Query(page): Query<Page>,
-) -> Result<Json<Channels>, ApiError> {
-    let caller = Caller::new(project, &user);
-    store
-        .read(move |reader| {
-            caller.require(reader, Role::Viewer)?;
+async fn list(viewer: As<Viewer>, Query(page): Query<Page>) -> Result<Json<Channels>, ApiError> {
+    viewer
+        .read(move |reader, caller| {
             let after = page.after.as_ref().map_or("", ChannelName::as_str);
             let sql = format!("{COLUMNS} AND name > $2 ORDER BY name LIMIT $3");
-            let params = [project.into(), after.into(), page.limit.and_one().into()];
+            let params = [caller.project.into(), after.into(), page.limit.and_one().into()];
             let mut channels = reader.query(&sql, &params, read)?;
             let next = page.limit.cut(&mut channels).map(|channel| channel.name.clone());
             Ok(Json(Channels { channels, next }))
@@ -186,19 +179,15 @@ async fn list(
 
 #[utoipa::path(post, path = "/{project}/channels", request_body = NewChannel, responses((status = 201, body = Channel)))]
 async fn add(
-    State(store): State<Store>,
-    user: User,
-    Path(project): Path<ProjectId>,
+    member: As<Member>,
     Json(NewChannel { name, topic }): Json<NewChannel>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let caller = Caller::new(project, &user);
-    let channel = store
-        .write_in(caller.topic(), move |tx| {
-            caller.require(tx, Role::Member)?;
-            create(tx, &caller, name.clone(), topic.as_ref().map(|topic| topic.0.clone()))
+    let channel = member
+        .write(move |tx, caller| {
+            create(tx, caller, name.clone(), topic.as_ref().map(|topic| topic.0.clone()))
         })
         .await?;
-    let location = format!("/api/chat/projects/{project}/channels/{}", channel.name);
+    let location = format!("/api/chat/projects/{}/channels/{}", member.project, channel.name);
     // A name outside ASCII cannot stand in a header as it is.
     let location = location.is_ascii().then_some(AppendHeaders([(header::LOCATION, location)]));
     Ok((StatusCode::CREATED, location, Json(channel)))
@@ -206,40 +195,30 @@ async fn add(
 
 #[utoipa::path(get, path = "/{project}/channels/{channel}", responses((status = 200, body = Channel)))]
 async fn show(
-    State(store): State<Store>,
-    user: User,
-    Path((project, name)): Path<(ProjectId, ChannelName)>,
+    viewer: As<Viewer>,
+    Path((_project, name)): Path<(ProjectId, ChannelName)>,
 ) -> Result<Json<Channel>, ApiError> {
-    let caller = Caller::new(project, &user);
-    store
-        .read(move |reader| {
-            caller.require(reader, Role::Viewer)?;
-            find(reader, project, &name).map(Json)
-        })
-        .await
+    viewer.read(move |reader, caller| find(reader, caller, &name).map(Json)).await
 }
 
 #[utoipa::path(patch, path = "/{project}/channels/{channel}", request_body = ChannelFields, responses((status = 200, body = Channel)))]
 async fn update(
-    State(store): State<Store>,
-    user: User,
-    Path((project, name)): Path<(ProjectId, ChannelName)>,
+    member: As<Member>,
+    Path((_project, name)): Path<(ProjectId, ChannelName)>,
     Json(fields): Json<ChannelFields>,
 ) -> Result<Json<Channel>, ApiError> {
-    let caller = Caller::new(project, &user);
-    store
-        .write_in(caller.topic(), move |tx| {
-            caller.require(tx, Role::Member)?;
+    member
+        .write(move |tx, caller| {
             tx.execute(
                 "UPDATE channels SET topic = $3, updated_at = $4 WHERE project_id = $1 AND name = $2",
                 &[
-                    project.into(),
+                    caller.project.into(),
                     (&name).into(),
                     fields.topic.as_ref().map(|topic| topic.0.as_str()).into(),
                     Timestamp::now().into(),
                 ],
             )?;
-            let channel = find(tx, project, &name)?;
+            let channel = find(tx, caller, &name)?;
             caller.record(tx, "channel.updated", &ChannelEvent { channel: &channel })?;
             Ok(Json(channel))
         })

@@ -6,17 +6,14 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use shared::{
-    auth::User,
-    http::{Json, Path, Query},
-    ids::ProjectId,
-    journal::{Cursor, Entry, ResetReason, Start, Topic},
+    http::{Json, Query},
+    journal::{Cursor, Entry, ResetReason, Start},
     lifecycle::Lifecycle,
-    store::Store,
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    access::{Caller, Role},
+    access::{As, Viewer},
     error::ApiError,
     state::AppState,
     streams::hub::Hub,
@@ -54,32 +51,29 @@ struct EventPage {
 
 #[utoipa::path(get, path = "/{project}/events", params(Poll), responses((status = 200, body = EventPage)))]
 async fn list(
-    State(store): State<Store>,
     State(hub): State<Hub>,
     State(lifecycle): State<Lifecycle>,
-    user: User,
-    Path(project): Path<ProjectId>,
+    viewer: As<Viewer>,
     Query(poll): Query<Poll>,
 ) -> Result<Json<EventPage>, ApiError> {
     if !(0.0..=MAX_WAIT_SECONDS).contains(&poll.wait) {
         return Err(ApiError::Invalid("wait is 0 to 25 seconds"));
     }
-    let caller = Caller::new(project, &user);
-    let topic = Topic::project(project);
+    let topic = viewer.topic();
     let wait = Duration::from_secs_f64(poll.wait);
-    let (mut start, mut entries) = read(&store, caller.clone(), poll.after.clone()).await?;
+    let (mut start, mut entries) = read(&viewer, poll.after.clone()).await?;
     let quiet = |start: &Start, entries: &[Arc<Entry>]| entries.is_empty() && start.reset.is_none();
     if quiet(&start, &entries) && poll.after.is_some() && !wait.is_zero() {
         // Once more after listening began, so that nothing falls between.
         let follower = hub.follow(&topic).await?;
         let mut growth = follower.growth();
-        (start, entries) = read(&store, caller.clone(), poll.after.clone()).await?;
+        (start, entries) = read(&viewer, poll.after.clone()).await?;
         if quiet(&start, &entries) {
             let closing = lifecycle.closing();
             let arrived = closing.run_until_cancelled(growth.changed());
             let _ = tokio::time::timeout(wait, arrived).await;
             // Read anew rather than passed on: the caller may have been removed meanwhile.
-            (start, entries) = read(&store, caller, poll.after).await?;
+            (start, entries) = read(&viewer, poll.after).await?;
         }
     }
     let position = entries.last().map_or(start.position, |entry| entry.position);
@@ -92,14 +86,12 @@ async fn list(
 }
 
 async fn read(
-    store: &Store,
-    caller: Caller,
+    viewer: &As<Viewer>,
     after: Option<String>,
 ) -> Result<(Start, Vec<Arc<Entry>>), ApiError> {
-    store
-        .read(move |reader| {
-            caller.require(reader, Role::Viewer)?;
-            let topic = Topic::project(caller.project);
+    viewer
+        .read(move |reader, caller| {
+            let topic = caller.topic();
             let start =
                 reader.start(&topic, after.as_deref())?.ok_or(ApiError::NotFound("the project"))?;
             let entries = reader.entries(&topic, start.position.seq, PAGE)?;

@@ -38,6 +38,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 pub use self::config::{Config, StreamsConfig};
 use self::{
+    access::Guarded,
     presence::Presence,
     replica::Replica,
     state::AppState,
@@ -108,7 +109,7 @@ impl App {
         let reactor = Reactor::start(&limits, &stats, &refills, &lifecycle)?;
         let state = AppState {
             auth: auth.clone(),
-            store: store.clone(),
+            store: Guarded::new(store.clone()),
             bus,
             hub: hub.clone(),
             presence,

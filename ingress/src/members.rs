@@ -4,16 +4,16 @@ use axum::extract::State;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use shared::{
-    auth::{Auth, User},
+    auth::Auth,
     http::{Json, Limit, Path, Query},
     ids::{ProjectId, UserId},
-    store::{Error, Reader, Row, Store, Tx},
+    store::{Error, Reader, Row, Tx},
     time::Timestamp,
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    access::{Caller, Role},
+    access::{As, AtLeast, Granted, Owner, Role, Viewer},
     error::ApiError,
     state::AppState,
 };
@@ -83,7 +83,7 @@ pub(crate) fn all(reader: &Reader<'_>, project: ProjectId) -> Result<Vec<Member>
 /// Adds a member or changes a member's role.
 pub(crate) fn put(
     tx: &mut Tx<'_>,
-    caller: &Caller,
+    caller: &Granted<'_, Owner>,
     user: &UserId,
     name: &str,
     role: Role,
@@ -104,7 +104,11 @@ pub(crate) fn put(
 }
 
 /// Ends a membership. The event is the last of the project that the member's streams are about.
-pub(crate) fn remove(tx: &mut Tx<'_>, caller: &Caller, member: &Member) -> Result<(), ApiError> {
+pub(crate) fn remove<R: AtLeast>(
+    tx: &mut Tx<'_>,
+    caller: &Granted<'_, R>,
+    member: &Member,
+) -> Result<(), ApiError> {
     tx.execute(
         "DELETE FROM members WHERE project_id = $1 AND user_id = $2",
         &[caller.project.into(), (&member.user).into()],
@@ -125,19 +129,12 @@ fn keep_an_owner(
 }
 
 #[utoipa::path(get, path = "/{project}/members", params(Page), responses((status = 200, body = Members)))]
-async fn list(
-    State(store): State<Store>,
-    user: User,
-    Path(project): Path<ProjectId>,
-    Query(page): Query<Page>,
-) -> Result<Json<Members>, ApiError> {
-    let caller = Caller::new(project, &user);
-    store
-        .read(move |reader| {
-            caller.require(reader, Role::Viewer)?;
+async fn list(viewer: As<Viewer>, Query(page): Query<Page>) -> Result<Json<Members>, ApiError> {
+    viewer
+        .read(move |reader, caller| {
             let after = page.after.as_ref().map_or("", UserId::as_str);
             let sql = format!("{COLUMNS} AND m.user_id > $2 ORDER BY m.user_id LIMIT $3");
-            let params = [project.into(), after.into(), page.limit.and_one().into()];
+            let params = [caller.project.into(), after.into(), page.limit.and_one().into()];
             let mut members = reader.query(&sql, &params, read)?;
             let next = page.limit.cut(&mut members).map(|member| member.user.clone());
             Ok(Json(Members { members, next }))
@@ -147,58 +144,52 @@ async fn list(
 
 #[utoipa::path(get, path = "/{project}/members/{user}", responses((status = 200, body = Member)))]
 async fn show(
-    State(store): State<Store>,
-    user: User,
-    Path((project, member)): Path<(ProjectId, UserId)>,
+    viewer: As<Viewer>,
+    Path((_project, member)): Path<(ProjectId, UserId)>,
 ) -> Result<Json<Member>, ApiError> {
-    let caller = Caller::new(project, &user);
-    store
-        .read(move |reader| {
-            caller.require(reader, Role::Viewer)?;
-            find(reader, project, &member)?.map(Json).ok_or(ApiError::NotFound("the member"))
+    viewer
+        .read(move |reader, caller| {
+            find(reader, caller.project, &member)?.map(Json).ok_or(ApiError::NotFound("the member"))
         })
         .await
 }
 
 #[utoipa::path(put, path = "/{project}/members/{user}", request_body = RoleField, responses((status = 200, body = Member)))]
 async fn set(
-    State(store): State<Store>,
     State(auth): State<Auth>,
-    user: User,
-    Path((project, member)): Path<(ProjectId, UserId)>,
+    owner: As<Owner>,
+    Path((_project, member)): Path<(ProjectId, UserId)>,
     Json(RoleField { role }): Json<RoleField>,
 ) -> Result<Json<Member>, ApiError> {
-    let caller = Caller::new(project, &user);
     let name = auth.name(&member);
-    store
-        .write_in(caller.topic(), move |tx| {
-            caller.require(tx, Role::Owner)?;
+    owner
+        .write(move |tx, caller| {
             let name = name
                 .as_ref()
                 .ok_or(ApiError::Field { field: "user", message: "no such user".into() })?;
             if role < Role::Owner {
-                keep_an_owner(tx, project, &member)?;
+                keep_an_owner(tx, caller.project, &member)?;
             }
-            put(tx, &caller, &member, name, role).map(Json)
+            put(tx, caller, &member, name, role).map(Json)
         })
         .await
 }
 
 #[utoipa::path(delete, path = "/{project}/members/{user}", responses((status = 204)))]
 async fn leave(
-    State(store): State<Store>,
-    user: User,
-    Path((project, member)): Path<(ProjectId, UserId)>,
+    viewer: As<Viewer>,
+    Path((_project, member)): Path<(ProjectId, UserId)>,
 ) -> Result<StatusCode, ApiError> {
-    let caller = Caller::new(project, &user);
-    store
-        .write_in(caller.topic(), move |tx| {
+    viewer
+        .write(move |tx, caller| {
             // Everybody may leave by themselves.
-            let needed = if member == caller.user { Role::Viewer } else { Role::Owner };
-            caller.require(tx, needed)?;
+            if member != caller.user {
+                caller.require(Role::Owner)?;
+            }
+            let project = caller.project;
             let member = find(tx, project, &member)?.ok_or(ApiError::NotFound("the member"))?;
             keep_an_owner(tx, project, &member.user)?;
-            remove(tx, &caller, &member)
+            remove(tx, caller, &member)
         })
         .await?;
     Ok(StatusCode::NO_CONTENT)

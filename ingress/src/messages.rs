@@ -2,26 +2,21 @@
 
 pub(crate) mod store;
 
-use axum::{
-    extract::State,
-    response::{IntoResponse, Response},
-};
+use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use shared::{
-    auth::User,
     http::{Json, Limit, Path, Query, RetryKey},
     ids::{ChannelName, Emoji, IdempotencyKey, MessageId, ProjectId, UserId},
-    journal::{Cursor, Topic},
-    store::Store,
+    journal::Cursor,
     time::Timestamp,
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::store::{Draft, Sent};
 use crate::{
-    access::{Caller, Role},
+    access::{As, Member, Viewer},
     error::ApiError,
     state::AppState,
 };
@@ -154,30 +149,23 @@ struct Page {
 }
 
 #[utoipa::path(get, path = "/{project}/messages", params(Page), responses((status = 200, body = MessagePage)))]
-async fn list(
-    State(store): State<Store>,
-    user: User,
-    Path(project): Path<ProjectId>,
-    Query(page): Query<Page>,
-) -> Result<Json<MessagePage>, ApiError> {
+async fn list(viewer: As<Viewer>, Query(page): Query<Page>) -> Result<Json<MessagePage>, ApiError> {
     if page.before.is_some() && page.after.is_some() {
         return Err(ApiError::Invalid("give `before` or `after`, not both"));
     }
-    let caller = Caller::new(project, &user);
-    store
-        .read(move |reader| {
-            caller.require(reader, Role::Viewer)?;
+    viewer
+        .read(move |reader, caller| {
             let channel = page.channel.as_ref();
             let mut messages = if page.after.is_some() {
-                store::after(reader, project, channel, page.after, page.limit.and_one())?
+                store::after(reader, caller, channel, page.after, page.limit.and_one())?
             } else {
-                store::before(reader, project, channel, page.before, page.limit.and_one())?
+                store::before(reader, caller, channel, page.before, page.limit.and_one())?
             };
             let next = page.limit.cut(&mut messages).map(|message| message.id);
             if page.after.is_some() {
                 messages.reverse();
             }
-            let topic = Topic::project(project);
+            let topic = caller.topic();
             let cursor = reader.head(&topic)?.map(|head| Cursor::at(&topic, head).to_string());
             Ok(Json(MessagePage { messages, next, cursor }))
         })
@@ -186,9 +174,7 @@ async fn list(
 
 #[utoipa::path(post, path = "/{project}/messages", request_body = NewMessage, responses((status = 201, body = Message), (status = 200, body = Message)))]
 async fn send(
-    State(store): State<Store>,
-    user: User,
-    Path(project): Path<ProjectId>,
+    member: As<Member>,
     RetryKey(key): RetryKey,
     Json(new): Json<NewMessage>,
 ) -> Result<Response, ApiError> {
@@ -199,8 +185,8 @@ async fn send(
         metadata: new.metadata.map(|metadata| metadata.0),
         key: new.client_message_id.or(key),
     };
-    let caller = Caller::new(project, &user);
-    let sent = store.write_in(caller.topic(), move |tx| store::send(tx, &caller, &draft)).await?;
+    let project = member.project;
+    let sent = member.write_asking(move |tx, caller| store::send(tx, caller, &draft)).await?;
     Ok(match sent {
         Sent::New(message) => {
             let location = format!("/api/chat/projects/{project}/messages/{}", message.id);
@@ -212,36 +198,25 @@ async fn send(
 
 #[utoipa::path(get, path = "/{project}/messages/{id}", responses((status = 200, body = Message)))]
 async fn show(
-    State(store): State<Store>,
-    user: User,
-    Path((project, id)): Path<(ProjectId, MessageId)>,
+    viewer: As<Viewer>,
+    Path((_project, id)): Path<(ProjectId, MessageId)>,
 ) -> Result<Json<Message>, ApiError> {
-    let caller = Caller::new(project, &user);
-    store
-        .read(move |reader| {
-            caller.require(reader, Role::Viewer)?;
-            store::get(reader, project, id).map(Json)
-        })
-        .await
+    viewer.read(move |reader, caller| store::get(reader, caller, id).map(Json)).await
 }
 
 #[utoipa::path(patch, path = "/{project}/messages/{id}", request_body = TextField, responses((status = 200, body = Message)))]
 async fn edit(
-    State(store): State<Store>,
-    user: User,
-    Path((project, id)): Path<(ProjectId, MessageId)>,
+    member: As<Member>,
+    Path((_project, id)): Path<(ProjectId, MessageId)>,
     Json(TextField { text }): Json<TextField>,
 ) -> Result<Json<Message>, ApiError> {
-    let caller = Caller::new(project, &user);
-    store.write_in(caller.topic(), move |tx| store::edit(tx, &caller, id, &text.0).map(Json)).await
+    member.write(move |tx, caller| store::edit(tx, caller, id, &text.0).map(Json)).await
 }
 
 #[utoipa::path(delete, path = "/{project}/messages/{id}", responses((status = 200, body = Message)))]
 async fn delete(
-    State(store): State<Store>,
-    user: User,
-    Path((project, id)): Path<(ProjectId, MessageId)>,
+    member: As<Member>,
+    Path((_project, id)): Path<(ProjectId, MessageId)>,
 ) -> Result<Json<Message>, ApiError> {
-    let caller = Caller::new(project, &user);
-    store.write_in(caller.topic(), move |tx| store::delete(tx, &caller, id).map(Json)).await
+    member.write(move |tx, caller| store::delete(tx, caller, id).map(Json)).await
 }

@@ -5,18 +5,12 @@ mod rows;
 
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
-use shared::{
-    auth::User,
-    http::{Json, Path},
-    ids::{ProjectId, UserId},
-    store::Store,
-    time::Timestamp,
-};
+use shared::{http::Json, ids::UserId, time::Timestamp};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub(crate) use self::keeper::{Here, Presence};
 use crate::{
-    access::{Caller, Role},
+    access::{As, Viewer},
     error::ApiError,
     state::AppState,
 };
@@ -76,25 +70,16 @@ impl Presentness {
 }
 
 #[utoipa::path(get, path = "/{project}/presence", responses((status = 200, body = PresenceList)))]
-async fn list(
-    State(store): State<Store>,
-    user: User,
-    Path(project): Path<ProjectId>,
-) -> Result<Json<PresenceList>, ApiError> {
-    let caller = Caller::new(project, &user);
-    let list = store.read(move |reader| {
-        caller.require(reader, Role::Viewer)?;
-        Ok::<_, ApiError>(rows::list(reader, project)?)
-    });
+async fn list(viewer: As<Viewer>) -> Result<Json<PresenceList>, ApiError> {
+    let list = viewer.read(|reader, caller| Ok(rows::list(reader, caller.project)?));
     Ok(Json(PresenceList { presence: list.await?, next: None }))
 }
 
 #[utoipa::path(put, path = "/{project}/presence", request_body = PresenceFields, responses((status = 200, body = UserPresence)))]
 async fn set(
     State(presence): State<Presence>,
-    user: User,
-    Path(project): Path<ProjectId>,
+    viewer: As<Viewer>,
     Json(PresenceFields { state }): Json<PresenceFields>,
 ) -> Result<Json<UserPresence>, ApiError> {
-    presence.set(Caller::new(project, &user), state).await.map(Json)
+    presence.set(&viewer, state).await.map(Json)
 }

@@ -1,19 +1,18 @@
 //! Projects: the rooms that have members, channels and one log.
 
-use axum::{extract::State, response::IntoResponse};
+use axum::response::IntoResponse;
 use http::{StatusCode, header};
 use serde::{Deserialize, Serialize};
 use shared::{
-    auth::User,
-    http::{Json, Limit, Path, Query},
-    ids::{ProjectId, UserId},
-    store::{Reader, Row, Store, Tx},
+    http::{Json, Limit, Query},
+    ids::ProjectId,
+    store::{Reader, Row, Tx},
     time::Timestamp,
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    access::{Caller, Role},
+    access::{As, AtLeast, Caller, Granted, Own, Owner, Role, Viewer},
     channels,
     error::ApiError,
     members,
@@ -89,80 +88,67 @@ fn read(row: &Row<'_>) -> Result<Project, shared::store::Error> {
     })
 }
 
-fn find(reader: &Reader<'_>, user: &UserId, project: ProjectId) -> Result<Project, ApiError> {
+fn find<R: AtLeast>(reader: &Reader<'_>, caller: &Granted<'_, R>) -> Result<Project, ApiError> {
     let sql = format!("{COLUMNS} AND p.id = $2");
-    let found = reader.find(&sql, &[user.into(), project.into()], read)?;
+    let found = reader.find(&sql, &[(&caller.user).into(), caller.project.into()], read)?;
     found.ok_or(ApiError::NotFound("the project"))
 }
 
 #[utoipa::path(get, path = "/", params(Page), responses((status = 200, body = Projects)))]
-async fn list(
-    State(store): State<Store>,
-    user: User,
-    Query(page): Query<Page>,
-) -> Result<Json<Projects>, ApiError> {
-    store
-        .read(move |reader| {
-            // Ids begin with their time, so the order of ids is the order of making.
-            let before = page.before.unwrap_or(ProjectId(uuid::Uuid::max()));
-            let sql = format!("{COLUMNS} AND p.id < $2 ORDER BY p.id DESC LIMIT $3");
-            let params = [(&user.id).into(), before.into(), page.limit.and_one().into()];
-            let mut projects = reader.query(&sql, &params, read)?;
-            let next = page.limit.cut(&mut projects).map(|project| project.id);
-            Ok(Json(Projects { projects, next }))
-        })
-        .await
+async fn list(own: Own, Query(page): Query<Page>) -> Result<Json<Projects>, ApiError> {
+    let user = own.user.id.clone();
+    own.read(move |reader| {
+        // Ids begin with their time, so the order of ids is the order of making.
+        let before = page.before.unwrap_or(ProjectId(uuid::Uuid::max()));
+        let sql = format!("{COLUMNS} AND p.id < $2 ORDER BY p.id DESC LIMIT $3");
+        let params = [(&user).into(), before.into(), page.limit.and_one().into()];
+        let mut projects = reader.query(&sql, &params, read)?;
+        let next = page.limit.cut(&mut projects).map(|project| project.id);
+        Ok(Json(Projects { projects, next }))
+    })
+    .await
 }
 
 #[utoipa::path(post, path = "/", request_body = ProjectFields, responses((status = 201, body = Project)))]
 async fn create(
-    State(store): State<Store>,
-    user: User,
+    own: Own,
     Json(fields): Json<ProjectFields>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let caller = Caller::new(ProjectId::mint(), &user);
+    let (caller, name) = (Caller::new(ProjectId::mint(), &own.user), own.user.name.clone());
     let location = format!("/api/chat/projects/{}", caller.project);
-    let project = store
+    let project = own
         .write(move |tx| {
-            let now = Timestamp::now();
+            let (now, caller) = (Timestamp::now(), caller.founder());
             tx.execute(
                 "INSERT INTO projects (id, name, created_at, updated_at) VALUES ($1, $2, $3, $3)",
                 &[caller.project.into(), (&fields.name.0).into(), now.into()],
             )?;
-            members::put(tx, &caller, &caller.user, &user.name, Role::Owner)?;
+            members::put(tx, &caller, &caller.user, &name, Role::Owner)?;
             channels::create(tx, &caller, channels::default_name(), None)?;
-            find(tx, &caller.user, caller.project)
+            find(tx, &caller)
         })
         .await?;
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(project)))
 }
 
 #[utoipa::path(get, path = "/{project}", responses((status = 200, body = Project)))]
-async fn show(
-    State(store): State<Store>,
-    user: User,
-    Path(project): Path<ProjectId>,
-) -> Result<Json<Project>, ApiError> {
-    store.read(move |reader| find(reader, &user.id, project)).await.map(Json)
+async fn show(viewer: As<Viewer>) -> Result<Json<Project>, ApiError> {
+    viewer.read(find).await.map(Json)
 }
 
 #[utoipa::path(patch, path = "/{project}", request_body = ProjectFields, responses((status = 200, body = Project)))]
 async fn update(
-    State(store): State<Store>,
-    user: User,
-    Path(project): Path<ProjectId>,
+    owner: As<Owner>,
     Json(fields): Json<ProjectFields>,
 ) -> Result<Json<Project>, ApiError> {
-    let caller = Caller::new(project, &user);
-    store
-        .write_in(caller.topic(), move |tx| {
-            caller.require(tx, Role::Owner)?;
+    owner
+        .write(move |tx, caller| {
             tx.execute(
                 "UPDATE projects SET name = $2, updated_at = $3 WHERE id = $1",
-                &[project.into(), (&fields.name.0).into(), Timestamp::now().into()],
+                &[caller.project.into(), (&fields.name.0).into(), Timestamp::now().into()],
             )?;
-            let changed = find(tx, &caller.user, project)?;
-            let named = serde_json::json!({"project": {"id": project, "name": changed.name, "updated_at": changed.updated_at}});
+            let changed = find(tx, caller)?;
+            let named = serde_json::json!({"project": {"id": caller.project, "name": changed.name, "updated_at": changed.updated_at}});
             caller.record(tx, "project.updated", &named)?;
             Ok(Json(changed))
         })
@@ -170,23 +156,13 @@ async fn update(
 }
 
 #[utoipa::path(delete, path = "/{project}", responses((status = 204)))]
-async fn remove(
-    State(store): State<Store>,
-    user: User,
-    Path(project): Path<ProjectId>,
-) -> Result<StatusCode, ApiError> {
-    let caller = Caller::new(project, &user);
-    store
-        .write_in(caller.topic(), move |tx| {
-            caller.require(tx, Role::Owner)?;
-            delete(tx, &caller)
-        })
-        .await?;
+async fn remove(owner: As<Owner>) -> Result<StatusCode, ApiError> {
+    owner.write(delete).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// Deletes what the project holds. Each member is told to be out, which ends their streams.
-fn delete(tx: &mut Tx<'_>, caller: &Caller) -> Result<(), ApiError> {
+fn delete(tx: &mut Tx<'_>, caller: &Granted<'_, Owner>) -> Result<(), ApiError> {
     for member in &members::all(tx, caller.project)? {
         members::remove(tx, caller, member)?;
     }

@@ -1,18 +1,16 @@
 //! Reactions to messages.
 
-use axum::extract::State;
 use serde::Serialize;
 use shared::{
-    auth::User,
     http::{Json, Path},
     ids::{Emoji, MessageId, ProjectId, UserId},
-    store::{Store, Tx},
+    store::Tx,
     time::Timestamp,
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    access::{Caller, Role},
+    access::{As, Granted, Member},
     error::ApiError,
     messages::{Message, store},
     state::AppState,
@@ -37,32 +35,26 @@ struct ReactionFields<'a> {
 
 #[utoipa::path(put, path = "/{project}/messages/{id}/reactions/{emoji}", responses((status = 200, body = Message)))]
 async fn add(
-    State(store): State<Store>,
-    user: User,
-    Path((project, id, emoji)): Path<(ProjectId, MessageId, Emoji)>,
+    member: As<Member>,
+    Path((_project, id, emoji)): Path<(ProjectId, MessageId, Emoji)>,
 ) -> Result<Json<Message>, ApiError> {
-    let caller = Caller::new(project, &user);
     let sql = "INSERT INTO reactions (message_id, emoji, user_id, at) VALUES ($1, $2, $3, $4) \
                ON CONFLICT (message_id, emoji, user_id) DO NOTHING";
-    store
-        .write_in(caller.topic(), move |tx| change(tx, &caller, id, &emoji, "reaction.added", sql))
+    member
+        .write(move |tx, caller| change(tx, caller, id, &emoji, "reaction.added", sql))
         .await
         .map(Json)
 }
 
 #[utoipa::path(delete, path = "/{project}/messages/{id}/reactions/{emoji}", responses((status = 200, body = Message)))]
 async fn remove(
-    State(store): State<Store>,
-    user: User,
-    Path((project, id, emoji)): Path<(ProjectId, MessageId, Emoji)>,
+    member: As<Member>,
+    Path((_project, id, emoji)): Path<(ProjectId, MessageId, Emoji)>,
 ) -> Result<Json<Message>, ApiError> {
-    let caller = Caller::new(project, &user);
     let sql =
         "DELETE FROM reactions WHERE message_id = $1 AND emoji = $2 AND user_id = $3 AND $4 > 0";
-    store
-        .write_in(caller.topic(), move |tx| {
-            change(tx, &caller, id, &emoji, "reaction.removed", sql)
-        })
+    member
+        .write(move |tx, caller| change(tx, caller, id, &emoji, "reaction.removed", sql))
         .await
         .map(Json)
 }
@@ -70,19 +62,18 @@ async fn remove(
 /// Runs `sql` and tells of it, if it changed anything; returns the message as it is then.
 fn change(
     tx: &mut Tx<'_>,
-    caller: &Caller,
+    caller: &Granted<'_, Member>,
     id: MessageId,
     emoji: &Emoji,
     kind: &str,
     sql: &str,
 ) -> Result<Message, ApiError> {
-    caller.require(tx, Role::Member)?;
-    if store::get(tx, caller.project, id)?.deleted_at.is_some() {
+    if store::get(tx, caller, id)?.deleted_at.is_some() {
         return Err(ApiError::Conflict("the message is deleted"));
     }
     let params = [id.into(), emoji.into(), (&caller.user).into(), Timestamp::now().into()];
     let changed = tx.execute(sql, &params)? > 0;
-    let message = store::get(tx, caller.project, id)?;
+    let message = store::get(tx, caller, id)?;
     if changed {
         let channel = message.channel.as_str();
         let reaction = ReactionFields { message_id: id, channel, emoji, user: &caller.user };

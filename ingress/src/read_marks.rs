@@ -1,18 +1,16 @@
 //! How far each user has read in each channel.
 
-use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use shared::{
-    auth::User,
-    http::{Json, Path},
-    ids::{ChannelName, MessageId, ProjectId, UserId},
-    store::{Store, Tx},
+    http::Json,
+    ids::{ChannelName, MessageId, UserId},
+    store::Tx,
     time::Timestamp,
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    access::{Caller, Role},
+    access::{As, Granted, Viewer},
     error::ApiError,
     messages::store::get,
     state::AppState,
@@ -51,25 +49,20 @@ struct ReadFields {
 }
 
 #[utoipa::path(get, path = "/{project}/read", responses((status = 200, body = ReadMarks)))]
-async fn list(
-    State(store): State<Store>,
-    user: User,
-    Path(project): Path<ProjectId>,
-) -> Result<Json<ReadMarks>, ApiError> {
-    let caller = Caller::new(project, &user);
-    store
-        .read(move |reader| {
-            caller.require(reader, Role::Viewer)?;
+async fn list(viewer: As<Viewer>) -> Result<Json<ReadMarks>, ApiError> {
+    viewer
+        .read(|reader, caller| {
             let sql = "SELECT user_id, channel, message_id, at FROM read_marks \
                        WHERE project_id = $1 AND user_id = $2 ORDER BY channel";
-            let reads = reader.query(sql, &[project.into(), (&caller.user).into()], |row| {
-                Ok(ReadMark {
-                    user: row.parse(0)?,
-                    channel: row.parse(1)?,
-                    message_id: row.get(2)?,
-                    at: row.get(3)?,
-                })
-            })?;
+            let reads =
+                reader.query(sql, &[caller.project.into(), (&caller.user).into()], |row| {
+                    Ok(ReadMark {
+                        user: row.parse(0)?,
+                        channel: row.parse(1)?,
+                        message_id: row.get(2)?,
+                        at: row.get(3)?,
+                    })
+                })?;
             Ok(Json(ReadMarks { reads, next: None }))
         })
         .await
@@ -77,21 +70,20 @@ async fn list(
 
 #[utoipa::path(put, path = "/{project}/read", request_body = ReadFields, responses((status = 200, body = ReadMark)))]
 async fn set(
-    State(store): State<Store>,
-    user: User,
-    Path(project): Path<ProjectId>,
+    viewer: As<Viewer>,
     Json(fields): Json<ReadFields>,
 ) -> Result<Json<ReadMark>, ApiError> {
-    let caller = Caller::new(project, &user);
-    store.write_in(caller.topic(), move |tx| advance(tx, &caller, &fields)).await.map(Json)
+    viewer.write(move |tx, caller| advance(tx, caller, &fields)).await.map(Json)
 }
 
 /// Moves the mark forward; a mark for an older message than the present one changes nothing.
-fn advance(tx: &mut Tx<'_>, caller: &Caller, fields: &ReadFields) -> Result<ReadMark, ApiError> {
-    caller.require(tx, Role::Viewer)?;
+fn advance(
+    tx: &mut Tx<'_>,
+    caller: &Granted<'_, Viewer>,
+    fields: &ReadFields,
+) -> Result<ReadMark, ApiError> {
     let ReadFields { channel, message_id } = fields.clone();
-    let message =
-        get(tx, caller.project, message_id).ok().filter(|message| message.channel == channel);
+    let message = get(tx, caller, message_id).ok().filter(|message| message.channel == channel);
     let message = message.ok_or(ApiError::Field {
         field: "message_id",
         message: "the channel has no such message".into(),

@@ -12,12 +12,12 @@ use shared::{
     http::TrustedProxies,
     ids::{TraceId, UserId},
     lifecycle::Lifecycle,
-    store::Store,
 };
 use tonic::Code;
 
 use crate::{
     StreamsConfig,
+    access::Guarded,
     error::ApiError,
     presence::Presence,
     replica::Replica,
@@ -28,7 +28,7 @@ use crate::{
 #[derive(Clone, Debug, FromRef)]
 pub(crate) struct AppState {
     pub(crate) auth: Auth,
-    pub(crate) store: Store,
+    pub(crate) store: Guarded,
     pub(crate) bus: Bus,
     pub(crate) hub: Hub,
     pub(crate) presence: Presence,

@@ -23,7 +23,6 @@ use shared::{
     http::{Json, Path, Query},
     ids::{ChannelName, ProjectId},
     journal::Topic,
-    store::Store,
     time::Timestamp,
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -34,7 +33,11 @@ use self::{
     open::{Asked, Owners, Plan, Resume, open},
     slots::{Scope, Slots, Wanted},
 };
-use crate::{access::Caller, error::ApiError, state::AppState};
+use crate::{
+    access::{Caller, Own},
+    error::ApiError,
+    state::AppState,
+};
 
 pub(crate) use self::inspect::internal;
 
@@ -148,9 +151,8 @@ struct ChannelChange {
 
 #[utoipa::path(post, path = "/sse/streams/{stream_id}/channels", request_body = ChannelChange, responses((status = 204)))]
 async fn channels(
-    State(store): State<Store>,
     State(slots): State<Slots>,
-    user: shared::auth::User,
+    own: Own,
     Path(stream): Path<String>,
     Json(ChannelChange { add, remove }): Json<ChannelChange>,
 ) -> Result<http::StatusCode, ApiError> {
@@ -160,17 +162,17 @@ async fn channels(
             return Err(ApiError::Field { field, message });
         }
     }
-    store
-        .write(move |tx| {
-            let open = slots.find_stream(tx, &user.id, &stream, Timestamp::now())?;
-            if open.is_empty() {
-                return Err(ApiError::NotFound("the stream"));
-            }
-            for open in open {
-                let what = What::Channels { add: add.clone(), remove: remove.clone() };
-                Order { connection: open.connection, what }.give(tx, open.replica)?;
-            }
-            Ok(http::StatusCode::NO_CONTENT)
-        })
-        .await
+    let user = own.user.id.clone();
+    own.write(move |tx| {
+        let open = slots.find_stream(tx, &user, &stream, Timestamp::now())?;
+        if open.is_empty() {
+            return Err(ApiError::NotFound("the stream"));
+        }
+        for open in open {
+            let what = What::Channels { add: add.clone(), remove: remove.clone() };
+            Order { connection: open.connection, what }.give(tx, open.replica)?;
+        }
+        Ok(http::StatusCode::NO_CONTENT)
+    })
+    .await
 }

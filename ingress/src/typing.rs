@@ -4,17 +4,14 @@ use axum::extract::State;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use shared::{
-    auth::User,
     bus::{Bus, Notice},
-    http::{Json, Path},
-    ids::{ChannelName, ProjectId},
-    journal::Topic,
-    store::Store,
+    http::Json,
+    ids::ChannelName,
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    access::{Caller, Role},
+    access::{As, Member},
     channels,
     error::ApiError,
     state::AppState,
@@ -32,20 +29,16 @@ struct Typing {
 
 #[utoipa::path(post, path = "/{project}/typing", request_body = Typing, responses((status = 204)))]
 async fn typing(
-    State(store): State<Store>,
     State(bus): State<Bus>,
-    user: User,
-    Path(project): Path<ProjectId>,
+    member: As<Member>,
     Json(typing): Json<Typing>,
 ) -> Result<StatusCode, ApiError> {
-    let caller = Caller::new(project, &user);
-    let event = store
-        .read(move |reader| {
-            caller.require(reader, Role::Member)?;
-            channels::require(reader, project, &typing.channel)?;
+    let event = member
+        .read(move |reader, caller| {
+            channels::require(reader, caller, &typing.channel)?;
             caller.event("user.typing", &typing)
         })
         .await?;
-    bus.publish(&Topic::project(project), Notice::Ephemeral(event.into()));
+    bus.publish(&member.topic(), Notice::Ephemeral(event.into()));
     Ok(StatusCode::NO_CONTENT)
 }

@@ -9,7 +9,6 @@ use http::{HeaderMap, StatusCode, header};
 use http_range_header::StartPosition;
 use serde::Serialize;
 use shared::{
-    auth::User,
     http::Path,
     ids::JobId,
     store::{Reader, Store, Tx},
@@ -21,7 +20,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     blobs::{Blobs, Written},
     error::ApiError,
-    jobs,
+    jobs::{self, Mine},
     state::AppState,
 };
 
@@ -95,15 +94,12 @@ pub(crate) fn routes() -> OpenApiRouter<AppState> {
 async fn download(
     State(store): State<Store>,
     State(blobs): State<Blobs>,
-    user: User,
-    Path((id, name)): Path<(JobId, String)>,
+    job: Mine,
+    Path((_id, name)): Path<(JobId, String)>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let wanted = name.clone();
-    let found = store.read(move |reader| {
-        jobs::visible(reader, id, &user)?;
-        find(reader, id, &wanted)
-    });
+    let (id, wanted) = (job.id, name.clone());
+    let found = store.read(move |reader| find(reader, id, &wanted));
     let Stored { blob, media_type, bytes, sha256 } =
         found.await?.ok_or(ApiError::NotFound("the artifact"))?;
     let etag = format!("\"{sha256}\"");

@@ -5,6 +5,7 @@ mod engine;
 pub(crate) mod figures;
 mod logs;
 mod machine;
+mod mine;
 mod store;
 
 use axum::extract::State;
@@ -12,9 +13,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shared::{
     auth::User,
-    http::{Json, Limit, Path, Query},
+    http::{Json, Limit, Query},
     ids::{JobId, ProjectId, TraceId, UserId},
-    store::{Reader, Store},
+    store::Store,
     time::Timestamp,
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -24,6 +25,7 @@ pub(crate) use self::{
     context::JobContext,
     engine::{Engine, Tools},
     machine::{JobError, Progress},
+    mine::Mine,
     store::{Filter, Idempotency, list},
 };
 use crate::{error::ApiError, state::AppState};
@@ -146,17 +148,6 @@ pub(crate) fn routes() -> OpenApiRouter<AppState> {
         .merge(logs::routes())
 }
 
-/// Returns a job if the user may see it; another's job does not exist for them.
-pub(crate) fn visible(reader: &Reader<'_>, id: JobId, user: &User) -> Result<machine::Job, Error> {
-    let job = store::find(reader, id)?;
-    if job.owner == user.id || user.roles.admin { Ok(job) } else { Err(Error::NotFound) }
-}
-
-async fn require(jobs: &Store, id: JobId, user: &User) -> Result<machine::Job, Error> {
-    let user = user.clone();
-    jobs.read(move |reader| visible(reader, id, &user)).await
-}
-
 #[derive(Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 struct JobsPage {
@@ -201,45 +192,25 @@ async fn index(
 /// Shows one job.
 #[utoipa::path(get, path = "/jobs/{id}", tag = "jobs", params(("id" = JobId, Path)),
     responses((status = 200, body = Job), (status = 404)))]
-async fn show(
-    State(store): State<Store>,
-    user: User,
-    Path(id): Path<JobId>,
-) -> Result<Json<Job>, ApiError> {
-    Ok(Json(Job::from(&require(&store, id, &user).await?)))
+async fn show(job: Mine) -> Json<Job> {
+    Json(Job::from(&*job))
 }
 
 /// Ends a job that has not ended.
 #[utoipa::path(post, path = "/jobs/{id}/cancel", tag = "jobs", params(("id" = JobId, Path)),
     responses((status = 200, body = Job), (status = 404), (status = 409, description = "It has ended otherwise")))]
-async fn cancel(
-    State(store): State<Store>,
-    State(engine): State<Engine>,
-    user: User,
-    Path(id): Path<JobId>,
-) -> Result<Json<Job>, ApiError> {
-    require(&store, id, &user).await?;
-    match engine.cancel(id).await {
-        Ok(job) => Ok(Json(Job::from(&job))),
-        // Asked twice, it is as it should be.
-        Err(Error::Refused(Refused::State(JobState::Cancelled))) => {
-            Ok(Json(Job::from(&require(&store, id, &user).await?)))
-        }
-        Err(error) => Err(error.into()),
-    }
+async fn cancel(State(engine): State<Engine>, job: Mine) -> Result<Json<Job>, ApiError> {
+    Ok(Json(Job::from(&engine.cancel(&job).await?)))
 }
 
 /// Starts a failed or cancelled job over; it goes on from its checkpoint.
 #[utoipa::path(post, path = "/jobs/{id}/retry", tag = "jobs", params(("id" = JobId, Path)),
     responses((status = 202, body = Job), (status = 404), (status = 409), (status = 503)))]
 async fn retry(
-    State(store): State<Store>,
     State(engine): State<Engine>,
-    user: User,
-    Path(id): Path<JobId>,
+    job: Mine,
 ) -> Result<(http::StatusCode, Json<Job>), ApiError> {
-    require(&store, id, &user).await?;
-    let job = engine.retry(id).await?;
+    let job = engine.retry(&job).await?;
     Ok((http::StatusCode::ACCEPTED, Json(Job::from(&job))))
 }
 

@@ -1,14 +1,12 @@
 //! Reading a whole project as lines of JSON, a page at a time.
 
-use std::sync::Arc;
-
 use futures_util::{Stream, stream};
 use proto::ExportPage;
 use serde::Serialize;
 use serde_json::json;
 use shared::{
     ids::{MessageId, UserId},
-    store::{Error, Reader, Row, Store, Value},
+    store::{Error, Reader, Row, Value},
     time::Timestamp,
 };
 use tokio_util::sync::CancellationToken;
@@ -16,7 +14,7 @@ use tonic::Status;
 
 use super::status;
 use crate::{
-    access::{Caller, Role},
+    access::{As, Granted, Viewer},
     error::ApiError,
     messages::store::after,
 };
@@ -37,12 +35,11 @@ enum Next {
 
 /// Returns the project's pages: what it is, who is in it, then its messages in the order of time.
 pub(super) fn pages(
-    store: Store,
-    caller: Arc<Caller>,
+    viewer: As<Viewer>,
     closing: CancellationToken,
 ) -> impl Stream<Item = Result<ExportPage, Status>> + Send {
     stream::try_unfold(Next::Start, move |next| {
-        let (store, caller, closing) = (store.clone(), caller.clone(), closing.clone());
+        let (viewer, closing) = (viewer.clone(), closing.clone());
         async move {
             if matches!(next, Next::End) {
                 return Ok(None);
@@ -51,16 +48,17 @@ pub(super) fn pages(
                 return Err(Status::unavailable("this instance is going away"));
             }
             // Asked anew for each page: the caller may have been removed.
-            let page = store.read(move |reader| {
-                caller.require(reader, Role::Viewer)?;
-                page(reader, &caller, next.clone())
-            });
+            let page = viewer.read(move |reader, caller| page(reader, caller, next.clone()));
             page.await.map(Some).map_err(status)
         }
     })
 }
 
-fn page(reader: &Reader<'_>, caller: &Caller, next: Next) -> Result<(ExportPage, Next), ApiError> {
+fn page(
+    reader: &Reader<'_>,
+    caller: &Granted<'_, Viewer>,
+    next: Next,
+) -> Result<(ExportPage, Next), ApiError> {
     let mut lines = Lines::default();
     let mut total_messages = 0;
     let project = caller.project.into();
@@ -118,11 +116,11 @@ fn page(reader: &Reader<'_>, caller: &Caller, next: Next) -> Result<(ExportPage,
 /// Adds messages until the page is long enough, whatever their length.
 fn messages(
     reader: &Reader<'_>,
-    caller: &Caller,
+    caller: &Granted<'_, Viewer>,
     from: Option<MessageId>,
     lines: &mut Lines,
 ) -> Result<Next, ApiError> {
-    let messages = after(reader, caller.project, None, from, PAGE)?;
+    let messages = after(reader, caller, None, from, PAGE)?;
     let full = messages.len() == usize::try_from(PAGE).unwrap_or(0);
     let mut last = from;
     for message in &messages {

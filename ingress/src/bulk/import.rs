@@ -14,7 +14,7 @@ use shared::{
 use uuid::Uuid;
 
 use crate::{
-    access::{Caller, Role},
+    access::{Granted, Owner},
     error::ApiError,
 };
 
@@ -33,11 +33,10 @@ struct HistoryImported {
 /// Writes authors. An id that is a login's cannot be one of these: imported ids name their source before a colon.
 pub(super) fn people(
     tx: &mut Tx<'_>,
-    caller: &Caller,
+    caller: &Granted<'_, Owner>,
     import: Uuid,
     people: &[Person],
 ) -> Result<ImportResponse, ApiError> {
-    caller.require(tx, Role::Owner)?;
     let mut response = ImportResponse::default();
     for person in people {
         let name = person.name.trim();
@@ -60,11 +59,10 @@ pub(super) fn people(
 /// Makes the channels that are not there.
 pub(super) fn channels(
     tx: &mut Tx<'_>,
-    caller: &Caller,
+    caller: &Granted<'_, Owner>,
     import: Uuid,
     channels: &[Channel],
 ) -> Result<ImportResponse, ApiError> {
-    caller.require(tx, Role::Owner)?;
     let mut response = ImportResponse::default();
     for channel in channels {
         let Ok(name) = channel.name.parse::<ChannelName>() else {
@@ -91,12 +89,11 @@ pub(super) fn channels(
 /// Writes a batch of messages with their reactions, and one event for all of it.
 pub(super) fn messages(
     tx: &mut Tx<'_>,
-    caller: &Caller,
+    caller: &Granted<'_, Owner>,
     import: Uuid,
     source: &str,
     messages: &[ImportMessage],
 ) -> Result<ImportResponse, ApiError> {
-    caller.require(tx, Role::Owner)?;
     let mut response = ImportResponse::default();
     let mut history = HistoryImported { channels: BTreeSet::new(), count: 0 };
     let mut known = BTreeSet::new();
@@ -106,7 +103,7 @@ pub(super) fn messages(
             continue;
         };
         if !known.contains(&message.channel) {
-            crate::channels::require(tx, caller.project, &message.channel)?;
+            crate::channels::require(tx, caller, &message.channel)?;
             known.insert(message.channel.clone());
         }
         let made = insert(tx, caller.project, import, &message)?;

@@ -10,7 +10,7 @@ use shared::{
 
 use super::{Message, MessageEvent, Reaction};
 use crate::{
-    access::{Caller, Role},
+    access::{AtLeast, Caller, Granted, Member, Role, Viewer},
     channels::no_such_channel,
     error::ApiError,
 };
@@ -70,14 +70,14 @@ fn read(row: &Row<'_>) -> Result<Message, Error> {
 }
 
 /// Returns the message with its reactions, if it is of the project.
-pub(crate) fn get(
+pub(crate) fn get<R: AtLeast>(
     reader: &Reader<'_>,
-    project: ProjectId,
+    caller: &Granted<'_, R>,
     id: MessageId,
 ) -> Result<Message, ApiError> {
     let sql = format!("{COLUMNS} AND m.id = $2");
     let mut message = reader
-        .find(&sql, &[project.into(), id.into()], read)?
+        .find(&sql, &[caller.project.into(), id.into()], read)?
         .ok_or(ApiError::NotFound("the message"))?;
     message.reactions = reactions(reader, id)?;
     Ok(message)
@@ -102,31 +102,31 @@ fn reactions(reader: &Reader<'_>, id: MessageId) -> Result<Vec<Reaction>, Error>
 /// Returns at most `limit` messages older than the anchor, newest first.
 pub(crate) fn before(
     reader: &Reader<'_>,
-    project: ProjectId,
+    caller: &Granted<'_, Viewer>,
     channel: Option<&ChannelName>,
     anchor: Option<MessageId>,
     limit: i64,
 ) -> Result<Vec<Message>, ApiError> {
     let anchor = match anchor {
-        Some(id) => place(reader, project, id)?,
+        Some(id) => place(reader, caller.project, id)?,
         None => (Timestamp::from_ms(i64::MAX), MessageId(uuid::Uuid::max())),
     };
-    page(reader, project, channel, anchor, "<", "DESC", limit)
+    page(reader, caller.project, channel, anchor, "<", "DESC", limit)
 }
 
 /// Returns at most `limit` messages newer than the anchor, or from the first on, oldest first.
 pub(crate) fn after(
     reader: &Reader<'_>,
-    project: ProjectId,
+    caller: &Granted<'_, Viewer>,
     channel: Option<&ChannelName>,
     anchor: Option<MessageId>,
     limit: i64,
 ) -> Result<Vec<Message>, ApiError> {
     let anchor = match anchor {
-        Some(id) => place(reader, project, id)?,
+        Some(id) => place(reader, caller.project, id)?,
         None => (Timestamp::from_ms(i64::MIN), MessageId(uuid::Uuid::nil())),
     };
-    page(reader, project, channel, anchor, ">", "ASC", limit)
+    page(reader, caller.project, channel, anchor, ">", "ASC", limit)
 }
 
 fn place(
@@ -167,7 +167,7 @@ fn page(
 
 /// Writes the message and its event, or finds what was sent under the same key before.
 pub(crate) fn send(tx: &mut Tx<'_>, caller: &Caller, draft: &Draft) -> Result<Sent, ApiError> {
-    let author_name = may_write(tx, caller, &draft.channel)?;
+    let (caller, author_name) = may_write(tx, caller, &draft.channel)?;
     if let Some(answered) = draft.reply_to {
         let sql = "SELECT 1 FROM messages WHERE project_id = $1 AND id = $2";
         tx.find(sql, &[caller.project.into(), answered.into()], |_| Ok(()))?.ok_or(
@@ -197,7 +197,7 @@ pub(crate) fn send(tx: &mut Tx<'_>, caller: &Caller, draft: &Draft) -> Result<Se
         ],
     )?;
     if made == 0 {
-        return sent_before(tx, caller, draft, &digest).map(Sent::Before);
+        return sent_before(tx, &caller, draft, &digest).map(Sent::Before);
     }
     let message = Message {
         id,
@@ -217,31 +217,30 @@ pub(crate) fn send(tx: &mut Tx<'_>, caller: &Caller, draft: &Draft) -> Result<Se
     Ok(Sent::New(message))
 }
 
-/// Lets pass who may write to the channel, in one query since it is every send's; returns their name.
-fn may_write(
+/// Lets pass who may write to the channel, in one query since it is every send's; returns their name too.
+fn may_write<'a>(
     reader: &Reader<'_>,
-    caller: &Caller,
+    caller: &'a Caller,
     channel: &ChannelName,
-) -> Result<String, ApiError> {
+) -> Result<(Granted<'a, Member>, String), ApiError> {
     let sql = "SELECT m.role, p.name, c.name FROM members m \
                JOIN people p ON p.project_id = m.project_id AND p.id = m.user_id \
                LEFT JOIN channels c ON c.project_id = m.project_id AND c.name = $3 \
                WHERE m.project_id = $1 AND m.user_id = $2";
     let params = [caller.project.into(), (&caller.user).into(), channel.into()];
     let found = reader.find(sql, &params, |row| {
-        Ok((row.parse::<Role>(0)?, row.get::<String>(1)?, row.get::<Option<String>>(2)?.is_some()))
+        Ok((row.parse(0)?, row.get::<String>(1)?, row.get::<Option<String>>(2)?.is_some()))
     })?;
+    let granted = caller.granted_as(found.as_ref().map(|(role, ..)| *role))?;
     match found {
-        None => Err(ApiError::NotFound("the project")),
-        Some((Role::Viewer, ..)) => Err(ApiError::Forbidden("a viewer does not write")),
-        Some((_, _, false)) => Err(no_such_channel()),
-        Some((_, name, true)) => Ok(name),
+        Some((_, name, true)) => Ok((granted, name)),
+        _ => Err(no_such_channel()),
     }
 }
 
 fn sent_before(
     reader: &Reader<'_>,
-    caller: &Caller,
+    caller: &Granted<'_, Member>,
     draft: &Draft,
     digest: &[u8],
 ) -> Result<Message, ApiError> {
@@ -250,22 +249,17 @@ fn sent_before(
     let (id, before) = reader
         .find(sql, &params, |row| Ok((row.get::<MessageId>(0)?, row.get::<Vec<u8>>(1)?)))?
         .ok_or(ApiError::NotFound("the message"))?;
-    if before == digest {
-        get(reader, caller.project, id)
-    } else {
-        Err(ApiError::IdempotencyConflict)
-    }
+    if before == digest { get(reader, caller, id) } else { Err(ApiError::IdempotencyConflict) }
 }
 
 /// Changes the text; only the author does.
 pub(crate) fn edit(
     tx: &mut Tx<'_>,
-    caller: &Caller,
+    caller: &Granted<'_, Member>,
     id: MessageId,
     text: &str,
 ) -> Result<Message, ApiError> {
-    caller.require(tx, Role::Member)?;
-    let message = get(tx, caller.project, id)?;
+    let message = get(tx, caller, id)?;
     if message.author != caller.user {
         return Err(ApiError::Forbidden("only its author edits a message"));
     }
@@ -276,17 +270,19 @@ pub(crate) fn edit(
         "UPDATE messages SET text = $2, updated_at = $3 WHERE id = $1",
         &[id.into(), text.into(), Timestamp::now().into()],
     )?;
-    let message = get(tx, caller.project, id)?;
+    let message = get(tx, caller, id)?;
     caller.record(tx, "message.updated", &MessageEvent { message: &message })?;
     Ok(message)
 }
 
 /// Takes away what the message said; its author and the project's owners do. Deleting it again changes nothing.
-pub(crate) fn delete(tx: &mut Tx<'_>, caller: &Caller, id: MessageId) -> Result<Message, ApiError> {
-    let role = caller.role(tx)?;
-    let message = get(tx, caller.project, id)?;
-    let may = role == Role::Owner || (role == Role::Member && message.author == caller.user);
-    if !may {
+pub(crate) fn delete(
+    tx: &mut Tx<'_>,
+    caller: &Granted<'_, Member>,
+    id: MessageId,
+) -> Result<Message, ApiError> {
+    let message = get(tx, caller, id)?;
+    if caller.role < Role::Owner && message.author != caller.user {
         return Err(ApiError::Forbidden("only its author or an owner deletes a message"));
     }
     if message.deleted_at.is_some() {
@@ -297,7 +293,7 @@ pub(crate) fn delete(tx: &mut Tx<'_>, caller: &Caller, id: MessageId) -> Result<
         &[id.into(), Timestamp::now().into()],
     )?;
     tx.execute("DELETE FROM reactions WHERE message_id = $1", &[id.into()])?;
-    let message = get(tx, caller.project, id)?;
+    let message = get(tx, caller, id)?;
     caller.record(tx, "message.deleted", &MessageEvent { message: &message })?;
     Ok(message)
 }

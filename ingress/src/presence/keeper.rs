@@ -20,7 +20,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{PresenceEvent, Presentness, UserPresence, rows};
-use crate::{access::Caller, error::ApiError};
+use crate::{
+    access::{As, Caller, Viewer},
+    error::ApiError,
+};
 
 /// Changes of one project that are written at once.
 const BATCH: usize = 256;
@@ -108,24 +111,20 @@ impl Presence {
     /// when it ends.
     pub(super) async fn set(
         &self,
-        caller: Caller,
+        viewer: &As<Viewer>,
         state: Presentness,
     ) -> Result<UserPresence, ApiError> {
-        let setting = caller.clone();
-        let (new, presence) = self
-            .inner
-            .store
-            .write_in(caller.topic(), move |tx| {
-                setting.require(tx, crate::access::Role::Viewer)?;
-                let new = rows::set(tx, &setting, state, Timestamp::now())?;
-                Ok::<_, ApiError>((new, rows::get(tx, &setting)?))
+        let (new, presence) = viewer
+            .write(move |tx, caller| {
+                let new = rows::set(tx, caller, state, Timestamp::now())?;
+                Ok((new, rows::get(tx, caller)?))
             })
             .await?;
         if let Some(new) = new {
-            self.tell(&caller, &new);
+            self.tell(viewer, &new);
         }
         let left = Some(Timestamp::now());
-        let key = (caller.project, caller.user);
+        let key = (viewer.project, viewer.user.clone());
         self.lock().entry(key).or_insert(Streams { count: 0, left });
         presence.ok_or(ApiError::NotFound("the user"))
     }

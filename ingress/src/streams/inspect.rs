@@ -4,10 +4,9 @@ use axum::{Router, extract::State};
 use http::StatusCode;
 use serde::Serialize;
 use shared::{
-    auth::User,
     http::{Json, Path},
     ids::{ConnectionId, ProjectId, UserId},
-    store::Store,
+    store::{Reader, Store},
     time::Timestamp,
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -18,7 +17,7 @@ use super::{
     slots::{Slots, inspect::Open as Slot},
     stats::{Metrics, Sums},
 };
-use crate::{error::ApiError, state::AppState};
+use crate::{access::Admin, error::ApiError, state::AppState};
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(stats)).routes(routes!(connections)).routes(routes!(close))
@@ -66,15 +65,13 @@ struct Connections {
     count: usize,
 }
 
-fn admin(user: &User) -> Result<(), ApiError> {
-    if user.roles.admin { Ok(()) } else { Err(ApiError::Forbidden("this is for admins")) }
-}
-
 #[utoipa::path(get, path = "/api/jobs/stream/stats", responses((status = 200, body = Document)))]
-async fn stats(State(state): State<AppState>, user: User) -> Result<Json<Document>, ApiError> {
-    admin(&user)?;
+async fn stats(
+    State(state): State<AppState>,
+    Admin { store }: Admin,
+) -> Result<Json<Document>, ApiError> {
     let replica = state.replica.clone();
-    let others = state.store.read(move |reader| replica.others(reader, Timestamp::now())).await?;
+    let others = store.read(move |reader| replica.others(reader, Timestamp::now())).await?;
     let others: Vec<Sums> =
         others.iter().map(|stats| serde_json::from_str(stats).unwrap_or_default()).collect();
     let open = state.reactor.connections().await;
@@ -106,30 +103,29 @@ async fn stats(State(state): State<AppState>, user: User) -> Result<Json<Documen
 #[utoipa::path(get, path = "/api/debug/sse-connections/{user}/{project}", responses((status = 200, body = Connections)))]
 async fn connections(
     State(state): State<AppState>,
-    caller: User,
+    Admin { store }: Admin,
     Path(of): Path<(UserId, ProjectId)>,
 ) -> Result<Json<Connections>, ApiError> {
-    admin(&caller)?;
-    list(&state, of).await.map(Json)
+    list(&state, &store, of).await.map(Json)
 }
 
 async fn all_connections(
     State(state): State<AppState>,
     Path(of): Path<(UserId, ProjectId)>,
 ) -> Result<Json<Connections>, ApiError> {
-    list(&state, of).await.map(Json)
+    list(&state, state.store.for_operators(), of).await.map(Json)
 }
 
 /// What streams of other replicas have sent is known there alone.
 async fn list(
     state: &AppState,
+    store: &Store,
     (user, project): (UserId, ProjectId),
 ) -> Result<Connections, ApiError> {
     let slots = state.slots.clone();
-    let rows = state
-        .store
-        .read(move |reader| slots.of_user_project(reader, &user, project, Timestamp::now()));
-    let rows = rows.await?;
+    let of =
+        move |reader: &Reader<'_>| slots.of_user_project(reader, &user, project, Timestamp::now());
+    let rows = store.read(of).await?;
     let here = state.reactor.connections().await;
     let describe = |row: &Slot| {
         let live = here.iter().find(|(_, open)| open.id == row.connection);
@@ -142,12 +138,10 @@ async fn list(
 
 #[utoipa::path(delete, path = "/api/debug/sse-connections/{connection_id}", responses((status = 204)))]
 async fn close(
-    State(store): State<Store>,
     State(slots): State<Slots>,
-    user: User,
+    Admin { store }: Admin,
     Path(connection): Path<ConnectionId>,
 ) -> Result<StatusCode, ApiError> {
-    admin(&user)?;
     store
         .write(move |tx| {
             let replica = slots.find(tx, connection, Timestamp::now())?;

@@ -30,7 +30,7 @@ use super::{
     wire::Wire,
 };
 use crate::{
-    access::{Caller, Role},
+    access::{Caller, Viewer},
     error::ApiError,
     state::AppState,
 };
@@ -59,6 +59,7 @@ pub(super) struct Plan {
 pub(super) async fn open(state: AppState, asked: Asked, plan: Plan) -> Result<Response, ApiError> {
     let connection = ConnectionId::mint();
     let user = asked.user.0.clone();
+    let own = state.store.own(user.clone());
     let name = asked.name(connection)?;
     let compressed = state.streams.enable_compression && asked.accepts_gzip();
     let head = head(connection, &state, compressed);
@@ -69,16 +70,14 @@ pub(super) async fn open(state: AppState, asked: Asked, plan: Plan) -> Result<Re
         }
         let (slots, checks) = (state.slots.clone(), state.streams.enable_sse);
         let Plan { member, wanted, fallback, .. } = plan;
-        state
-            .store
-            .read(move |reader| {
-                require(reader, member.as_ref())?;
-                if checks {
-                    slots.check(reader, &wanted, &user.id, &name, Timestamp::now())?;
-                }
-                Ok::<_, ApiError>(())
-            })
-            .await?;
+        own.read(move |reader| {
+            require(reader, member.as_ref())?;
+            if checks {
+                slots.check(reader, &wanted, &user.id, &name, Timestamp::now())?;
+            }
+            Ok::<_, ApiError>(())
+        })
+        .await?;
         if !state.streams.enable_sse {
             return Err(ApiError::SseDisabled { fallback });
         }
@@ -101,7 +100,7 @@ pub(super) async fn open(state: AppState, asked: Asked, plan: Plan) -> Result<Re
     let (member, logs, wanted) = (plan.member.clone(), plan.logs.clone(), plan.wanted);
     let (resuming, seen) = (cursor.is_some(), cursor.clone());
     let announced = state.reactor.announce(connection);
-    let opened = state.store.write(move |tx| {
+    let opened = own.write(move |tx| {
         let member_at = require(tx, member.as_ref())?;
         let begins = begins(tx, &logs, seen.as_deref())?;
         let lease = slots.take(tx, &wanted, &holder, Timestamp::now())?;
@@ -174,7 +173,7 @@ async fn follow(hub: &Hub, plan: &Plan) -> Result<Vec<Follower>, ApiError> {
 fn require(reader: &Reader<'_>, member: Option<&Caller>) -> Result<i64, ApiError> {
     let Some(caller) = member else { return Ok(0) };
     let end = reader.head(&Topic::project(caller.project))?.map_or(0, |head| head.seq);
-    caller.require(reader, Role::Viewer)?;
+    caller.granted::<Viewer>(reader)?;
     Ok(end)
 }
 

@@ -24,8 +24,8 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use super::{
-    Error, JobContext,
-    machine::{self, Claim, Command, Job, JobError},
+    Error, JobContext, Mine,
+    machine::{self, Claim, Command, Job, JobError, Refused, State as JobState},
     store::{self, Idempotency},
 };
 use crate::{JobsConfig, blobs::Blobs, bundles::Registry, ingress::Ingress};
@@ -89,15 +89,22 @@ impl Engine {
         Ok(job)
     }
 
-    /// Ends a job that has not ended; whatever its worker still does comes to nothing.
-    pub(crate) async fn cancel(&self, id: JobId) -> Result<Job, Error> {
-        let job = self.apply(id, Command::Cancel).await?;
+    /// Ends a job that has not ended; whatever its worker still does comes to nothing. Asked twice, it is as it should be.
+    pub(crate) async fn cancel(&self, job: &Mine) -> Result<Job, Error> {
+        let id = job.id;
+        let cancelled = match self.apply(id, Command::Cancel).await {
+            Err(Error::Refused(Refused::State(JobState::Cancelled))) => {
+                self.inner.tools.store.read(move |reader| store::find(reader, id)).await
+            }
+            cancelled => cancelled,
+        };
         self.stop(id);
-        Ok(job)
+        cancelled
     }
 
     /// Queues a failed or cancelled job again.
-    pub(crate) async fn retry(&self, id: JobId) -> Result<Job, Error> {
+    pub(crate) async fn retry(&self, job: &Mine) -> Result<Job, Error> {
+        let id = job.id;
         let limit = self.inner.config.proc_queue_limit;
         let job = self
             .inner

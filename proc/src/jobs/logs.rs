@@ -3,15 +3,14 @@
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use shared::{
-    auth::User,
-    http::{Json, Limit, Path, Query},
+    http::{Json, Limit, Query},
     ids::JobId,
     store::{self, Reader, Store, Tx},
     time::Timestamp,
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{Error, visible};
+use super::Mine;
 use crate::{error::ApiError, state::AppState};
 
 /// Lines that a job may write; more are dropped.
@@ -84,17 +83,13 @@ struct Logs {
     responses((status = 200, body = Logs), (status = 404)))]
 async fn logs(
     State(store): State<Store>,
-    user: User,
-    Path(id): Path<JobId>,
+    job: Mine,
     Query(page): Query<LogsPage>,
 ) -> Result<Json<Logs>, ApiError> {
     let limit = page.limit;
     let after = page.cursor.unwrap_or(0);
-    let logs = store.read(move |reader| {
-        visible(reader, id, &user)?;
-        Ok::<_, Error>(read(reader, id, after, limit.and_one())?)
-    });
-    let mut logs = logs.await?;
+    let id = job.id;
+    let mut logs = store.read(move |reader| read(reader, id, after, limit.and_one())).await?;
     let next = limit.cut(&mut logs).map(|last| last.line);
     Ok(Json(Logs { logs, next }))
 }

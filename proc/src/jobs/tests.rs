@@ -208,7 +208,7 @@ async fn a_cancel_while_running_is_final(home: Home) {
     fixture.start();
     let job = fixture.submit("demo", "count", json!({"to": 10_000, "delay_ms": 50})).await;
     fixture.event("job.progress").await;
-    let cancelled = fixture.engine.cancel(job.id).await.unwrap();
+    let cancelled = fixture.engine.cancel(&job.clone().into()).await.unwrap();
     assert_eq!(cancelled.state, State::Cancelled);
     // The slot is free again: the next job runs, and the cancelled one is as it was.
     let next = fixture.submit("demo", "count", json!({"to": 1})).await;
@@ -309,7 +309,7 @@ async fn a_full_queue_refuses_and_a_repeated_submission_is_the_first(home: Home)
     let again = Job { id: JobId::mint(), ..job.clone() };
     let full = fixture.engine.submit(again.clone(), None).await;
     assert!(matches!(full, Err(Error::QueueFull)));
-    fixture.engine.cancel(job.id).await.unwrap();
+    fixture.engine.cancel(&job.clone().into()).await.unwrap();
     let key = |byte| Some(Idempotency { key: "k".parse().unwrap(), request: [byte; 32] });
     let first = fixture.engine.submit(again.clone(), key(1)).await.unwrap();
     let third = Job { id: JobId::mint(), ..again };

@@ -170,12 +170,14 @@ async fn every_route_refuses_who_is_not_let_in() {
         } else if of_project {
             refused(&ask(&stranger, &path).await, 0, &what);
         }
+        let admin = parley.as_user("admin");
+        let insider = if route.path.starts_with("/api/debug") { &admin } else { &project.client };
         for junk in ["junk", "%00", "%ff", "1;drop", &"9".repeat(300), "..%2f.."] {
             if of_project {
-                refused(&ask(&project.client, &route.at(junk, &id)).await, 400, &what);
+                refused(&ask(insider, &route.at(junk, &id)).await, 400, &what);
             }
             if route.has("id") {
-                refused(&ask(&project.client, &route.at(&project.id, junk)).await, 400, &what);
+                refused(&ask(insider, &route.at(&project.id, junk)).await, 400, &what);
             }
         }
     }

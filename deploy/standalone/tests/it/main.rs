@@ -23,6 +23,7 @@ mod job;
 mod job_ends;
 mod jobs;
 mod listener;
+mod matrix;
 mod messages;
 mod metrics;
 mod multi;

@@ -7,6 +7,7 @@ mod archive;
 mod archives;
 mod auth;
 mod bad_input;
+mod browser;
 mod canary;
 mod channels_filter;
 mod chat;

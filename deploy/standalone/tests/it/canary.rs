@@ -4,6 +4,9 @@
 use std::{fs, path::Path};
 
 use memchr::memmem;
+use serde_json::json;
+
+use crate::support::{Answer, Parley};
 
 /// What tests show to be somebody, or to be refused, and never say otherwise.
 const TOKENS: [&str; 6] =
@@ -31,6 +34,42 @@ pub(crate) fn is_nowhere(folder: &Path) {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn nor_when_everything_is_logged() {
+    // Every line and span that there is, those of libraries too.
+    let parley = Parley::start_with(&["--log", "trace"]).await;
+    let project = parley.as_user("ada").project().await;
+    let stream = format!("/sse/stream?project_id={}", project.id);
+    let nobody = parley.client();
+    for token in ["dev-ada", "dev-nobody"] {
+        for path in ["/api/auth/me", "/nothing", &stream, "/api/integrations/jobs", "/%ff"] {
+            let query = if path.contains('?') { '&' } else { '?' };
+            for request in [
+                nobody.request("GET", path).bearer_auth(token),
+                nobody.request("GET", path).header("authorization", format!("Basic {token}")),
+                nobody.request("GET", path).header("x-id-token", token),
+                nobody.request("GET", path).header("cookie", format!("__Secure-LATC={token}")),
+                nobody
+                    .request("GET", &format!("{path}{query}bearer_token={token}&id_token={token}")),
+                nobody.request("GET", &format!("{path}{query}ticket={token}")),
+                nobody.request("POST", path).bearer_auth(token).body("{"),
+            ] {
+                // Streams have no end.
+                let _ = request.send().await.expect("an answer");
+            }
+        }
+    }
+    let count = json!({"project_id": project.id, "data": {"to": 1}});
+    let path = "/api/integrations/bundles/demo/operations/count";
+    Answer::to(project.client.request("POST", path).header("prefer", "wait=9").json(&count)).await;
+    for service in ["ingress", "proc"] {
+        let url = format!("{}/metrics", parley.internal(service));
+        let shown = reqwest::get(url).await.expect("an answer").text().await.expect("text");
+        assert!(!TOKENS.iter().any(|token| shown.contains(token)), "{shown}");
+    }
+    assert!(parley.log().contains("TRACE"));
 }
 
 #[test]

@@ -9,21 +9,18 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
 
-/// A connection that is kept alive.
+/// A connection that is kept alive, and opened anew when the server has had enough of it.
 pub(crate) struct Client {
     sender: SendRequest<Full<Bytes>>,
+    is_over: bool,
     host: String,
     authorization: String,
 }
 
 impl Client {
-    pub(crate) async fn connect(host: &str, user: &str) -> anyhow::Result<Self> {
-        let socket = TcpStream::connect(host).await?;
-        socket.set_nodelay(true)?;
-        let (sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
-        #[expect(clippy::disallowed_methods, reason = "ends with its connection")]
-        tokio::spawn(connection);
-        Ok(Self { sender, host: host.into(), authorization: format!("Bearer dev-{user}") })
+    pub(crate) async fn connect(host: &str, token: &str) -> anyhow::Result<Self> {
+        let (sender, authorization) = (open(host).await?, format!("Bearer {token}"));
+        Ok(Self { sender, is_over: false, host: host.into(), authorization })
     }
 
     /// Sends one request and reads the whole answer.
@@ -33,6 +30,9 @@ impl Client {
         path: &str,
         body: impl Into<Bytes>,
     ) -> anyhow::Result<(StatusCode, Bytes)> {
+        if self.is_over {
+            self.sender = open(&self.host).await?;
+        }
         self.sender.ready().await?;
         let request = Request::builder()
             .method(method)
@@ -43,6 +43,8 @@ impl Client {
             .body(Full::new(body.into()))?;
         let response = self.sender.send_request(request).await?;
         let status = response.status();
+        let connection = response.headers().get(header::CONNECTION);
+        self.is_over = connection.is_some_and(|connection| connection == "close");
         Ok((status, response.into_body().collect().await?.to_bytes()))
     }
 
@@ -68,4 +70,13 @@ impl Client {
         let project = self.json(Method::POST, "/api/chat/projects", body).await?;
         Ok(project["id"].as_str().context("a project has no id")?.into())
     }
+}
+
+async fn open(host: &str) -> anyhow::Result<SendRequest<Full<Bytes>>> {
+    let socket = TcpStream::connect(host).await?;
+    socket.set_nodelay(true)?;
+    let (sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
+    #[expect(clippy::disallowed_methods, reason = "ends with its connection")]
+    tokio::spawn(connection);
+    Ok(sender)
 }

@@ -21,8 +21,8 @@ pub(crate) async fn run(archive: &Path) -> anyhow::Result<()> {
     let bytes =
         fs::read(archive).with_context(|| format!("failed to read {}", archive.display()))?;
     let server = Server::start()?;
-    let mut chat = Client::connect(&server.ingress, "ada").await?;
-    let mut jobs = Client::connect(&server.proc, "ada").await?;
+    let mut chat = Client::connect(&server.ingress, "dev-ada").await?;
+    let mut jobs = Client::connect(&server.proc, "dev-ada").await?;
     let (project, other) = (chat.project("history").await?, chat.project("present").await?);
     let upload = jobs.json(Method::POST, "/api/integrations/uploads", bytes).await?;
     let cpu = server.process.cpu()?;

@@ -2,11 +2,13 @@
 
 mod bare;
 mod client;
+mod cluster;
 mod import;
 mod process;
 mod sends;
 mod server;
 mod streams;
+mod users;
 
 use std::path::PathBuf;
 
@@ -30,6 +32,8 @@ enum What {
     },
     /// What a stream costs, beside bare writes and other servers.
     Streams(streams::Options),
+    /// Sends and deliveries by way of nginx and several replicas, beside `pgbench` on the same database. Ends by itself.
+    Cluster(cluster::Options),
     /// Bare writes; started by `streams`.
     #[command(hide = true)]
     Floor,
@@ -44,6 +48,7 @@ async fn main() -> anyhow::Result<()> {
         What::Sends(options) => sends::run(options).await,
         What::Import { archive } => import::run(&archive).await,
         What::Streams(options) => streams::run(&options),
+        What::Cluster(options) => cluster::run(options).await,
         What::Floor => streams::floor::serve(),
         What::Serve(config) => server::serve(*config).await,
     }

@@ -53,11 +53,7 @@ impl Process {
 
     /// Returns the CPU time used so far, user and system.
     pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
-        let ticks: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
-        // Linux counts in hundredths of a second to user space, whatever its own tick.
-        Ok(Duration::from_millis(ticks * 10))
+        Ok(Stat::of(self.child.id())?.own)
     }
 
     /// Returns the memory that is resident now, in KiB.
@@ -75,6 +71,28 @@ impl Process {
         let text = fs::read_to_string(format!("/proc/{}/{file}", self.child.id()))?;
         let line = text.lines().find(|line| line.starts_with(field)).context(field)?;
         Ok(line.split_whitespace().nth(1).context(field)?.parse()?)
+    }
+}
+
+/// What Linux says of a process.
+pub(crate) struct Stat {
+    pub(crate) parent: u32,
+    /// The CPU time used so far, user and system.
+    pub(crate) own: Duration,
+    /// The CPU time of the children that have ended.
+    pub(crate) ended: Duration,
+}
+
+impl Stat {
+    pub(crate) fn of(pid: u32) -> anyhow::Result<Self> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
+        let time = |first: usize| -> anyhow::Result<Duration> {
+            let ticks = fields[first].parse::<u64>()? + fields[first + 1].parse::<u64>()?;
+            // Linux counts in hundredths of a second to user space, whatever its own tick.
+            Ok(Duration::from_millis(ticks * 10))
+        };
+        Ok(Self { parent: fields[1].parse()?, own: time(11)?, ended: time(13)? })
     }
 }
 

@@ -25,6 +25,11 @@ pub(crate) struct Options {
     runs: usize,
 }
 
+/// Of a user that a server without a file of users has.
+const TOKEN: &str = "dev-ada";
+const TEXT: &str =
+    "sent to be counted, and about as long as what people say to each other in a chat like this";
+
 struct Run {
     sends_a_second: f64,
     p50: Duration,
@@ -44,8 +49,8 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
         let grouped = bare::loop_of(32, 30_000)?;
         let server = Server::start()?;
         // The first second warms caches up and is not counted.
-        load(&server, connections, projects, Duration::from_secs(1)).await?;
-        let run = load(&server, connections, projects, Duration::from_secs(seconds)).await?;
+        measure(&server, connections, projects, Duration::from_secs(1)).await?;
+        let run = measure(&server, connections, projects, Duration::from_secs(seconds)).await?;
         println!("{:<34}{one:>10.0}", format!("{number}. bare loop, one a transaction"));
         println!("{:<34}{grouped:>10.0}", format!("{number}. bare loop, 32 a transaction"));
         println!(
@@ -68,41 +73,22 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn load(
+/// Sends to the server with all connections, and returns what came of it.
+async fn measure(
     server: &Server,
     connections: usize,
     projects: usize,
     time: Duration,
 ) -> anyhow::Result<Run> {
-    let mut first = Client::connect(&server.ingress, "ada").await?;
+    let mut first = Client::connect(&server.ingress, TOKEN).await?;
     let mut ids = Vec::new();
     for number in 0..projects {
         ids.push(first.project(&format!("load {number}")).await?);
     }
     let cpu = server.process.cpu()?;
-    let began = Instant::now();
-    let mut senders = tokio::task::JoinSet::new();
-    for number in 0..connections {
-        let path = format!("/api/chat/projects/{}/messages", ids[number % projects]);
-        let mut client = Client::connect(&server.ingress, "ada").await?;
-        senders.spawn(async move {
-            let mut times = Histogram::<u64>::new(3)?;
-            let text = "sent to be counted, and about as long as what people say to each other in a chat like this";
-            while began.elapsed() < time {
-                let body = format!(r#"{{"text":"{text}","client_message_id":"{}"}}"#, uuid::Uuid::now_v7());
-                let sent = Instant::now();
-                let (status, body) = client.call(Method::POST, &path, body).await?;
-                ensure!(status == StatusCode::CREATED, "{status}: {}", String::from_utf8_lossy(&body));
-                times.record(u64::try_from(sent.elapsed().as_micros())?)?;
-            }
-            Ok(times)
-        });
-    }
-    let mut times = Histogram::<u64>::new(3)?;
-    while let Some(sender) = senders.join_next().await {
-        times.add(sender??)?;
-    }
-    let (elapsed, cpu) = (began.elapsed(), server.process.cpu()?.saturating_sub(cpu));
+    let load = load(&server.ingress, TOKEN, &ids, connections, time).await?;
+    let cpu = server.process.cpu()?.saturating_sub(cpu);
+    let Load { times, elapsed } = load;
     let sends = u32::try_from(times.len())?;
     Ok(Run {
         sends_a_second: f64::from(sends) / elapsed.as_secs_f64(),
@@ -110,4 +96,52 @@ async fn load(
         p99: Duration::from_micros(times.value_at_quantile(0.99)),
         cpu_a_send: cpu / sends,
     })
+}
+
+/// How long each send took, in microseconds, and all of them together.
+pub(crate) struct Load {
+    pub(crate) times: Histogram<u64>,
+    pub(crate) elapsed: Duration,
+}
+
+/// Sends into the projects from so many connections, each waiting for its 201 before it sends again.
+pub(crate) async fn load(
+    host: &str,
+    token: &str,
+    projects: &[String],
+    connections: usize,
+    time: Duration,
+) -> anyhow::Result<Load> {
+    let mut clients = Vec::new();
+    for _ in 0..connections {
+        clients.push(Client::connect(host, token).await?);
+    }
+    let began = Instant::now();
+    let mut senders = tokio::task::JoinSet::new();
+    for (number, mut client) in clients.into_iter().enumerate() {
+        let path = format!("/api/chat/projects/{}/messages", projects[number % projects.len()]);
+        senders.spawn(async move {
+            let mut times = Histogram::<u64>::new(3)?;
+            while began.elapsed() < time {
+                let body = format!(
+                    r#"{{"text":"{TEXT}","client_message_id":"{}"}}"#,
+                    uuid::Uuid::now_v7()
+                );
+                let sent = Instant::now();
+                let (status, body) = client.call(Method::POST, &path, body).await?;
+                ensure!(
+                    status == StatusCode::CREATED,
+                    "{status}: {}",
+                    String::from_utf8_lossy(&body)
+                );
+                times.record(u64::try_from(sent.elapsed().as_micros())?)?;
+            }
+            anyhow::Ok(times)
+        });
+    }
+    let mut times = Histogram::<u64>::new(3)?;
+    while let Some(sender) = senders.join_next().await {
+        times.add(sender??)?;
+    }
+    Ok(Load { times, elapsed: began.elapsed() })
 }

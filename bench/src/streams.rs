@@ -1,12 +1,12 @@
 //! What a stream costs: Parley beside a loop of bare writes and other servers, in the same scenarios.
 
 pub(crate) mod floor;
-mod marks;
+pub(crate) mod marks;
 mod measure;
-mod parley;
+pub(crate) mod parley;
 mod peers;
-mod reader;
-mod target;
+pub(crate) mod reader;
+pub(crate) mod target;
 
 use std::{str::FromStr, time::Duration};
 
@@ -96,8 +96,7 @@ impl Kind {
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?;
+    raise_descriptors()?;
     let quick = [Scenario { streams: 300, rate: 20 }];
     let (scenarios, kinds, times) = if options.quick {
         (&quick[..], &[Kind::Floor, Kind::Parley][..], QUICK)
@@ -134,6 +133,12 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Streams are many; what the system allows is taken.
+pub(crate) fn raise_descriptors() -> anyhow::Result<()> {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)
 }
 
 fn head(Scenario { streams, rate }: Scenario) {

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context;
 
-use super::target::Target;
+use super::target::{Door, Target};
 use crate::process::{self, Process};
 
 const HEAD: &[u8] =
@@ -23,9 +23,7 @@ pub(super) fn start() -> anyhow::Result<Target> {
     let (mut input, mut written) = (process.input()?, process.output()?);
     Ok(Target {
         process,
-        address,
-        request: Box::new(|_| "GET / HTTP/1.1\r\nhost: floor\r\n\r\n".into()),
-        greeting: ": hi",
+        door: Door::at(address, ": hi", |_| "GET / HTTP/1.1\r\nhost: floor\r\n\r\n".into()),
         rehearsals: 0,
         publish: Box::new(move |text| {
             writeln!(input, "{text}")?;

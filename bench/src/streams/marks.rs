@@ -9,7 +9,7 @@ const NUMBER: usize = 7;
 const TIME: usize = 16;
 const MARK: usize = 2 + NUMBER + TIME + 2;
 /// The longest beginning of a mark that is not yet a mark.
-pub(super) const CARRY: usize = MARK - 1;
+pub(crate) const CARRY: usize = MARK - 1;
 
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 
@@ -18,7 +18,7 @@ fn micros() -> u64 {
 }
 
 /// Returns the text of an event that is sent now: 150 bytes.
-pub(super) fn text(number: u32) -> String {
+pub(crate) fn text(number: u32) -> String {
     let filler = "about as long as what people say to each other in a chat like this one, which is to say a sentence or two, and no";
     format!("@@{number:0NUMBER$}{:0TIME$}@@ {filler:.<122}", micros())
 }
@@ -29,29 +29,29 @@ fn times() -> anyhow::Result<Histogram<u64>> {
 }
 
 /// What has arrived.
-pub(super) struct Marks {
+pub(crate) struct Marks {
     /// Events before this one are not counted.
     first: usize,
     /// By event: how many streams it has reached, and after how many microseconds the last of them.
     events: Vec<(usize, u64)>,
     /// Microseconds from publish to arrival.
-    pub(super) times: Histogram<u64>,
+    pub(crate) times: Histogram<u64>,
 }
 
 impl Marks {
-    pub(super) fn new() -> anyhow::Result<Self> {
+    pub(crate) fn new() -> anyhow::Result<Self> {
         Ok(Self { first: 0, events: Vec::new(), times: times()? })
     }
 
     /// Counts anew, the events from this number on.
-    pub(super) fn restart(&mut self, first: u32) {
+    pub(crate) fn restart(&mut self, first: u32) {
         self.first = first as usize;
         self.events.clear();
         self.times.reset();
     }
 
     /// Returns the microseconds from publish to the arrival at the last stream, for the events that reached `streams`.
-    pub(super) fn last(&self, streams: usize) -> anyhow::Result<Histogram<u64>> {
+    pub(crate) fn last(&self, streams: usize) -> anyhow::Result<Histogram<u64>> {
         let mut last = times()?;
         for (_, time) in self.events.iter().filter(|(reached, _)| *reached >= streams) {
             last.saturating_record(*time);
@@ -60,7 +60,7 @@ impl Marks {
     }
 
     /// Counts the marks in what one stream has received. Returns the end, if a mark may have begun in it.
-    pub(super) fn scan<'a>(&mut self, mut bytes: &'a [u8]) -> &'a [u8] {
+    pub(crate) fn scan<'a>(&mut self, mut bytes: &'a [u8]) -> &'a [u8] {
         let now = micros();
         while let Some(at) = memchr::memchr(b'@', bytes) {
             bytes = &bytes[at..];

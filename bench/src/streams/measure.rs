@@ -70,11 +70,11 @@ pub(super) fn run(mut target: Target, scenario: Scenario, times: Times) -> anyho
     pace(&mut target.publish, rate, times.sends, &sent)?;
     let cpu_a_send = (cpu_us(&target)? - cpu) / f64::from((*sent.get_mut() - before).max(1));
 
-    Reader::new()?.open(&target, target.rehearsals, AT_ONCE, false)?;
+    Reader::new()?.open(&target.door, target.rehearsals, AT_ONCE, false)?;
     let mut reader = Reader::new()?;
     thread::sleep(Duration::from_millis(500));
     let (kib, cpu) = (target.process.resident_kib()?, cpu_us(&target)?);
-    let took = reader.open(&target, streams, AT_ONCE, true)?;
+    let took = reader.open(&target.door, streams, AT_ONCE, true)?;
     let cpu_an_open = (cpu_us(&target)? - cpu) / streams as f64;
     reader.settle(LATEST)?;
     let kib = target.process.resident_kib()?.saturating_sub(kib);

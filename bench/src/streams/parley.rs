@@ -1,22 +1,20 @@
 //! Parley, as it is used: users with tokens, limits, a project they are members of.
 
-use std::{fs, path::Path};
-
 use anyhow::Context;
 use serde_json::{Value, json};
 
-use super::target::{Http, Target};
-use crate::server::Server;
-
-/// Streams of one user: fewer than may be open, since the place of one that has just closed may not be free yet.
-const STREAMS_A_USER: usize = 4;
+use super::target::{Door, Http, Target};
+use crate::{
+    server::Server,
+    users::{self, OWNER, STREAMS_A_USER, token, user},
+};
 
 /// Starts a server with a project for this many streams.
 pub(super) fn start(streams: usize) -> anyhow::Result<Target> {
     let users = streams.div_ceil(STREAMS_A_USER);
     let server = Server::start_with(|command, folder| {
         let file = folder.join("users.json");
-        write_users(&file, users)?;
+        users::write(&file, users)?;
         command.env("AUTH_USERS_FILE", file);
         // One client sends for everybody; nobody joins or leaves meanwhile. What the server does not know it ignores.
         command.env("RATE_LIMIT_SENDS", "off").env("RATE_LIMIT_READS", "off");
@@ -25,7 +23,7 @@ pub(super) fn start(streams: usize) -> anyhow::Result<Target> {
     })?;
     let address = server.ingress.parse()?;
     let headers =
-        format!("authorization: Bearer {}\r\ncontent-type: application/json\r\n", token("owner"));
+        format!("authorization: Bearer {}\r\ncontent-type: application/json\r\n", token(OWNER));
     let mut owner = Http::connect(address, &headers)?;
     let project = owner.call("POST", "/api/chat/projects", r#"{"name":"streams"}"#)?;
     let project: Value = serde_json::from_str(&project)?;
@@ -37,15 +35,7 @@ pub(super) fn start(streams: usize) -> anyhow::Result<Target> {
     let path = format!("/api/chat/projects/{project}/messages");
     Ok(Target {
         process: server.process,
-        address,
-        request: Box::new(move |number| {
-            let token = token(&user(number % users));
-            format!(
-                "GET /sse/stream?project_id={project} HTTP/1.1\r\nhost: {address}\r\n\
-                 accept: text/event-stream\r\nauthorization: Bearer {token}\r\n\r\n"
-            )
-        }),
-        greeting: "\"hello\"",
+        door: Door::at(address, GREETING, move |number| request(&project, &user(number % users))),
         rehearsals: users,
         publish: Box::new(move |text| {
             owner.call("POST", &path, &json!({ "text": text }).to_string()).map(drop)
@@ -53,17 +43,14 @@ pub(super) fn start(streams: usize) -> anyhow::Result<Target> {
     })
 }
 
-fn user(number: usize) -> String {
-    format!("user-{number}")
-}
+/// What has arrived once a stream is open.
+pub(crate) const GREETING: &str = "\"hello\"";
 
-fn token(user: &str) -> String {
-    format!("token-of-the-bench-{user}")
-}
-
-fn write_users(file: &Path, users: usize) -> anyhow::Result<()> {
-    let ids = (0..users).map(user).chain(["owner".to_owned()]);
-    let users: Vec<Value> =
-        ids.map(|id| json!({"user": id, "name": id, "token": token(&id)})).collect();
-    fs::write(file, serde_json::to_vec(&users)?).context("failed to write the users")
+/// Returns the request that opens a user's stream of a project.
+pub(crate) fn request(project: &str, user: &str) -> String {
+    let token = token(user);
+    format!(
+        "GET /sse/stream?project_id={project} HTTP/1.1\r\nhost: bench\r\n\
+         accept: text/event-stream\r\nauthorization: Bearer {token}\r\n\r\n"
+    )
 }

@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-use super::target::{Http, Target};
+use super::target::{Door, Http, Target};
 use crate::process::{self, Process};
 
 const NCHAN: &str = "/usr/lib/nginx/modules/ngx_nchan_module.so";
@@ -35,9 +35,7 @@ pub(super) fn nchan() -> anyhow::Result<Option<Target>> {
     let mut sender = Http::connect(address, "content-type: text/plain\r\n")?;
     Ok(Some(Target {
         process,
-        address,
-        request: get(address, "/streams"),
-        greeting: ": hi",
+        door: Door::at(address, ": hi", get(address, "/streams")),
         rehearsals: 0,
         publish: Box::new(move |text| sender.call("POST", "/events", text).map(drop)),
     }))
@@ -58,9 +56,7 @@ pub(super) fn express() -> anyhow::Result<Option<Target>> {
     let mut sender = Http::connect(address, "content-type: text/plain\r\n")?;
     Ok(Some(Target {
         process,
-        address,
-        request: get(address, "/streams"),
-        greeting: "\r\n\r\n",
+        door: Door::at(address, "\r\n\r\n", get(address, "/streams")),
         rehearsals: 0,
         publish: Box::new(move |text| sender.call("POST", "/events", text).map(drop)),
     }))
@@ -81,18 +77,16 @@ pub(super) fn durable_streams() -> anyhow::Result<Option<Target>> {
     sender.call("PUT", "/room", "")?;
     Ok(Some(Target {
         process,
-        address,
-        request: get(address, "/room?offset=now&live=sse"),
-        greeting: "upToDate",
+        door: Door::at(address, "upToDate", get(address, "/room?offset=now&live=sse")),
         rehearsals: 0,
         publish: Box::new(move |text| sender.call("POST", "/room", text).map(drop)),
     }))
 }
 
-fn get(address: SocketAddr, path: &str) -> Box<dyn Fn(usize) -> String> {
+fn get(address: SocketAddr, path: &str) -> impl Fn(usize) -> String + Send + 'static {
     let request =
         format!("GET {path} HTTP/1.1\r\nhost: {address}\r\naccept: text/event-stream\r\n\r\n");
-    Box::new(move |_| request.clone())
+    move |_| request.clone()
 }
 
 /// Returns an address that is free now, for servers that cannot choose one and say which.

@@ -15,7 +15,7 @@ use socket2::{Domain, Socket, Type};
 
 use super::{
     marks::{CARRY, Marks},
-    target::Target,
+    target::Door,
 };
 
 /// Streams of one client address: fewer than a server may allow an address.
@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const OK: &[u8] = b"HTTP/1.1 200";
 
 /// Opens and reads streams.
-pub(super) struct Reader {
+pub(crate) struct Reader {
     poll: Poll,
     events: Events,
     streams: Vec<Option<Stream>>,
@@ -34,8 +34,8 @@ pub(super) struct Reader {
     /// A network of addresses for each reader: the ports of the one before may still be held.
     network: u8,
     /// Bytes that have arrived.
-    pub(super) bytes: u64,
-    pub(super) marks: Marks,
+    pub(crate) bytes: u64,
+    pub(crate) marks: Marks,
 }
 
 struct Stream {
@@ -48,7 +48,7 @@ struct Stream {
 }
 
 impl Reader {
-    pub(super) fn new() -> anyhow::Result<Self> {
+    pub(crate) fn new() -> anyhow::Result<Self> {
         static NETWORK: AtomicU8 = AtomicU8::new(1);
         Ok(Self {
             poll: Poll::new()?,
@@ -62,14 +62,14 @@ impl Reader {
     }
 
     /// Returns how many streams are open.
-    pub(super) fn open_count(&self) -> usize {
+    pub(crate) fn open_count(&self) -> usize {
         self.streams.iter().flatten().count()
     }
 
     /// Opens streams, `at_once` at a time, and keeps them or closes each when it is open. Returns how long it took.
-    pub(super) fn open(
+    pub(crate) fn open(
         &mut self,
-        target: &Target,
+        door: &Door,
         count: usize,
         at_once: usize,
         keep: bool,
@@ -81,14 +81,15 @@ impl Reader {
         let mut progress = began;
         while open < count {
             while next < count && next - open < at_once {
-                self.streams[next] = Some(self.connect(target.address, next)?);
+                self.streams[next] =
+                    Some(self.connect(door.addresses[next % door.addresses.len()], next)?);
                 next += 1;
             }
             for index in self.ready(Duration::from_secs(1))? {
                 let Some(stream) = &mut self.streams[index] else { continue };
                 if stream.opening.is_none() {
                     self.receive(index);
-                } else if stream.advance(target, index)? {
+                } else if stream.advance(door, index)? {
                     open += 1;
                     progress = Instant::now();
                     if !keep {
@@ -102,7 +103,7 @@ impl Reader {
     }
 
     /// Reads until `until` passes.
-    pub(super) fn read_for(&mut self, time: Duration) -> anyhow::Result<()> {
+    pub(crate) fn read_for(&mut self, time: Duration) -> anyhow::Result<()> {
         let until = Instant::now() + time;
         while let Some(left) = until.checked_duration_since(Instant::now()) {
             self.read(left)?;
@@ -111,7 +112,7 @@ impl Reader {
     }
 
     /// Reads until nothing has come for a moment, or `most` is over.
-    pub(super) fn settle(&mut self, most: Duration) -> anyhow::Result<()> {
+    pub(crate) fn settle(&mut self, most: Duration) -> anyhow::Result<()> {
         let until = Instant::now() + most;
         let mut before = u64::MAX;
         while before != self.bytes && Instant::now() < until {
@@ -122,7 +123,7 @@ impl Reader {
     }
 
     /// Waits for something to arrive, and reads what has.
-    pub(super) fn read(&mut self, wait: Duration) -> anyhow::Result<()> {
+    pub(crate) fn read(&mut self, wait: Duration) -> anyhow::Result<()> {
         for index in self.ready(wait)? {
             self.receive(index);
         }
@@ -184,7 +185,7 @@ impl Reader {
 
 impl Stream {
     /// Asks for the stream or reads the start of the answer. Returns whether the stream is open now.
-    fn advance(&mut self, target: &Target, index: usize) -> anyhow::Result<bool> {
+    fn advance(&mut self, door: &Door, index: usize) -> anyhow::Result<bool> {
         let Some(answer) = &mut self.opening else { return Ok(true) };
         if let Some(error) = self.socket.take_error()? {
             return Err(error).context("a stream was not connected");
@@ -195,7 +196,7 @@ impl Stream {
         if answer.is_empty() {
             // A request is short: a new socket takes all of it. The first byte says that this was done.
             answer.push(b'\n');
-            self.socket.write_all((target.request)(index).as_bytes())?;
+            self.socket.write_all((door.request)(index).as_bytes())?;
         }
         let mut bytes = [0; 4096];
         loop {
@@ -208,7 +209,7 @@ impl Stream {
         }
         let refused = answer.len() > OK.len() && !answer[1..].starts_with(OK);
         ensure!(!refused, "a stream was refused: {}", String::from_utf8_lossy(answer));
-        if memchr::memmem::find(answer, target.greeting.as_bytes()).is_none() {
+        if memchr::memmem::find(answer, door.greeting.as_bytes()).is_none() {
             return Ok(false);
         }
         self.opening = None;

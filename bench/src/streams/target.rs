@@ -16,14 +16,30 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Sends an event of this text to every stream.
 pub(super) type Publish = Box<dyn FnMut(&str) -> anyhow::Result<()> + Send>;
 
+/// How streams are opened.
+pub(crate) struct Door {
+    /// Where: the streams go round these.
+    pub(crate) addresses: Vec<SocketAddr>,
+    /// Returns the request that opens the stream of this number.
+    pub(crate) request: Box<dyn Fn(usize) -> String + Send>,
+    /// What has arrived once a stream is open.
+    pub(crate) greeting: &'static str,
+}
+
+impl Door {
+    pub(super) fn at(
+        address: SocketAddr,
+        greeting: &'static str,
+        request: impl Fn(usize) -> String + Send + 'static,
+    ) -> Self {
+        Self { addresses: vec![address], request: Box::new(request), greeting }
+    }
+}
+
 /// A server that is measured.
 pub(super) struct Target {
     pub(super) process: Process,
-    pub(super) address: SocketAddr,
-    /// Returns the request that opens the stream of this number.
-    pub(super) request: Box<dyn Fn(usize) -> String>,
-    /// What has arrived once a stream is open.
-    pub(super) greeting: &'static str,
+    pub(super) door: Door,
     /// Streams to open and close beforehand, so that nobody is new when the measurement begins.
     pub(super) rehearsals: usize,
     pub(super) publish: Publish,

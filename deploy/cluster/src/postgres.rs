@@ -100,11 +100,17 @@ impl Postgres {
 
     /// Makes one more database and returns its URL.
     pub fn make_database(&self, name: &str) -> anyhow::Result<String> {
-        let mut command = Command::new(programs::find_postgres("createdb")?);
-        let port = self.addr.port().to_string();
-        command.args(["-h", "127.0.0.1", "-p", &port, "-U", NAME, name]);
-        run(command.env("PGPASSWORD", &self.password))?;
+        run(self.client("createdb")?.arg(name))?;
         Ok(self.url_of(name))
+    }
+
+    /// Returns a command of one of `PostgreSQL`'s own clients, such as `pgbench`, on the services' database unless it is
+    /// given another.
+    pub fn client(&self, program: &str) -> anyhow::Result<Command> {
+        let mut command = Command::new(programs::find_postgres(program)?);
+        command.env("PGHOST", "127.0.0.1").env("PGPORT", self.addr.port().to_string());
+        command.env("PGUSER", NAME).env("PGPASSWORD", &self.password).env("PGDATABASE", NAME);
+        Ok(command)
     }
 
     fn url_of(&self, database: &str) -> String {

@@ -1,5 +1,5 @@
 # `make test` is the whole test run: what CI runs, and nothing else of weight.
-.PHONY: help run cluster cluster-stop setup test check check-faults check-faults-long check-sabotage audit check-manifests proto settings bench bench-quick bench-streams
+.PHONY: help run cluster cluster-stop setup test check check-faults check-faults-long check-sabotage audit check-manifests proto settings bench bench-cluster bench-quick bench-streams
 
 CHECKER = $${CARGO_TARGET_DIR:-target}/debug/checker
 
@@ -60,6 +60,10 @@ proto:           ## Writes proto/src anew after a change to a .proto file.
 
 bench:           ## Acknowledged sends a second, beside the same SQL in a bare loop.
 	cargo run --release --locked -p bench -- sends
+
+bench-cluster:   ## Sends and deliveries by way of nginx and three ingress, beside pgbench on the same database; four minutes.
+	cargo build --release --locked -p ingress -p proc -p bench
+	$${CARGO_TARGET_DIR:-target}/release/bench cluster $(ARGS)
 
 bench-quick:     ## Twelve seconds of bench-streams, for a look at the ratios.
 	cargo run --release --locked -p bench -- streams --quick

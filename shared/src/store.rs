@@ -1,8 +1,9 @@
 //! The one database: reads and writes on threads of their own, each with a connection; writes in groups.
 //!
-//! A write is a closure that gets a transaction. A writer runs whatever is queued in one transaction, each closure in a
-//! savepoint of its own, commits once, publishes the journal's entries and only then answers the callers. Once queued a
-//! write runs to its end whatever becomes of the caller, so a client that hangs up cannot cut it.
+//! A write is a closure that gets a transaction. A writer runs whatever is queued in one transaction, commits once,
+//! publishes the journal's entries and only then answers the callers. A closure that fails leaves nothing, and takes none
+//! of the others with it: each has a savepoint of its own, on `PostgreSQL` only once one of the group has failed. Once
+//! queued a write runs to its end whatever becomes of the caller, so a client that hangs up cannot cut it.
 //!
 //! `PostgreSQL` has several writers, here and in other processes. What one write finds in a project, and what it makes
 //! of it, is kept from the others by [`Store::write_in`], which takes the project's log for it. A transaction that

@@ -129,7 +129,9 @@ impl Postgres {
     }
 
     pub(super) fn commit(&self) -> Committed {
-        let outcome = self.client.borrow_mut().batch_execute("COMMIT");
+        // A transaction with a statement that failed, whoever kept quiet about it, is rolled back by `COMMIT`, which succeeds:
+        // the statement before it does not.
+        let outcome = self.client.borrow_mut().batch_execute("SELECT 1; COMMIT");
         match outcome {
             Ok(()) => Committed::Yes,
             // The server has said no.

@@ -14,6 +14,7 @@ use crate::{bus::Notice, ids::ReplicaId};
 on_both_stores!(
     values_come_back_as_they_were_given,
     a_write_that_fails_leaves_the_others_of_its_group,
+    a_write_that_fails_leaves_no_hole_in_its_log,
     a_write_is_seen_by_every_later_read,
 );
 
@@ -89,6 +90,62 @@ async fn a_write_that_fails_leaves_the_others_of_its_group(home: Home) {
     let kept = futures_util::future::join_all(writes).await;
     assert_eq!(kept.iter().filter(|kept| **kept).count(), 20);
     assert_eq!(counts(&store).await, (0..60).step_by(3).collect::<Vec<_>>());
+}
+
+async fn a_write_that_fails_leaves_no_hole_in_its_log(home: Home) {
+    let folder = tempfile::tempdir().unwrap();
+    let bus = Bus::default();
+    let store = open(home, &folder, &bus).await;
+    store.write(|tx| tx.ensure(&Topic::jobs())).await.unwrap();
+    let mut heard = bus.subscribe(&Topic::jobs());
+    let writes = (0..60).map(|n: i64| {
+        let store = store.clone();
+        async move {
+            let id = Uuid::from_u128(n.unsigned_abs().into());
+            store
+                .write_in(Topic::jobs(), move |tx| {
+                    tx.append(&Topic::jobs(), "test", &n.to_string())?;
+                    insert(tx, id, n)?;
+                    match n % 20 {
+                        7 => Err(Error::Gone),
+                        13 => insert(tx, id, n),
+                        _ => Ok(1),
+                    }
+                })
+                .await
+                .is_ok()
+        }
+    });
+    let kept = futures_util::future::join_all(writes).await;
+    assert_eq!(kept.iter().filter(|kept| **kept).count(), 54);
+    let expected: Vec<i64> = (0..60).filter(|n| ![7, 13].contains(&(n % 20))).collect();
+    assert_eq!(counts(&store).await, expected);
+    let log = store.read(|reader| reader.entries(&Topic::jobs(), 0, 100)).await.unwrap();
+    assert_eq!(
+        log.iter().map(|entry| entry.position.seq).collect::<Vec<_>>(),
+        (1..=54).collect::<Vec<_>>()
+    );
+    let mut told = Vec::new();
+    for _ in &log {
+        let Notice::Entry(entry) = heard.next().await.unwrap() else { panic!() };
+        told.push(entry);
+    }
+    told.sort_by_key(|entry| entry.position.seq);
+    assert_eq!(told, log);
+}
+
+#[tokio::test]
+async fn a_write_that_keeps_quiet_about_a_failed_statement_is_not_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(Home::Postgres, &folder, &Bus::default()).await;
+    let quiet = store.write(|tx| {
+        insert(tx, Uuid::nil(), 1)?;
+        // The server gives the transaction up, and says yes to its commit.
+        let _ = insert(tx, Uuid::nil(), 1);
+        Ok::<_, Error>(())
+    });
+    quiet.await.unwrap_err();
+    assert_eq!(counts(&store).await, [0; 0]);
 }
 
 async fn a_write_is_seen_by_every_later_read(home: Home) {

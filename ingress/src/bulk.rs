@@ -122,7 +122,7 @@ fn status(error: ApiError) -> Status {
     let message = error.to_string();
     match error {
         ApiError::NotFound(_) => Status::not_found(message),
-        ApiError::Forbidden(_) => Status::permission_denied(message),
+        ApiError::Forbidden(_) | ApiError::NotLetIn(_) => Status::permission_denied(message),
         ApiError::Conflict(_) | ApiError::IdempotencyConflict => {
             Status::failed_precondition(message)
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, StatusCode};
-use shared::{http::Failure, store};
+use shared::{auth, http::Failure, store};
 
 use crate::streams::slots::{Full, Kind, Refused};
 
@@ -14,6 +14,9 @@ const SLOT_RETRY: Duration = Duration::from_secs(10);
 /// One variant for each outcome that a client can act on; all else is `Internal`.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ApiError {
+    /// The caller is not let in, or not any more.
+    #[error(transparent)]
+    NotLetIn(#[from] auth::Refused),
     /// It does not exist, or the caller may not know that it does.
     #[error("{0} does not exist")]
     NotFound(&'static str),
@@ -89,6 +92,7 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let message = self.to_string();
         match self {
+            Self::NotLetIn(refused) => return refused.into_response(),
             Self::NotFound(_) => Failure::new(StatusCode::NOT_FOUND, "not_found", message),
             Self::Forbidden(_) => Failure::new(StatusCode::FORBIDDEN, "forbidden", message),
             Self::Conflict(_) => Failure::new(StatusCode::CONFLICT, "conflict", message),

@@ -6,9 +6,11 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use shared::{
+    auth::User,
     http::{Json, Query},
     journal::{Cursor, Entry, ResetReason, Start},
     lifecycle::Lifecycle,
+    time::Timestamp,
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -54,6 +56,7 @@ async fn list(
     State(hub): State<Hub>,
     State(lifecycle): State<Lifecycle>,
     viewer: As<Viewer>,
+    user: User,
     Query(poll): Query<Poll>,
 ) -> Result<Json<EventPage>, ApiError> {
     if !(0.0..=MAX_WAIT_SECONDS).contains(&poll.wait) {
@@ -61,19 +64,20 @@ async fn list(
     }
     let topic = viewer.topic();
     let wait = Duration::from_secs_f64(poll.wait);
-    let (mut start, mut entries) = read(&viewer, poll.after.clone()).await?;
+    let read = async || read(&viewer, user.clone(), poll.after.clone()).await;
+    let (mut start, mut entries) = read().await?;
     let quiet = |start: &Start, entries: &[Arc<Entry>]| entries.is_empty() && start.reset.is_none();
     if quiet(&start, &entries) && poll.after.is_some() && !wait.is_zero() {
         // Once more after listening began, so that nothing falls between.
         let follower = hub.follow(&topic).await?;
         let mut growth = follower.growth();
-        (start, entries) = read(&viewer, poll.after.clone()).await?;
+        (start, entries) = read().await?;
         if quiet(&start, &entries) {
             let closing = lifecycle.closing();
             let arrived = closing.run_until_cancelled(growth.changed());
             let _ = tokio::time::timeout(wait, arrived).await;
-            // Read anew rather than passed on: the caller may have been removed meanwhile.
-            (start, entries) = read(&viewer, poll.after).await?;
+            // Read anew rather than passed on: the caller may have been removed or signed out meanwhile.
+            (start, entries) = read().await?;
         }
     }
     let position = entries.last().map_or(start.position, |entry| entry.position);
@@ -87,10 +91,12 @@ async fn list(
 
 async fn read(
     viewer: &As<Viewer>,
+    user: User,
     after: Option<String>,
 ) -> Result<(Start, Vec<Arc<Entry>>), ApiError> {
     viewer
         .read(move |reader, caller| {
+            user.require(reader, Timestamp::now())?;
             let topic = caller.topic();
             let start =
                 reader.start(&topic, after.as_deref())?.ok_or(ApiError::NotFound("the project"))?;

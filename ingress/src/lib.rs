@@ -14,6 +14,7 @@ mod projects;
 mod reactions;
 mod read_marks;
 mod replica;
+mod sessions;
 mod state;
 mod streams;
 mod typing;
@@ -23,7 +24,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use anyhow::Context;
 use http::Uri;
 use shared::{
-    auth::Auth,
+    auth::{Auth, Endings},
     grpc::Peer,
     http::{layered, serve_internal, serve_public},
     journal,
@@ -58,6 +59,7 @@ pub struct App {
     public: TcpListener,
     internal: TcpListener,
     auth: Auth,
+    endings: Endings,
     common: shared::config::Config,
     config: Config,
     parts: Parts,
@@ -77,10 +79,12 @@ impl App {
         let auth = Auth::new(&common.auth, parts.store.clone(), config.ingress_listen)?;
         let public = listen(config.ingress_listen).await?;
         let internal = listen(config.ingress_internal_listen).await?;
+        let endings = Endings::begin(auth.clone(), &parts.bus).await?;
         let replica = Replica::join(parts.store.clone()).await?;
         let (addr, internal_addr) = (public.local_addr()?, internal.local_addr()?);
         tracing::info!(public = %addr, internal = %internal_addr, "ingress bound");
-        Ok(Self { public, internal, auth, common: common.clone(), config, parts, replica })
+        let common = common.clone();
+        Ok(Self { public, internal, auth, endings, common, config, parts, replica })
     }
 
     /// Returns the address of the public listener.
@@ -95,7 +99,7 @@ impl App {
 
     /// Starts every task of the service on the lifecycle of its parts; jobs are asked of proc at `proc`.
     pub fn start(self, proc: Vec<Uri>) -> anyhow::Result<()> {
-        let Self { public, internal, auth, common, config, parts, replica } = self;
+        let Self { public, internal, auth, endings, common, config, parts, replica } = self;
         let hub = Hub::new(&parts);
         let Parts { store, bus, lifecycle, connections, service_token, .. } = parts;
         let (presence, keeper) =
@@ -142,6 +146,9 @@ impl App {
         let grpc = bulk::service(store.clone(), service_token, &lifecycle).merge(internal_routes);
         lifecycle.serve("ingress grpc", serve_internal(internal, grpc, lifecycle.clone()));
         lifecycle.spawn("proc replicas", proc.run(lifecycle.shutdown()));
+        let ending = reactor.clone();
+        let endings = endings.run(move |ended| ending.end_sessions(ended), lifecycle.shutdown());
+        lifecycle.spawn("ended sessions", endings);
         let orders = command::obey(hub.clone(), store.clone(), replica.id(), reactor);
         let shutdown = lifecycle.shutdown();
         lifecycle.spawn("orders", async move {
@@ -153,7 +160,7 @@ impl App {
         lifecycle.spawn("presence", keeper.run(lifecycle.shutdown()));
         lifecycle.spawn("slots", releaser.run(lifecycle.shutdown()));
         lifecycle.spawn("replica", replica.run(move || stats.to_json(), lifecycle.shutdown()));
-        lifecycle.spawn("sessions", shared::auth::sweep(auth, lifecycle.clone()));
+        lifecycle.spawn("sessions and tickets", shared::auth::sweep(auth, lifecycle.clone()));
         let shutdown = lifecycle.shutdown();
         lifecycle.spawn("retention", async move {
             let mut tick = tokio::time::interval(Duration::from_mins(1));
@@ -182,5 +189,6 @@ fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(Document::openapi())
         .nest("/api/chat/projects", chat)
         .merge(me::routes())
+        .merge(sessions::routes())
         .merge(streams::routes())
 }

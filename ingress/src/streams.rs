@@ -15,11 +15,13 @@ pub(crate) mod refill;
 mod ring;
 pub(crate) mod slots;
 pub(crate) mod stats;
+mod ticket;
 mod wire;
 
 use axum::{extract::State, response::Response};
 use serde::Deserialize;
 use shared::{
+    auth::Refused,
     http::{Json, Path, Query},
     ids::{ChannelName, ProjectId},
     journal::Topic,
@@ -48,6 +50,7 @@ pub(crate) fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(channels))
         .route("/api/persistent-chat/stream", axum::routing::get(project))
         .route("/sse/jobs", axum::routing::get(jobs))
+        .merge(ticket::routes())
         .merge(inspect::routes())
 }
 
@@ -85,7 +88,7 @@ async fn project(
     asked: Asked,
     Query(query): Query<ProjectStream>,
 ) -> Result<Response, ApiError> {
-    let user = &asked.user.0;
+    let user = &asked.caller.user;
     let filter = query.channels.as_deref().map_or(Ok(ChannelFilter::all()), |names| {
         names
             .parse()
@@ -118,7 +121,11 @@ async fn jobs(
     asked: Asked,
     Query(query): Query<JobsStream>,
 ) -> Result<Response, ApiError> {
-    let user = &asked.user.0;
+    let user = &asked.caller.user;
+    // Whatever project the query named.
+    if asked.caller.only().is_some() {
+        return Err(Refused::Unauthenticated.into());
+    }
     let everybody = query.scope == Some(Whose::All);
     if everybody && !user.roles.admin {
         return Err(ApiError::Forbidden("only an admin follows everybody's jobs"));

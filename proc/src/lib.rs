@@ -16,7 +16,7 @@ use std::{net::SocketAddr, sync::Arc};
 use anyhow::Context;
 use http::Uri;
 use shared::{
-    auth::Auth,
+    auth::{Auth, Endings},
     grpc::Peer,
     http::{layered, serve_internal, serve_public},
     metrics::Metrics,
@@ -49,6 +49,7 @@ pub struct App {
     public: TcpListener,
     internal: TcpListener,
     auth: Auth,
+    endings: Endings,
     blobs: Blobs,
     registry: Registry,
     common: shared::config::Config,
@@ -74,7 +75,8 @@ impl App {
         let (addr, internal_addr) = (public.local_addr()?, internal.local_addr()?);
         tracing::info!(public = %addr, internal = %internal_addr, "proc bound");
         let common = common.clone();
-        Ok(Self { public, internal, auth, blobs, registry, common, config, parts })
+        let endings = Endings::begin(auth.clone(), &parts.bus).await?;
+        Ok(Self { public, internal, auth, endings, blobs, registry, common, config, parts })
     }
 
     /// Returns the address of the public listener.
@@ -89,7 +91,7 @@ impl App {
 
     /// Starts every task of the service on the lifecycle of its parts; chat is asked of ingress at `ingress`.
     pub fn start(self, ingress: Vec<Uri>) -> anyhow::Result<()> {
-        let Self { public, internal, auth, blobs, registry, common, config, parts } = self;
+        let Self { public, internal, auth, endings, blobs, registry, common, config, parts } = self;
         let Parts { store, bus, lifecycle, connections, service_token, .. } = parts;
         let peer = Peer::new(Service::Proc, ingress, service_token.clone());
         let ingress = Ingress::new(&peer);
@@ -127,6 +129,8 @@ impl App {
         lifecycle.serve("proc grpc", serve_internal(internal, grpc, lifecycle.clone()));
         lifecycle.spawn("job engine", engine.clone().run(lifecycle.closing()));
         lifecycle.spawn("job leases", engine.keep_leases(lifecycle.shutdown()));
+        // There is nothing here that outlives a request.
+        lifecycle.spawn("ended sessions", endings.run(drop, lifecycle.shutdown()));
         let sweep = uploads::sweep(store, blobs, config.uploads, lifecycle.shutdown());
         lifecycle.spawn("uploads", sweep);
         Ok(())

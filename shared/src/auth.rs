@@ -1,7 +1,9 @@
 //! Who is calling: credentials, users, sessions.
 
+mod ended;
 mod sessions;
 mod simple;
+mod tickets;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
@@ -10,8 +12,13 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode, header, request::Parts};
 use secrecy::SecretString;
 
-pub use self::simple::Roles;
-use self::{sessions::Sessions, simple::Directory};
+pub use self::{
+    ended::{Ended, Endings},
+    sessions::{Session, sessions_of},
+    simple::Roles,
+    tickets::Ticket,
+};
+use self::{sessions::Sessions, simple::Directory, tickets::ShownTicket};
 use crate::{
     http::Failure,
     http::{claimed_session, query_value},
@@ -74,9 +81,14 @@ pub struct User {
     pub expires_at: Option<Timestamp>,
 }
 
-/// A caller of a stream, who may have put the token into the query.
+/// A caller of a stream, who may have put the token or a ticket into the query. They are let in by
+/// [`StreamUser::enter`], which spends the ticket.
 #[derive(Clone, Debug)]
-pub struct StreamUser(pub User);
+pub struct StreamUser {
+    /// The caller.
+    pub user: User,
+    ticket: Option<ShownTicket>,
+}
 
 /// Why a caller is not let in.
 #[derive(Debug, thiserror::Error)]
@@ -118,19 +130,20 @@ impl Auth {
         self.inner.directory.name(user)
     }
 
-    /// Forgets sessions that nobody has used to log in for a month. Returns how many.
-    pub async fn trim_sessions(&self) -> Result<usize, Error> {
-        self.inner.sessions.trim().await
+    /// Forgets sessions that nobody has used for a month. Returns how many.
+    pub async fn trim_sessions(&self, now: Timestamp) -> Result<usize, Error> {
+        self.inner.sessions.trim(now).await
     }
 
     async fn user(&self, parts: &Parts, query_tokens: bool) -> Result<User, Refused> {
         let token = self.token(parts, query_tokens).ok_or(Refused::Unauthenticated)?;
         let known = self.inner.directory.find(&token).ok_or(Refused::Unauthenticated)?;
-        if known.expires_at.is_some_and(|expires_at| expires_at <= Timestamp::now()) {
+        let now = Timestamp::now();
+        if known.expires_at.is_some_and(|expires_at| expires_at <= now) {
             return Err(Refused::Unauthenticated);
         }
         let claimed = claimed_session(parts).ok_or(Refused::InvalidSession)?;
-        let session = self.inner.sessions.bind(claimed, &known.user).await?;
+        let session = self.inner.sessions.bind(claimed, &known.user, now).await?;
         Ok(User {
             id: known.user.clone(),
             name: known.name.clone(),
@@ -184,7 +197,11 @@ where
     type Rejection = Refused;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {
-        Auth::from_ref(state).user(parts, true).await.map(Self)
+        let auth = Auth::from_ref(state);
+        match tickets::in_query(parts, auth.inner.config.allow_query_tokens) {
+            Some(ticket) => auth.ticket_user(parts, &ticket, Timestamp::now()).await,
+            None => Ok(Self { user: auth.user(parts, true).await?, ticket: None }),
+        }
     }
 }
 
@@ -204,6 +221,14 @@ impl IntoResponse for Refused {
                 "backpressure",
                 "too many writes are waiting",
             ),
+            Self::Store(error) if error.is_temporary() => {
+                tracing::warn!(%error, "a session could not be read");
+                Failure::retry(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "unavailable",
+                    "a part of the service that this needs is not available",
+                )
+            }
             Self::Store(error) => {
                 tracing::error!(%error, "a session could not be read");
                 Failure::internal()
@@ -216,10 +241,14 @@ impl IntoResponse for Refused {
 /// Deletes what is no longer needed, once a minute, until shutdown.
 pub async fn sweep(auth: Auth, lifecycle: Lifecycle) {
     let shutdown = lifecycle.shutdown();
-    let mut tick = tokio::time::interval(std::time::Duration::from_mins(10));
+    let mut tick = tokio::time::interval(std::time::Duration::from_mins(1));
     while shutdown.run_until_cancelled(tick.tick()).await.is_some() {
-        if let Err(error) = auth.trim_sessions().await {
-            tracing::warn!(%error, "sessions were not trimmed");
+        let now = Timestamp::now();
+        if let Err(error) = auth.trim_sessions(now).await.and(auth.trim_tickets(now).await) {
+            tracing::warn!(%error, "sessions and tickets were not trimmed");
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

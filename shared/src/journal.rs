@@ -52,6 +52,12 @@ impl Topic {
         Self(format!("replica/{id}").into())
     }
 
+    /// Which sessions were ended.
+    #[must_use]
+    pub fn sessions() -> Self {
+        Self("sessions".into())
+    }
+
     /// Returns the name.
     #[must_use]
     pub fn as_str(&self) -> &str {

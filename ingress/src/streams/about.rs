@@ -19,6 +19,8 @@ pub(crate) struct About {
     pub(crate) connection: ConnectionId,
     pub(crate) user: UserId,
     pub(crate) session: SessionId,
+    /// Where the log of ended sessions was when the caller was let in: what it says from there on holds for them.
+    pub(crate) let_in_at: i64,
     pub(crate) address: IpAddr,
     pub(crate) user_agent: Arc<str>,
     pub(crate) opened_at: Timestamp,
@@ -87,6 +89,8 @@ pub(crate) struct Connection {
 /// What other replicas can know of a stream.
 #[derive(Serialize, Deserialize)]
 struct Written {
+    /// `None` in what a version before this field has written.
+    session: Option<SessionId>,
     ip: IpAddr,
     user_agent: Arc<str>,
     created_at: i64,
@@ -95,16 +99,21 @@ struct Written {
 impl About {
     /// Returns what other replicas are to know.
     pub(super) fn to_json(&self) -> String {
-        let Self { address: ip, user_agent, opened_at, .. } = self;
-        let (user_agent, created_at) = (user_agent.clone(), opened_at.as_ms());
-        serde_json::to_string(&Written { ip: *ip, user_agent, created_at }).unwrap_or_default()
+        let Self { session, address: ip, user_agent, opened_at, .. } = self;
+        let written = Written {
+            session: Some(session.clone()),
+            ip: *ip,
+            user_agent: user_agent.clone(),
+            created_at: opened_at.as_ms(),
+        };
+        serde_json::to_string(&written).unwrap_or_default()
     }
 }
 
 impl Connection {
     /// Reads what [`About::to_json`] wrote.
     pub(super) fn from_json(id: ConnectionId, json: &str) -> Option<Self> {
-        let Written { ip, user_agent, created_at } = serde_json::from_str(json).ok()?;
+        let Written { ip, user_agent, created_at, .. } = serde_json::from_str(json).ok()?;
         let lasted = Timestamp::now().since(Timestamp::from_ms(created_at)).as_millis();
         Some(Self {
             id,
@@ -117,4 +126,9 @@ impl Connection {
             closed: false,
         })
     }
+}
+
+/// Returns the session of a stream by what [`About::to_json`] wrote.
+pub(super) fn session_in(json: &str) -> Option<SessionId> {
+    serde_json::from_str::<Written>(json).ok()?.session
 }

@@ -1,15 +1,12 @@
 //! How a stream is opened: everything that may refuse it, then the greeting, then the socket goes to the reactor.
 
 mod asked;
+mod head;
 
 use std::time::Duration;
 
-use axum::{
-    body::Body,
-    response::{IntoResponse, Response},
-};
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use axum::response::{IntoResponse, Response};
+use http::Method;
 use shared::{
     http::current_trace,
     ids::{ConnectionId, TraceId, UserId},
@@ -19,6 +16,7 @@ use shared::{
 };
 
 pub(super) use self::asked::{Asked, Resume};
+use self::head::{head, silence, unsized_body};
 use super::{
     about::{About, Held, Open},
     control::{Hello, Reset, retry_ms},
@@ -30,7 +28,7 @@ use super::{
     wire::Wire,
 };
 use crate::{
-    access::{Caller, Viewer},
+    access::{Caller, Own, Viewer},
     error::ApiError,
     state::AppState,
 };
@@ -58,38 +56,24 @@ pub(super) struct Plan {
 /// Opens a stream, or says to `HEAD` what an opening would be answered.
 pub(super) async fn open(state: AppState, asked: Asked, plan: Plan) -> Result<Response, ApiError> {
     let connection = ConnectionId::mint();
-    let user = asked.user.0.clone();
+    let user = asked.caller.user.clone();
     let own = state.store.own(user.clone());
     let name = asked.name(connection)?;
     let compressed = state.streams.enable_compression && asked.accepts_gzip();
-    let head = head(connection, &state, compressed);
-    let limit = state.streams.max_connections;
+    let head = head(connection, &user.session, &state, compressed);
     if asked.method == Method::HEAD || !state.streams.enable_sse {
-        if state.streams.enable_sse && state.stats.is_full(limit) {
-            return Err(ApiError::Full);
-        }
-        let (slots, checks) = (state.slots.clone(), state.streams.enable_sse);
-        let Plan { member, wanted, fallback, .. } = plan;
-        own.read(move |reader| {
-            require(reader, member.as_ref())?;
-            if checks {
-                slots.check(reader, &wanted, &user.id, &name, Timestamp::now())?;
-            }
-            Ok::<_, ApiError>(())
-        })
-        .await?;
-        if !state.streams.enable_sse {
-            return Err(ApiError::SseDisabled { fallback });
-        }
+        verdict(&state, own, name, plan).await?;
         return Ok((head, unsized_body()).into_response());
     }
-    let mut count = Open::enter(&state.stats, limit).ok_or(ApiError::Full)?;
+    let mut count =
+        Open::enter(&state.stats, state.streams.max_connections).ok_or(ApiError::Full)?;
     // The hub listens before the logs are read: between the two nothing is lost, and what comes twice is dropped.
     let followers = follow(&state.hub, &plan).await?;
-    let about = About {
+    let mut about = About {
         connection,
         user: user.id.clone(),
         session: user.session.clone(),
+        let_in_at: 0,
         address: asked.address.ip(),
         user_agent: state.stats.user_agent(asked.user_agent()),
         opened_at: Timestamp::now(),
@@ -99,18 +83,22 @@ pub(super) async fn open(state: AppState, asked: Asked, plan: Plan) -> Result<Re
     let (slots, cursor) = (state.slots.clone(), asked.cursor());
     let (member, logs, wanted) = (plan.member.clone(), plan.logs.clone(), plan.wanted);
     let (resuming, seen) = (cursor.is_some(), cursor.clone());
-    let announced = state.reactor.announce(connection);
+    // Before the session is looked at: what ends it later finds the stream, and what has ended it is seen.
+    let announced = state.reactor.announce(connection, &user.id, &user.session);
+    let caller = asked.caller.clone();
     let opened = own.write(move |tx| {
+        let let_in_at = caller.enter(tx, Timestamp::now())?;
         let member_at = require(tx, member.as_ref())?;
         let begins = begins(tx, &logs, seen.as_deref())?;
         let lease = slots.take(tx, &wanted, &holder, Timestamp::now())?;
-        Ok::<_, ApiError>((member_at, begins, lease))
+        Ok::<_, ApiError>((let_in_at, member_at, begins, lease))
     });
-    let (member_at, begins, lease) = opened.await.inspect_err(|error| {
+    let (let_in_at, member_at, begins, lease) = opened.await.inspect_err(|error| {
         if matches!(error, ApiError::TooManyConnections { .. }) {
             state.stats.rejected();
         }
     })?;
+    about.let_in_at = let_in_at;
     let resumed = resuming && begins.reset.is_none();
     // The place in the log was taken before the snapshot: what changes in between is told again, not left out.
     let first = match plan.jobs_of {
@@ -153,6 +141,26 @@ pub(super) async fn open(state: AppState, asked: Asked, plan: Plan) -> Result<Re
         reactor.park(announced, parked);
     });
     Ok((head, body).into_response())
+}
+
+/// Gives the verdict of an opening, and takes nothing.
+async fn verdict(state: &AppState, own: Own, name: String, plan: Plan) -> Result<(), ApiError> {
+    let enabled = state.streams.enable_sse;
+    if enabled && state.stats.is_full(state.streams.max_connections) {
+        return Err(ApiError::Full);
+    }
+    let (slots, user) = (state.slots.clone(), own.user.clone());
+    let Plan { member, wanted, fallback, .. } = plan;
+    let check = move |reader: &Reader<'_>| {
+        user.require(reader, Timestamp::now())?;
+        require(reader, member.as_ref())?;
+        if enabled {
+            slots.check(reader, &wanted, &user.id, &name, Timestamp::now())?;
+        }
+        Ok::<_, ApiError>(())
+    };
+    own.read(check).await?;
+    if enabled { Ok(()) } else { Err(ApiError::SseDisabled { fallback }) }
 }
 
 /// Follows every log of the plan. The project's is not made if it is not there: nobody has been seen to be a member yet.
@@ -248,37 +256,4 @@ async fn snapshot(state: &AppState, owners: &Owners, actor: &UserId) -> Result<S
         "type": "job.snapshot", "at": Timestamp::now(), "actor": actor, "trace_id": trace, "jobs": jobs,
     }))?;
     Ok(frame::event(&event))
-}
-
-/// Returns a body whose length is not known, as a stream's is not: `HEAD` must not say that there is nothing.
-fn unsized_body() -> Body {
-    Body::from_stream(futures_util::stream::empty::<Result<Bytes, std::convert::Infallible>>())
-}
-
-/// Returns how long a client may hear nothing before it should come back: three heartbeats.
-fn silence(keepalive: Duration) -> Duration {
-    keepalive * 3
-}
-
-fn head(connection: ConnectionId, state: &AppState, compressed: bool) -> HeaderMap {
-    let keepalive = state.streams.keepalive_interval;
-    let mut head = HeaderMap::from_iter([
-        (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8")),
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform")),
-        // The socket is closed after the stream, so nobody should think of another request on it.
-        (header::CONNECTION, HeaderValue::from_static("close")),
-        (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
-        (HeaderName::from_static("x-heartbeat-interval"), keepalive.as_secs().into()),
-        (HeaderName::from_static("x-silence-threshold"), silence(keepalive).as_secs().into()),
-    ]);
-    if state.streams.enable_compression {
-        head.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
-    }
-    if compressed {
-        head.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-    }
-    if let Ok(connection) = HeaderValue::from_str(&connection.to_string()) {
-        head.insert("x-sse-connection-id", connection);
-    }
-    head
 }

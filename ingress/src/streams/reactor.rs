@@ -20,7 +20,8 @@ use std::{
 
 use anyhow::Context;
 use shared::{
-    ids::{ChannelName, ConnectionId, SessionId},
+    auth::Ended,
+    ids::{ChannelName, ConnectionId, SessionId, UserId},
     journal::Position,
     lifecycle::Lifecycle,
     time::Timestamp,
@@ -84,6 +85,7 @@ enum Message {
     Park(Box<Parked>),
     Fed(Box<Fed>),
     Ask(ConnectionId, Ask),
+    Ended(Arc<[Ended]>),
     Inspect(oneshot::Sender<Vec<(SessionId, Connection)>>),
     Drain,
     Stop,
@@ -185,8 +187,13 @@ impl Reactor {
     }
 
     /// Announces a stream, so that what is asked of it before it is parked is not lost. To be done before others know it.
-    pub(crate) fn announce(&self, connection: ConnectionId) -> Announced {
-        self.coming.announce(connection)
+    pub(crate) fn announce(
+        &self,
+        connection: ConnectionId,
+        user: &UserId,
+        session: &SessionId,
+    ) -> Announced {
+        self.coming.announce(connection, user, session)
     }
 
     /// Gives a stream to the shard that has the fewest.
@@ -194,10 +201,13 @@ impl Reactor {
         let load = |shard: &&Arc<Inbox>| shard.streams.load(Ordering::Relaxed);
         if let Some(shard) = self.shards.iter().min_by_key(load) {
             shard.streams.fetch_add(1, Ordering::Relaxed);
-            announced.arrive(|connection, asks| {
+            announced.arrive(|connection, asks, ended| {
                 shard.push(Message::Park(Box::new(parked)));
                 for ask in asks {
                     shard.push(Message::Ask(connection, ask));
+                }
+                if !ended.is_empty() {
+                    shard.push(Message::Ended(ended.into()));
                 }
             });
         }
@@ -210,6 +220,15 @@ impl Reactor {
         }
         for shard in self.shards.iter() {
             shard.push(Message::Ask(connection, ask.clone()));
+        }
+    }
+
+    /// Ends the streams of sessions that were ended, those on their way here too.
+    pub(crate) fn end_sessions(&self, ended: Vec<Ended>) {
+        let ended: Arc<[Ended]> = ended.into();
+        self.coming.ended(&ended);
+        for shard in self.shards.iter() {
+            shard.push(Message::Ended(ended.clone()));
         }
     }
 

@@ -1,31 +1,92 @@
-//! Sessions: each belongs to the first user who showed it.
+//! Sessions: each belongs to the first user who showed it, until it is ended.
 
-use std::time::Duration;
+use std::{
+    mem,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 use quick_cache::sync::Cache;
 
-use super::Refused;
+use super::{Ended, Refused};
 use crate::{
-    http::ClaimedSession,
+    http::{ClaimedSession, Limit},
     ids::{SessionId, UserId},
-    store::{Error, Store},
+    store::{Error, Reader, Row, Store, Tx},
     time::Timestamp,
 };
 
-/// Owners kept in memory; a session's owner never changes, so a stale one cannot be.
+/// Sessions kept in memory.
 const CACHED: usize = 100_000;
-/// How long a session is remembered.
+/// How long a session is remembered that nobody uses, one that was ended too.
 const MAX_AGE: Duration = Duration::from_hours(720);
+/// How old what is written of a session's last use may be.
+const SEEN_EVERY: Duration = Duration::from_mins(5);
+/// Uses that may wait to be written; more are left out.
+const USES: usize = 100_000;
+/// Uses that are written at once.
+const BATCH: usize = 256;
+
+/// A session as its owner sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// Its id.
+    pub id: SessionId,
+    /// When it was first shown.
+    pub created_at: Timestamp,
+    /// When it was last used, to a few minutes.
+    pub seen_at: Timestamp,
+}
 
 #[derive(Debug)]
 pub(super) struct Sessions {
     store: Store,
-    owners: Cache<SessionId, UserId>,
+    known: Cache<SessionId, Arc<Known>>,
+    /// How many endings were heard of: what was read before one is not to be remembered after it.
+    endings: Mutex<u64>,
+    /// Sessions whose last use is to be written.
+    used: Mutex<Vec<SessionId>>,
 }
+
+/// What is remembered of a session. Its owner never changes, and what was ended stays so.
+#[derive(Debug)]
+struct Known {
+    owner: UserId,
+    ended: bool,
+    seen_at_ms: AtomicI64,
+}
+
+impl Known {
+    fn read(row: &Row<'_>) -> Result<Self, Error> {
+        let ended_at = row.get::<Option<Timestamp>>(1)?;
+        let seen_at_ms = AtomicI64::new(row.get(2)?);
+        Ok(Self { owner: row.get(0)?, ended: ended_at.is_some(), seen_at_ms })
+    }
+
+    /// Says whether this use is to be written. Only one of several at a time is told so.
+    fn is_news(&self, now: Timestamp) -> bool {
+        let before = self.seen_at_ms.load(Ordering::Relaxed);
+        now.since(Timestamp::from_ms(before)) >= SEEN_EVERY
+            && self
+                .seen_at_ms
+                .compare_exchange(before, now.as_ms(), Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+    }
+}
+
+const KNOWN: &str = "SELECT user_id, ended_at, seen_at FROM sessions WHERE id = $1";
 
 impl Sessions {
     pub(super) fn new(store: Store) -> Self {
-        Self { store, owners: Cache::new(CACHED) }
+        let (endings, used) = Default::default();
+        Self { store, known: Cache::new(CACHED), endings, used }
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.store
     }
 
     /// Returns the session if it is the user's, and makes it theirs if it is nobody's. One that was minted for this
@@ -34,38 +95,119 @@ impl Sessions {
         &self,
         claimed: ClaimedSession,
         user: &UserId,
+        now: Timestamp,
     ) -> Result<SessionId, Refused> {
         let session = match claimed {
             ClaimedSession::Minted(session) => return Ok(session),
             ClaimedSession::Shown(session) => session,
             ClaimedSession::Invalid => return Err(Refused::InvalidSession),
         };
-        let owner = match self.owners.get(&session) {
-            Some(owner) => owner,
-            None => self.owner(&session, user).await?,
+        let known = match self.known.get(&session) {
+            Some(known) => known,
+            None => self.find_or_make(&session, user, now).await?,
         };
-        if owner == *user { Ok(session) } else { Err(Refused::ForeignSession) }
+        if known.owner != *user {
+            return Err(Refused::ForeignSession);
+        }
+        if known.ended {
+            return Err(Refused::Unauthenticated);
+        }
+        if known.is_news(now) {
+            let mut used = lock(&self.used);
+            if used.len() < USES {
+                used.push(session.clone());
+            }
+        }
+        Ok(session)
     }
 
-    async fn owner(&self, session: &SessionId, user: &UserId) -> Result<UserId, Error> {
-        let (id, claimant) = (session.clone(), user.clone());
-        let owner: UserId = self
-            .store
-            .write(move |tx| {
-                let params = [(&id).into(), (&claimant).into(), Timestamp::now().into()];
-                let sql = "INSERT INTO sessions (id, user_id, created_at) VALUES ($1, $2, $3) ON CONFLICT (id) DO NOTHING";
-                tx.execute(sql, &params)?;
-                let sql = "SELECT user_id FROM sessions WHERE id = $1";
-                tx.find(sql, &params[..1], |row| row.get(0))?.ok_or(Error::Gone)
-            })
-            .await?;
-        self.owners.insert(session.clone(), owner.clone());
-        Ok(owner)
+    async fn find_or_make(
+        &self,
+        session: &SessionId,
+        user: &UserId,
+        now: Timestamp,
+    ) -> Result<Arc<Known>, Error> {
+        let endings = *lock(&self.endings);
+        let id = session.clone();
+        let found = self.store.read(move |reader| reader.find(KNOWN, &[(&id).into()], Known::read));
+        let known = match found.await? {
+            Some(known) => known,
+            None => self.make(session.clone(), user.clone(), now).await?,
+        };
+        let known = Arc::new(known);
+        let heard = lock(&self.endings);
+        if *heard == endings {
+            self.known.insert(session.clone(), known.clone());
+        }
+        Ok(known)
     }
 
-    pub(super) async fn trim(&self) -> Result<usize, Error> {
-        let oldest = Timestamp::now().before(MAX_AGE);
-        let sql = "DELETE FROM sessions WHERE created_at < $1";
+    async fn make(&self, session: SessionId, user: UserId, now: Timestamp) -> Result<Known, Error> {
+        let make = move |tx: &mut Tx<'_>| {
+            let params = [(&session).into(), (&user).into(), now.into()];
+            let sql = "INSERT INTO sessions (id, user_id, created_at, seen_at) VALUES ($1, $2, $3, $3) \
+                       ON CONFLICT (id) DO NOTHING";
+            tx.execute(sql, &params)?;
+            tx.find(KNOWN, &params[..1], Known::read)?.ok_or(Error::Gone)
+        };
+        self.store.write(make).await
+    }
+
+    /// Takes note that sessions were ended, here or elsewhere.
+    pub(super) fn hear(&self, ended: &[Ended]) {
+        let mut endings = lock(&self.endings);
+        *endings += 1;
+        for one in ended {
+            if one.others {
+                self.known.retain(|session, known| !one.names(&known.owner, session));
+            } else {
+                self.known.remove(&one.session);
+            }
+        }
+    }
+
+    /// Writes down which sessions were used.
+    pub(super) async fn write_uses(&self, now: Timestamp) -> Result<(), Error> {
+        let mut used = mem::take(&mut *lock(&self.used));
+        // In one order by everybody, so that two who write the same do not wait for each other.
+        used.sort_unstable();
+        for some in used.chunks(BATCH) {
+            let some = some.to_vec();
+            let write = move |tx: &mut Tx<'_>| {
+                let sql = "UPDATE sessions SET seen_at = $2 WHERE id = $1 AND seen_at < $2";
+                for session in &some {
+                    tx.execute(sql, &[session.into(), now.into()])?;
+                }
+                Ok::<_, Error>(())
+            };
+            self.store.write(write).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn trim(&self, now: Timestamp) -> Result<usize, Error> {
+        let oldest = now.before(MAX_AGE);
+        // Both, since a replica of the version before knows nothing of `seen_at` and leaves it zero.
+        let sql = "DELETE FROM sessions WHERE seen_at < $1 AND created_at < $1";
         self.store.write(move |tx| tx.execute(sql, &[oldest.into()])).await
     }
+}
+
+/// Returns a page of a user's sessions that were not ended, by id.
+pub fn sessions_of(
+    reader: &Reader<'_>,
+    user: &UserId,
+    after: Option<&SessionId>,
+    limit: Limit,
+) -> Result<Vec<Session>, Error> {
+    let sql = "SELECT id, created_at, seen_at FROM sessions \
+               WHERE user_id = $1 AND id > $2 AND ended_at IS NULL ORDER BY id LIMIT $3";
+    let after = after.map_or("", SessionId::as_str);
+    reader.query(sql, &[user.into(), after.into(), limit.and_one().into()], |row| {
+        Ok(Session { id: row.get(0)?, created_at: row.get(1)?, seen_at: row.get(2)? })
+    })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

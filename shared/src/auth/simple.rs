@@ -22,6 +22,11 @@ impl Roles {
     pub fn names(self) -> Vec<&'static str> {
         if self.admin { vec!["admin"] } else { vec![] }
     }
+
+    /// Returns the roles of these names.
+    pub(super) fn of(names: &[String]) -> Self {
+        Self { admin: names.iter().any(|name| name == "admin") }
+    }
 }
 
 /// A user of the directory.

@@ -65,8 +65,11 @@ pub(super) async fn middleware(mut request: Request, next: Next) -> Response {
         }
     };
     set(TRACE, trace.as_str());
-    if let Some(session) = session {
-        set(SESSION, &session);
+    if let Some(session) = session
+        && !response.headers().contains_key(SESSION)
+        && let Ok(session) = HeaderValue::from_str(&session)
+    {
+        response.headers_mut().insert(SESSION, session);
     }
     response
 }

@@ -9,14 +9,15 @@ use tempfile::TempDir;
 
 use crate::support::{PATIENCE, open_folder, read_until};
 
-struct Whole {
-    cluster: Cluster,
-    http: Client,
+/// A cluster, and callers of it.
+pub(crate) struct Whole {
+    pub(crate) cluster: Cluster,
+    pub(crate) http: Client,
     _dir: TempDir,
 }
 
 impl Whole {
-    async fn start(change: impl FnOnce(&mut Options)) -> Self {
+    pub(crate) async fn start(change: impl FnOnce(&mut Options)) -> Self {
         cluster::build_programs();
         let dir = open_folder();
         let mut options = Options::new(dir.path().join("cluster"));
@@ -27,12 +28,12 @@ impl Whole {
         Self { cluster, http, _dir: dir }
     }
 
-    async fn post(&self, base: &str, path: &str, body: Value) -> Response {
+    pub(crate) async fn post(&self, base: &str, path: &str, body: Value) -> Response {
         let request = self.http.post(format!("{base}{path}")).bearer_auth("dev-ada").json(&body);
         request.send().await.expect("an answer")
     }
 
-    async fn project(&self) -> String {
+    pub(crate) async fn project(&self) -> String {
         let base = self.cluster.base_url();
         let made = self.post(&base, "/api/chat/projects", json!({"name": "x"})).await;
         let made: Value = made.json().await.expect("JSON");

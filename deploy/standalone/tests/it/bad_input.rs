@@ -56,6 +56,7 @@ impl Route {
             ("operation", "count"),
             ("name", "export.ndjson"),
             ("stream_id", "tab"),
+            ("session", "tab"),
             ("connection_id", id),
         ] {
             path = path.replace(&format!("{{{name}}}"), value);

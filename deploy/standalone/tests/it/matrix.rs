@@ -26,6 +26,9 @@ const P: &str = "/api/chat/projects";
 #[rustfmt::skip]
 const ROWS: &[Row] = &[
     ("GET",    "/api/auth/me", "",                                            [401, 200, 200, 200, 200, 200, NONE]),
+    ("GET",    "/api/auth/sessions", "",                                      [401, 200, 200, 200, 200, 200, NONE]),
+    ("DELETE", "/api/auth/sessions", "",                                      [401, 204, 204, 204, 204, 204, NONE]),
+    ("DELETE", "/api/auth/sessions/{session}", "",                            [401, 404, 404, 404, 404, 404, NONE]),
     ("GET",    "P", "",                                                       [401, 200, 200, 200, 200, 200, NONE]),
     ("POST",   "P", r#"{"name": "x"}"#,                                       [401, 201, 201, 201, 201, 201, NONE]),
     ("GET",    "P/{project}", "",                                             [401, 404, 200, 200, 200, 404, NONE]),
@@ -60,6 +63,8 @@ const ROWS: &[Row] = &[
     ("POST",   "P/{project}/typing", r#"{"channel": "general"}"#,             [401, 404, 403, 204, 204, 404, NONE]),
     ("POST",   "P/{project}/typing", r#"{"channel": "{channel}"}"#,           [401, 404, 403, 204, 204, 404, 422]),
 
+    ("POST",   "/sse/ticket", "{}",                                           [401, 200, 200, 200, 200, 200, NONE]),
+    ("POST",   "/sse/ticket", r#"{"project_id": "{project}"}"#,               [401, 404, 200, 200, 200, 404, NONE]),
     ("GET",    "/sse/stream?project_id={project}", "",                        [401, 404, 200, 200, 200, 404, NONE]),
     ("GET",    "/sse/stream?projectId={project}&include=jobs", "",            [401, 404, 200, 200, 200, 404, NONE]),
     ("GET",    "/api/persistent-chat/stream?project_id={project}", "",        [401, 404, 200, 200, 200, 404, NONE]),
@@ -123,6 +128,7 @@ impl Place {
             ("job", &other.job),
             ("connection_id", &other.message),
             ("stream_id", "tab"),
+            ("session", "none"),
             ("emoji", "x"),
             ("bundle", "demo"),
             ("operation", "count"),

@@ -19,7 +19,7 @@ const MAX_USER_AGENT_BYTES: usize = 256;
 #[derive(FromRequestParts)]
 #[from_request(state(AppState))]
 pub(in super::super) struct Asked {
-    pub(in super::super) user: StreamUser,
+    pub(in super::super) caller: StreamUser,
     pub(in super::super) address: ClientAddress,
     pub(in super::super) method: Method,
     pub(in super::super) version: Version,

@@ -1,5 +1,6 @@
 //! One thread of the reactor: polls its sockets, writes what is new to all of a topic's streams, keeps their deadlines.
 
+mod all;
 mod clock;
 mod topics;
 
@@ -12,7 +13,7 @@ use std::{
 
 use mio::{Events, Interest, Poll, Token};
 use shared::{
-    ids::{ConnectionId, SessionId},
+    ids::ConnectionId,
     journal::{Position, Topic},
     time::Timestamp,
 };
@@ -22,8 +23,8 @@ use tokio::sync::mpsc;
 use self::topics::Followed;
 use super::{
     super::{
-        about::Connection, control::Reason, filter::ChannelFilter, frame::Frame, hub::Follower,
-        refill::Refill, stats::Stats,
+        control::Reason, filter::ChannelFilter, frame::Frame, hub::Follower, refill::Refill,
+        stats::Stats,
     },
     Ask, Inbox, Limits, Message, Parked,
     deadlines::Deadlines,
@@ -157,6 +158,7 @@ impl Shard {
                     }
                 }
             }
+            Message::Ended(ended) => self.end_sessions(&ended),
             Message::Inspect(reply) => {
                 // Whoever asked may have gone.
                 let _ = reply.send(self.connections());
@@ -258,25 +260,5 @@ impl Shard {
                 }
             }
         }
-    }
-
-    fn connections(&self) -> Vec<(SessionId, Connection)> {
-        let now = Timestamp::now();
-        let describe = |(_, stream): (usize, &Stream)| {
-            let about = &stream.about;
-            let quiet = Duration::from_millis(self.now.saturating_sub(stream.times.last_sent));
-            let connection = Connection {
-                id: about.connection,
-                ip: about.address,
-                user_agent: about.user_agent.clone(),
-                created_at: about.opened_at.as_ms(),
-                last_activity_at: Some(now.before(quiet).as_ms()),
-                messages_sent: Some(stream.messages),
-                duration_ms: self.now.saturating_sub(stream.times.opened),
-                closed: stream.ending,
-            };
-            (about.session.clone(), connection)
-        };
-        self.streams.iter().map(describe).collect()
     }
 }

@@ -1,13 +1,13 @@
 //! Who holds slots: what inspection shows, and where an order about a stream has to go.
 
 use shared::{
-    ids::{ConnectionId, ProjectId, ReplicaId, UserId},
+    ids::{ConnectionId, ProjectId, ReplicaId, SessionId, UserId},
     store::{Error, Reader, Row, Value},
     time::Timestamp,
 };
 use uuid::Uuid;
 
-use super::{Scope, Slots};
+use super::{super::about::session_in, Scope, Slots};
 use crate::replica;
 
 /// An open stream of some replica.
@@ -31,6 +31,13 @@ fn read(row: &Row<'_>) -> Result<Open, Error> {
         stream: row.get(2)?,
         about: row.get(3)?,
     })
+}
+
+/// Returns the first and the last key that a user's project streams may have. Collations may put those of other users
+/// between them.
+fn projects_of(user: &UserId) -> (Box<str>, Box<str>) {
+    let key = |id| Scope::Project(ProjectId(id), user.clone()).key();
+    (key(Uuid::nil()), key(Uuid::max()))
 }
 
 impl Slots {
@@ -70,14 +77,39 @@ impl Slots {
         stream: &str,
         now: Timestamp,
     ) -> Result<Vec<Open>, Error> {
-        let key = |id| Scope::Project(ProjectId(id), user.clone()).key();
-        let (first, last) = (key(Uuid::nil()), key(Uuid::max()));
+        let (first, last) = projects_of(user);
         let [own, oldest] = self.live(now);
-        // The user is compared too, as collations may put other names between.
         let sql =
             format!("{COLUMNS} AND s.scope BETWEEN $3 AND $4 AND s.user_id = $5 AND s.stream = $6");
         let params = [own, oldest, (&*first).into(), (&*last).into(), user.into(), stream.into()];
         reader.query(&sql, &params, read)
+    }
+
+    /// Returns the session of each stream that a user has open of a project, or of jobs in one of `sessions`.
+    pub(crate) fn sessions_of(
+        &self,
+        reader: &Reader<'_>,
+        user: &UserId,
+        sessions: &[SessionId],
+        now: Timestamp,
+    ) -> Result<Vec<SessionId>, Error> {
+        let [own, oldest] = self.live(now);
+        let (first, last) = projects_of(user);
+        let sql = format!("{COLUMNS} AND s.scope BETWEEN $3 AND $4 AND s.user_id = $5");
+        let params = [own, oldest, (&*first).into(), (&*last).into(), user.into()];
+        let mut open = reader.query(&sql, &params, read)?;
+        let keys: Vec<_> = sessions.iter().map(|id| Scope::Session(id.clone()).key()).collect();
+        // Few lengths of the list, so that few statements are prepared: the last key fills it up.
+        let filled = keys.iter().chain(keys.last().into_iter().cycle());
+        let filled = filled.take(keys.len().next_power_of_two());
+        let params: Vec<Value<'_>> =
+            [own, oldest].into_iter().chain(filled.map(|key| (&**key).into())).collect();
+        let numbers: Vec<String> = (3..=params.len()).map(|number| format!("${number}")).collect();
+        if !numbers.is_empty() {
+            let sql = format!("{COLUMNS} AND s.scope IN ({})", numbers.join(", "));
+            open.extend(reader.query(&sql, &params, read)?);
+        }
+        Ok(open.iter().filter_map(|open| session_in(&open.about)).collect())
     }
 
     fn live(&self, now: Timestamp) -> [Value<'static>; 2] {

@@ -1,0 +1,181 @@
+//! How sessions are ended, and how every process hears of it.
+
+use std::time::Duration;
+
+use rand::RngExt as _;
+use serde::{Deserialize, Serialize};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::{Auth, Refused, User};
+use crate::{
+    bus::{Bus, Notice, Subscription},
+    ids::{SessionId, UserId},
+    journal::{Entry, Position, Topic},
+    store::{Error, Reader, Tx},
+    time::Timestamp,
+};
+
+/// How often the log is looked at in case a hint was lost.
+const POLL: Duration = Duration::from_secs(2);
+/// How long nothing is read after a failure.
+const PAUSE: Duration = Duration::from_millis(500);
+/// Endings read at once.
+const PAGE: i64 = 1_000;
+/// The type of the entries.
+const KIND: &str = "session.ended";
+
+/// Which sessions of a user were ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    user: UserId,
+    pub(super) session: SessionId,
+    /// All but this one, those too that were never written down.
+    pub(super) others: bool,
+    /// Its place in the log.
+    #[serde(skip)]
+    seq: i64,
+}
+
+impl Ended {
+    /// Reads what an entry of the log says, `None` if it is none that this version knows.
+    fn from_entry(entry: &Entry) -> Option<Self> {
+        let ended: Option<Self> =
+            (&*entry.kind == KIND).then(|| serde_json::from_str(&entry.data).ok()).flatten();
+        ended.map(|ended| Self { seq: entry.position.seq, ..ended })
+    }
+
+    /// Says whether this session of this user is one of them.
+    #[must_use]
+    pub fn names(&self, user: &UserId, session: &SessionId) -> bool {
+        *user == self.user && (*session == self.session) != self.others
+    }
+
+    /// Says whether a caller is over who was let in when the log was at `let_in_at`.
+    #[must_use]
+    pub fn covers(&self, user: &UserId, session: &SessionId, let_in_at: i64) -> bool {
+        self.seq > let_in_at && self.names(user, session)
+    }
+
+    /// Ends them with the tickets that were issued in them. Returns how many were there to be ended.
+    fn write(&self, tx: &mut Tx<'_>, now: Timestamp) -> Result<usize, Error> {
+        let is_it = if self.others { "<>" } else { "=" };
+        let (user, session) = ((&self.user).into(), (&self.session).into());
+        let sql = format!(
+            "UPDATE sessions SET ended_at = $3, seen_at = $3 WHERE user_id = $1 AND id {is_it} $2 AND ended_at IS NULL"
+        );
+        let count = tx.execute(&sql, &[user, session, now.into()])?;
+        if count > 0 || self.others {
+            let sql = format!("DELETE FROM tickets WHERE user_id = $1 AND session {is_it} $2");
+            tx.execute(&sql, &[user, session])?;
+            let data = serde_json::to_string(self).map_err(|_| Error::Gone)?;
+            tx.append(&Topic::sessions(), KIND, &data)?;
+        }
+        Ok(count)
+    }
+}
+
+impl Auth {
+    /// Ends one of the caller's sessions; says whether there was one to end.
+    pub async fn end_session(&self, user: &User, session: SessionId) -> Result<bool, Error> {
+        let ended = Ended { user: user.id.clone(), session, others: false, seq: 0 };
+        Ok(self.end(ended).await? > 0)
+    }
+
+    /// Ends all of the caller's sessions but the one of the call.
+    pub async fn end_other_sessions(&self, user: &User) -> Result<(), Error> {
+        let (user, session) = (user.id.clone(), user.session.clone());
+        self.end(Ended { user, session, others: true, seq: 0 }).await.map(drop)
+    }
+
+    async fn end(&self, ended: Ended) -> Result<usize, Error> {
+        let (sessions, end) = (&self.inner.sessions, ended.clone());
+        let write = move |tx: &mut Tx<'_>| end.write(tx, Timestamp::now());
+        let count = sessions.store().write_in(Topic::sessions(), write).await?;
+        // The log brings it too; here it holds from the answer on.
+        sessions.hear(&[ended]);
+        Ok(count)
+    }
+}
+
+impl User {
+    /// Lets the caller pass whose session goes on and whose credential is still good. Returns where the log of ended
+    /// sessions is: what it says from there on holds for this caller.
+    pub fn require(&self, reader: &Reader<'_>, now: Timestamp) -> Result<i64, Refused> {
+        // One statement, so that it sees one state: what the log has up to its end, the session has.
+        let sql = "SELECT (SELECT head FROM topics WHERE name = $1), \
+                   (SELECT ended_at FROM sessions WHERE id = $2)";
+        let topic = Topic::sessions();
+        let params = [topic.as_str().into(), (&self.session).into()];
+        let (head, ended_at) = reader
+            .find(sql, &params, |row| Ok((row.get(0)?, row.get::<Option<Timestamp>>(1)?)))?
+            .ok_or(Error::Gone)?;
+        if ended_at.is_some() || self.expires_at.is_some_and(|expires_at| expires_at <= now) {
+            return Err(Refused::Unauthenticated);
+        }
+        Ok(head)
+    }
+}
+
+/// Follows the log of ended sessions from where it was before anybody was served.
+#[derive(Debug)]
+pub struct Endings {
+    auth: Auth,
+    notices: Subscription,
+    place: Position,
+}
+
+impl Endings {
+    /// Takes the place in the log; nobody is to be served before.
+    pub async fn begin(auth: Auth, bus: &Bus) -> Result<Self, Error> {
+        let notices = bus.subscribe(&Topic::sessions());
+        let place = auth.inner.sessions.store().write(|tx| {
+            tx.ensure(&Topic::sessions())?;
+            tx.head(&Topic::sessions())?.ok_or(Error::Gone)
+        });
+        Ok(Self { place: place.await?, notices, auth })
+    }
+
+    /// Has the sessions refused that were ended, and passes them to `tell`, until shutdown. Between two looks it writes
+    /// down which sessions were used.
+    pub async fn run(mut self, tell: impl Fn(Vec<Ended>) + Send, shutdown: CancellationToken) {
+        loop {
+            let patience = POLL.mul_f64(rand::rng().random_range(0.75..1.0));
+            let hint = timeout(patience, self.notices.next());
+            let Some(hint) = shutdown.run_until_cancelled(hint).await else { return };
+            if matches!(&hint, Ok(Ok(Notice::Entry(entry))) if self.knows(entry.position)) {
+                continue;
+            }
+            let looked = self.look(&tell).await;
+            let written = self.auth.inner.sessions.write_uses(Timestamp::now()).await;
+            if let Err(error) = looked.and(written) {
+                tracing::warn!(%error, "sessions were not kept up with");
+                shutdown.run_until_cancelled(sleep(PAUSE)).await;
+            }
+        }
+    }
+
+    fn knows(&self, position: Position) -> bool {
+        position.epoch == self.place.epoch && position.seq <= self.place.seq
+    }
+
+    /// Reads what was appended since the last look.
+    async fn look(&mut self, tell: impl Fn(Vec<Ended>)) -> Result<(), Error> {
+        loop {
+            let place = self.place;
+            let page = self.auth.inner.sessions.store().read(move |reader| {
+                let head = reader.head(&Topic::sessions())?.ok_or(Error::Gone)?;
+                // After the store was replaced it is another log.
+                let after = if head.epoch == place.epoch { place.seq } else { 0 };
+                reader.entries(&Topic::sessions(), after, PAGE)
+            });
+            let page = page.await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            self.place = last.position;
+            let ended: Vec<Ended> =
+                page.iter().filter_map(|entry| Ended::from_entry(entry)).collect();
+            self.auth.inner.sessions.hear(&ended);
+            tell(ended);
+        }
+    }
+}

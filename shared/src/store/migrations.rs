@@ -12,6 +12,7 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0004_jobs.sql"),
     include_str!("migrations/0005_slots.sql"),
     include_str!("migrations/0006_presence.sql"),
+    include_str!("migrations/0008_users.sql"),
 ];
 
 /// Held by the replica that migrates; the number means nothing.

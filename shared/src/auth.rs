@@ -13,16 +13,16 @@ use axum::extract::{FromRef, FromRequestParts};
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, request::Parts};
 
+pub use self::{
+    config::{AuthConfig, AuthMode, OidcConfig},
+    credentials::Route,
+};
 use self::{
     credentials::{Credentials, Origins},
     oidc::Oidc,
     sessions::Sessions,
     simple::Directory,
     users::Users,
-};
-pub use self::{
-    config::{AuthConfig, AuthMode, OidcConfig},
-    credentials::Route,
 };
 use crate::{
     config::Config,

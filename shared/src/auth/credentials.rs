@@ -137,7 +137,10 @@ mod tests {
             (false, &[HOST, ("origin", "http://app.example"), ("sec-fetch-site", "cross-site")]),
             (false, &[HOST, ("origin", "https://app.example.evil.example")]),
             // What the browser says of the site stands above names that are alike.
-            (false, &[HOST, ("origin", "http://chat.example:8010"), ("sec-fetch-site", "same-site")]),
+            (
+                false,
+                &[HOST, ("origin", "http://chat.example:8010"), ("sec-fetch-site", "same-site")],
+            ),
         ] {
             assert_eq!(allows(fields), may, "{fields:?}");
         }

@@ -63,7 +63,8 @@ impl KeySet {
 impl Key {
     fn new(jwk: Jwk, allowed: &[Algorithm]) -> Option<Self> {
         let common = &jwk.common;
-        let is_to_sign = common.public_key_use.as_ref().is_none_or(|r#use| *r#use == PublicKeyUse::Signature);
+        let is_to_sign =
+            common.public_key_use.as_ref().is_none_or(|r#use| *r#use == PublicKeyUse::Signature);
         let operations = common.key_operations.as_ref();
         let verifies = operations.is_none_or(|list| list.contains(&KeyOperations::Verify));
         if !is_to_sign || !verifies {
@@ -123,7 +124,8 @@ mod tests {
             key[field] = value;
             key
         };
-        let ec = |crv: &str| json!({"kty": "EC", "kid": "other", "crv": crv, "x": "AQAB", "y": "AQAB"});
+        let ec =
+            |crv: &str| json!({"kty": "EC", "kid": "other", "crv": crv, "x": "AQAB", "y": "AQAB"});
         for other in [
             json!({"kty": "oct", "kid": "other", "k": "c2VjcmV0", "alg": "HS256"}),
             json!({"kty": "oct", "kid": "other", "k": "c2VjcmV0", "alg": "RS256"}),
@@ -151,7 +153,9 @@ mod tests {
             assert!(keys.find("good", Algorithm::RS256).is_some());
             assert!(keys.find("good", Algorithm::ES256).is_none());
         }
-        assert!(parse(&json!([ec("P-256")]), None).unwrap().find("other", Algorithm::ES256).is_some());
+        assert!(
+            parse(&json!([ec("P-256")]), None).unwrap().find("other", Algorithm::ES256).is_some()
+        );
     }
 
     #[test]

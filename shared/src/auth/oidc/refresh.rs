@@ -130,7 +130,10 @@ impl Refresher {
                     *state = State { keys: Some(Arc::new(keys)), answered: number };
                 }),
                 Err(error) => {
-                    tracing::warn!(error = format!("{error:#}"), "the issuer's keys could not be fetched");
+                    tracing::warn!(
+                        error = format!("{error:#}"),
+                        "the issuer's keys could not be fetched"
+                    );
                     self.state.send_modify(|state| state.answered = number);
                     retry = (retry * 2).min(COOLDOWN);
                 }

@@ -81,7 +81,8 @@ pub(super) struct Origins(Vec<String>);
 
 impl Origins {
     pub(super) fn new(origins: &[String]) -> Self {
-        Self(origins.iter().map(|origin| origin.trim().to_owned()).collect())
+        let origins = origins.iter().map(|origin| origin.trim());
+        Self(origins.filter(|origin| !origin.is_empty()).map(str::to_owned).collect())
     }
 
     /// Says whether the page that made the request is of an origin that may. What is no browser says nothing of a page,
@@ -113,7 +114,7 @@ mod tests {
         let fields = fields.iter().map(|(name, value)| {
             (HeaderName::from_static(name), value.parse::<http::HeaderValue>().unwrap())
         });
-        Origins::new(&["https://app.example".into()]).allow(&fields.collect())
+        Origins::new(&["https://app.example".into(), String::new()]).allow(&fields.collect())
     }
 
     #[test]

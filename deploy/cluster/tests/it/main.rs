@@ -4,6 +4,7 @@ mod link;
 mod nginx;
 mod origin;
 mod parts;
+mod proxylogin;
 mod retries;
 mod streams;
 mod support;

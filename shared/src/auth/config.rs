@@ -41,14 +41,14 @@ pub enum AuthMode {
 #[group(skip)]
 pub struct OidcConfig {
     /// The issuer of `oidc` mode, exactly as its tokens name it: an `https` URL.
-    #[arg(long, env = "OIDC_ISSUER", default_value = "", hide_default_value = true)]
-    pub oidc_issuer: String,
+    #[arg(long, env = "OIDC_ISSUER")]
+    pub oidc_issuer: Option<String>,
     /// The audience of access tokens: the name that the issuer has for this API.
-    #[arg(long, env = "OIDC_AUDIENCE", default_value = "", hide_default_value = true)]
-    pub oidc_audience: String,
+    #[arg(long, env = "OIDC_AUDIENCE")]
+    pub oidc_audience: Option<String>,
     /// The client that users sign in with, which is the audience of ID tokens.
-    #[arg(long, env = "OIDC_CLIENT_ID", default_value = "", hide_default_value = true)]
-    pub oidc_client_id: String,
+    #[arg(long, env = "OIDC_CLIENT_ID")]
+    pub oidc_client_id: Option<String>,
     /// Claim of the access token that lists the user's roles: its name, or a JSON pointer such as `/realm_access/roles`.
     #[arg(long, env = "OIDC_ROLES_CLAIM", default_value = "roles")]
     pub oidc_roles_claim: String,

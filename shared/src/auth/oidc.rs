@@ -45,7 +45,7 @@ impl Oidc {
     /// start: it may be back before anybody calls.
     pub(super) fn new(config: &OidcConfig, lifecycle: &Lifecycle) -> anyhow::Result<Self> {
         let rules = Rules::new(config)?;
-        let issuer = Arc::new(Issuer::new(config)?);
+        let issuer = Arc::new(Issuer::new(&rules.issuer, &config.oidc_algorithms)?);
         let (keys, refresher) = Refresher::new();
         let fetch = move |before| {
             let issuer = issuer.clone();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, Validation, decode};
 use serde::Deserialize;
@@ -68,7 +68,7 @@ impl Audience {
 /// What is expected of tokens.
 #[derive(Debug)]
 pub(super) struct Rules {
-    issuer: String,
+    pub(super) issuer: String,
     client: String,
     roles_claim: String,
     algorithms: Vec<Algorithm>,
@@ -78,34 +78,33 @@ pub(super) struct Rules {
 
 impl Rules {
     pub(super) fn new(config: &OidcConfig) -> anyhow::Result<Self> {
-        let OidcConfig { oidc_issuer, oidc_audience, oidc_client_id, .. } = config;
-        for (name, value) in [
-            ("OIDC_ISSUER", oidc_issuer),
-            ("OIDC_AUDIENCE", oidc_audience),
-            ("OIDC_CLIENT_ID", oidc_client_id),
-        ] {
-            ensure!(!value.is_empty(), "AUTH_MODE=oidc needs {name}");
-        }
+        let required = |name: &str, value: &Option<String>| {
+            let value = value.clone().filter(|value| !value.is_empty());
+            value.with_context(|| format!("AUTH_MODE=oidc needs {name}"))
+        };
+        let issuer = required("OIDC_ISSUER", &config.oidc_issuer)?;
+        let audience = required("OIDC_AUDIENCE", &config.oidc_audience)?;
+        let client = required("OIDC_CLIENT_ID", &config.oidc_client_id)?;
         ensure!(
-            oidc_audience != oidc_client_id,
+            audience != client,
             "OIDC_AUDIENCE and OIDC_CLIENT_ID are the same: an ID token could not be told from an access token"
         );
         let validation = |audience: &str| {
             let mut validation = Validation::default();
             validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
-            validation.set_issuer(&[oidc_issuer]);
+            validation.set_issuer(&[&issuer]);
             validation.set_audience(&[audience]);
             // By `in_time`, with the time passed in and without a leeway at the end.
             validation.validate_exp = false;
             validation
         };
         Ok(Self {
-            issuer: oidc_issuer.clone(),
-            client: oidc_client_id.clone(),
             roles_claim: config.oidc_roles_claim.clone(),
             algorithms: config.oidc_algorithms.clone(),
-            access: validation(oidc_audience),
-            id: validation(oidc_client_id),
+            access: validation(&audience),
+            id: validation(&client),
+            issuer,
+            client,
         })
     }
 

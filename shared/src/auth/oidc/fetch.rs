@@ -16,7 +16,6 @@ use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::keys::KeySet;
-use crate::auth::OidcConfig;
 
 /// The longest document in bytes.
 const MAX_BYTES: usize = 64 * 1024;
@@ -40,9 +39,8 @@ struct Discovered {
 }
 
 impl Issuer {
-    pub(super) fn new(config: &OidcConfig) -> anyhow::Result<Self> {
-        let name = config.oidc_issuer.clone();
-        trusted(&name).context("OIDC_ISSUER cannot be used")?;
+    pub(super) fn new(name: &str, algorithms: &[Algorithm]) -> anyhow::Result<Self> {
+        trusted(name).context("OIDC_ISSUER cannot be used")?;
         ensure!(!name.contains('?'), "OIDC_ISSUER has a query");
         let discovery = format!("{}/.well-known/openid-configuration", name.trim_end_matches('/'));
         let connector = HttpsConnectorBuilder::new()
@@ -51,7 +49,7 @@ impl Issuer {
             .enable_http1()
             .build();
         let http = Client::builder(TokioExecutor::new()).build(connector);
-        let algorithms = config.oidc_algorithms.clone();
+        let (name, algorithms) = (name.to_owned(), algorithms.to_vec());
         Ok(Self { name, discovery: discovery.parse()?, algorithms, http })
     }
 

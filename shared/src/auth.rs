@@ -5,7 +5,6 @@ mod credentials;
 mod oidc;
 mod sessions;
 mod simple;
-mod users;
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -22,7 +21,6 @@ use self::{
     oidc::Oidc,
     sessions::Sessions,
     simple::Directory,
-    users::Users,
 };
 use crate::{
     config::Config,
@@ -52,7 +50,7 @@ struct Inner {
 #[derive(Debug)]
 enum Issuer {
     Simple(Directory),
-    Oidc { oidc: Oidc, users: Users },
+    Oidc(Box<Oidc>),
 }
 
 /// Who a credential is of.
@@ -124,10 +122,9 @@ impl Auth {
     pub fn new(config: &Config, parts: &parts::Parts, listen: SocketAddr) -> anyhow::Result<Self> {
         let (auth, store) = (&config.auth, &parts.store);
         let issuer = match (auth.auth_mode, &auth.auth_users_file) {
-            (AuthMode::Oidc, _) => Issuer::Oidc {
-                oidc: Oidc::new(&auth.oidc, &parts.lifecycle)?,
-                users: Users::new(store.clone()),
-            },
+            (AuthMode::Oidc, _) => {
+                Issuer::Oidc(Box::new(Oidc::new(&auth.oidc, store.clone(), &parts.lifecycle)?))
+            }
             (AuthMode::Simple, Some(file)) => Issuer::Simple(Directory::read(file)?),
             (AuthMode::Simple, None) if listen.ip().is_loopback() => {
                 Issuer::Simple(Directory::demo())
@@ -155,7 +152,7 @@ impl Auth {
     pub async fn name(&self, user: &UserId) -> Result<Option<String>, Error> {
         match &self.inner.issuer {
             Issuer::Simple(directory) => Ok(directory.name(user)),
-            Issuer::Oidc { users, .. } => users.name(user).await,
+            Issuer::Oidc(oidc) => oidc.users.name(user).await,
         }
     }
 
@@ -180,9 +177,7 @@ impl Auth {
         let now = Timestamp::now();
         let identity = match &inner.issuer {
             Issuer::Simple(directory) => directory.find(&shown.access).cloned(),
-            Issuer::Oidc { oidc, .. } => {
-                Some(oidc.verify(&shown.access, shown.id.as_ref(), now).await?)
-            }
+            Issuer::Oidc(oidc) => Some(oidc.verify(&shown.access, shown.id.as_ref(), now).await?),
         };
         let identity = identity
             .filter(|identity| identity.expires_at.is_none_or(|expires_at| now < expires_at))
@@ -194,8 +189,8 @@ impl Auth {
     async fn user(&self, parts: &mut Parts, route: Route) -> Result<User, Refused> {
         let identity = self.identify(parts, route).await?;
         let claimed = claimed_session(parts).ok_or(Refused::InvalidSession)?;
-        if let Issuer::Oidc { users, .. } = &self.inner.issuer {
-            users.remember(&identity.id, &identity.name).await?;
+        if let Issuer::Oidc(oidc) = &self.inner.issuer {
+            oidc.users.remember(&identity.id, &identity.name).await?;
         }
         let session = self.inner.sessions.bind(claimed, &identity.id).await?;
         let Identity { id, name, roles, expires_at } = identity;

@@ -5,6 +5,7 @@ mod fetch;
 mod keys;
 mod refresh;
 mod token;
+mod users;
 
 use std::sync::Arc;
 
@@ -18,9 +19,10 @@ use self::{
     keys::Key,
     refresh::{Keys, Refresher},
     token::{Token, Unfit},
+    users::Users,
 };
 use super::{Identity, OidcConfig, Refused};
-use crate::{lifecycle::Lifecycle, time::Timestamp};
+use crate::{lifecycle::Lifecycle, store::Store, time::Timestamp};
 
 /// Pairs of tokens kept in memory that were found good.
 const CACHED: usize = 10_000;
@@ -28,6 +30,8 @@ const CACHED: usize = 10_000;
 /// Verifies pairs of tokens with the keys of one issuer.
 #[derive(Debug)]
 pub(super) struct Oidc {
+    /// Who has ever come.
+    pub(super) users: Users,
     rules: Rules,
     keys: Keys,
     good: Cache<[u8; 32], Arc<Good>>,
@@ -43,7 +47,11 @@ struct Good {
 impl Oidc {
     /// Refuses settings that are not safe, then begins to fetch the issuer's keys. That it is away is no reason not to
     /// start: it may be back before anybody calls.
-    pub(super) fn new(config: &OidcConfig, lifecycle: &Lifecycle) -> anyhow::Result<Self> {
+    pub(super) fn new(
+        config: &OidcConfig,
+        store: Store,
+        lifecycle: &Lifecycle,
+    ) -> anyhow::Result<Self> {
         let rules = Rules::new(config)?;
         let issuer = Arc::new(Issuer::new(&rules.issuer, &config.oidc_algorithms)?);
         let (keys, refresher) = Refresher::new();
@@ -52,7 +60,7 @@ impl Oidc {
             async move { issuer.fetch(before).await }
         };
         lifecycle.spawn("oidc keys", refresher.run(fetch, lifecycle.shutdown()));
-        Ok(Self { rules, keys, good: Cache::new(CACHED) })
+        Ok(Self { users: Users::new(store), rules, keys, good: Cache::new(CACHED) })
     }
 
     /// Returns whose tokens these are. Whatever is wrong with them, the caller is told the same.

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use self::{
     issuer::{AUDIENCE, CLIENT, Issuer, Signer, base64},
-    pair::{Pair, now},
+    pair::{Change, Pair, now},
 };
 use crate::{
     sse::Sse,
@@ -80,7 +80,7 @@ async fn tokens_of_the_usual_issuers_are_taken() {
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.as_bytes());
         base64(&digest.as_ref()[..16])
     };
-    let cases: [(&str, fn(&mut Pair)); 6] = [
+    let cases: [(&str, Change); 6] = [
         ("RFC 9068", |pair| {
             pair.access.head["typ"] = "at+JWT".into();
             pair.access.claims["client_id"] = CLIENT.into();
@@ -262,7 +262,7 @@ async fn no_token_of_an_issuer_reaches_the_log() {
     let log = parley.log();
     assert!(log.contains("/api/jobs/stream") && log.contains("tokens refused"));
     // Heads are the same for all, the rest is a token's own.
-    for part in good.sign().iter().chain(&bad.sign()).flat_map(|token| token.split('.').nth(1)) {
+    for part in good.sign().iter().chain(&bad.sign()).filter_map(|token| token.split('.').nth(1)) {
         assert!(!log.contains(part), "{part}");
     }
 }

@@ -34,6 +34,9 @@ pub(crate) struct Pair {
     pub(crate) id: Draft,
 }
 
+/// Something about a pair that is otherwise.
+pub(crate) type Change = fn(&mut Pair);
+
 /// Returns the seconds since the epoch.
 pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after the epoch").as_secs()

@@ -13,7 +13,7 @@ use crate::{
 const CACHED: usize = 100_000;
 
 #[derive(Debug)]
-pub(super) struct Users {
+pub(in crate::auth) struct Users {
     store: Store,
     written: Cache<UserId, Arc<str>>,
 }
@@ -24,7 +24,7 @@ impl Users {
     }
 
     /// Writes down that there is such a user, unless this process has done so.
-    pub(super) async fn remember(&self, user: &UserId, name: &str) -> Result<(), Error> {
+    pub(in crate::auth) async fn remember(&self, user: &UserId, name: &str) -> Result<(), Error> {
         if self.written.get(user).is_some_and(|written| *written == *name) {
             return Ok(());
         }
@@ -41,7 +41,7 @@ impl Users {
         Ok(())
     }
 
-    pub(super) async fn name(&self, user: &UserId) -> Result<Option<String>, Error> {
+    pub(in crate::auth) async fn name(&self, user: &UserId) -> Result<Option<String>, Error> {
         let user = user.clone();
         let sql = "SELECT name FROM users WHERE id = $1";
         self.store.read(move |reader| reader.find(sql, &[(&user).into()], |row| row.get(0))).await

@@ -93,7 +93,8 @@ async fn the_browser_has_a_session_and_the_services_have_the_tokens() {
     ] {
         let answer = by(&origin, session, Method::GET, path).send().await.unwrap();
         assert_eq!(answer.status(), status, "{session} {path}");
-        let said = format!("{:?}{}", answer.headers(), answer.text().await.unwrap());
+        let head = format!("{:?}", answer.headers());
+        let said = head + &answer.text().await.unwrap();
         assert!(!said.contains("dev-ada"), "{said}");
         assert_eq!(said.contains("\"unauthenticated\""), status == 401, "{said}");
     }

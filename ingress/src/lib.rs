@@ -76,7 +76,7 @@ impl App {
         let listen = async |addr: SocketAddr| {
             TcpListener::bind(addr).await.with_context(|| format!("failed to listen on {addr}"))
         };
-        let auth = Auth::new(&common.auth, parts.store.clone(), config.ingress_listen)?;
+        let auth = Auth::new(common, &parts, config.ingress_listen)?;
         let public = listen(config.ingress_listen).await?;
         let internal = listen(config.ingress_internal_listen).await?;
         let endings = Endings::begin(auth.clone(), &parts.bus).await?;

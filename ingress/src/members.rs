@@ -161,7 +161,7 @@ async fn set(
     Path((_project, member)): Path<(ProjectId, UserId)>,
     Json(RoleField { role }): Json<RoleField>,
 ) -> Result<Json<Member>, ApiError> {
-    let name = auth.name(&member);
+    let name = auth.name(&member).await?;
     owner
         .write(move |tx, caller| {
             let name = name

@@ -67,7 +67,7 @@ impl App {
         let listen = async |addr: SocketAddr| {
             TcpListener::bind(addr).await.with_context(|| format!("failed to listen on {addr}"))
         };
-        let auth = Auth::new(&common.auth, parts.store.clone(), config.proc_listen)?;
+        let auth = Auth::new(common, &parts, config.proc_listen)?;
         let blobs = Blobs::open(&common.data_dir)?;
         let registry = Registry::built_in()?;
         let public = listen(config.proc_listen).await?;

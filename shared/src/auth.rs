@@ -1,57 +1,44 @@
 //! Who is calling: credentials, users, sessions.
 
+mod config;
+mod credentials;
 mod ended;
+mod oidc;
 mod sessions;
 mod simple;
+#[cfg(test)]
+mod tests;
 mod tickets;
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 
 use axum::extract::{FromRef, FromRequestParts};
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, StatusCode, header, request::Parts};
-use secrecy::SecretString;
+use http::{StatusCode, request::Parts};
 
 pub use self::{
+    config::{AuthConfig, AuthMode, OidcConfig},
+    credentials::Route,
     ended::{Ended, Endings},
     sessions::{Session, sessions_of},
-    simple::Roles,
     tickets::Ticket,
 };
-use self::{sessions::Sessions, simple::Directory, tickets::ShownTicket};
+use self::{
+    credentials::{Credentials, Origins},
+    oidc::Oidc,
+    sessions::Sessions,
+    simple::Directory,
+    tickets::ShownTicket,
+};
 use crate::{
-    http::Failure,
-    http::{claimed_session, query_value},
+    config::Config,
+    http::{Failure, claimed_session},
     ids::{SessionId, UserId},
     lifecycle::Lifecycle,
+    parts,
     store::{Error, Store},
     time::Timestamp,
 };
-
-/// Settings of authentication.
-#[derive(Clone, Debug, clap::Args)]
-#[group(skip)]
-pub struct AuthConfig {
-    /// How callers prove who they are.
-    #[arg(long, env = "AUTH_MODE", value_enum, default_value = "simple")]
-    pub auth_mode: AuthMode,
-    /// JSON file of users for `simple` mode: `[{"user", "name", "token", "roles", "expires_at"}]`. Without it: demo users on loopback.
-    #[arg(long, env = "AUTH_USERS_FILE")]
-    pub auth_users_file: Option<PathBuf>,
-    /// Name of the cookie that holds the access token.
-    #[arg(long, env = "AUTH_TOKEN_COOKIE_NAME", default_value = "__Secure-LATC")]
-    pub auth_token_cookie_name: String,
-    /// Whether streams take `bearer_token` in the query, for `EventSource`, which cannot send headers.
-    #[arg(long, env = "ALLOW_QUERY_TOKENS", default_value_t = true, action = clap::ArgAction::Set)]
-    pub allow_query_tokens: bool,
-}
-
-/// How callers prove who they are.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum AuthMode {
-    /// One static token a user.
-    Simple,
-}
 
 /// Knows every caller; a clone is the same one.
 #[derive(Clone, Debug)]
@@ -62,8 +49,49 @@ pub struct Auth {
 #[derive(Debug)]
 struct Inner {
     config: AuthConfig,
-    directory: Directory,
+    issuer: Issuer,
+    origins: Origins,
     sessions: Sessions,
+}
+
+/// Who vouches for callers.
+#[derive(Debug)]
+enum Issuer {
+    Simple(Directory),
+    Oidc(Box<Oidc>),
+}
+
+/// Who a credential is of.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The caller.
+    pub id: UserId,
+    /// The name to show.
+    pub name: String,
+    /// What the caller may do besides their memberships.
+    pub roles: Roles,
+    /// When the credential is no longer good, `None` if it stays good.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// What a user may do besides their memberships.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Roles {
+    /// May see everybody's jobs and the server's insides.
+    pub admin: bool,
+}
+
+impl Roles {
+    /// Returns the roles' names.
+    #[must_use]
+    pub fn names(self) -> Vec<&'static str> {
+        if self.admin { vec!["admin"] } else { vec![] }
+    }
+
+    /// Returns the roles of these names.
+    fn of(names: &[String]) -> Self {
+        Self { admin: names.iter().any(|name| name == "admin") }
+    }
 }
 
 /// A caller who has proved who they are.
@@ -95,6 +123,10 @@ pub struct StreamUser {
 pub enum Refused {
     #[error("credentials are missing or not valid")]
     Unauthenticated,
+    #[error("pages of another origin may not use the cookie")]
+    ForeignPage,
+    #[error("who is calling cannot be told just now")]
+    Unavailable,
     #[error("the session is another user's")]
     ForeignSession,
     #[error("a session id has 1 to 128 characters of A-Z a-z 0-9 . _ -")]
@@ -104,30 +136,45 @@ pub enum Refused {
 }
 
 impl Auth {
-    /// Reads the users and refuses what is unsafe: demo users anywhere but on loopback.
-    pub fn new(config: &AuthConfig, store: Store, listen: SocketAddr) -> anyhow::Result<Self> {
-        let AuthMode::Simple = config.auth_mode;
-        let directory = match &config.auth_users_file {
-            Some(file) => Directory::read(file)?,
-            None if listen.ip().is_loopback() => Directory::demo(),
-            None => anyhow::bail!(
+    /// Reads the users, or begins to ask for the issuer's keys. Refuses what is unsafe: demo users anywhere but on loopback.
+    pub fn new(config: &Config, parts: &parts::Parts, listen: SocketAddr) -> anyhow::Result<Self> {
+        let (auth, store) = (&config.auth, &parts.store);
+        let issuer = match (auth.auth_mode, &auth.auth_users_file) {
+            (AuthMode::Oidc, _) => {
+                Issuer::Oidc(Box::new(Oidc::new(&auth.oidc, store.clone(), &parts.lifecycle)?))
+            }
+            (AuthMode::Simple, Some(file)) => Issuer::Simple(Directory::read(file)?),
+            (AuthMode::Simple, None) if listen.ip().is_loopback() => {
+                Issuer::Simple(Directory::demo())
+            }
+            (AuthMode::Simple, None) => anyhow::bail!(
                 "the demo users are for loopback only and {listen} is not: set AUTH_USERS_FILE"
             ),
         };
+        let origins = Origins::new(&config.cors_origin);
+        Ok(Self::of(auth.clone(), issuer, origins, store.clone()))
+    }
+
+    fn of(config: AuthConfig, issuer: Issuer, origins: Origins, store: Store) -> Self {
         let sessions = Sessions::new(store);
-        Ok(Self { inner: Arc::new(Inner { config: config.clone(), directory, sessions }) })
+        Self { inner: Arc::new(Inner { config, issuer, origins, sessions }) }
     }
 
     /// Returns the mode's name as the wire shows it.
     #[must_use]
     pub fn mode(&self) -> &'static str {
-        "simple"
+        match self.inner.config.auth_mode {
+            AuthMode::Simple => "simple",
+            AuthMode::Oidc => "oidc",
+        }
     }
 
-    /// Returns the name to show for a user, `None` if there is no such user.
-    #[must_use]
-    pub fn name(&self, user: &UserId) -> Option<String> {
-        self.inner.directory.name(user)
+    /// Returns the name to show for a user, `None` if there is no such user: with OIDC, if they have never signed in.
+    pub async fn name(&self, user: &UserId) -> Result<Option<String>, Error> {
+        match &self.inner.issuer {
+            Issuer::Simple(directory) => Ok(directory.name(user)),
+            Issuer::Oidc(oidc) => oidc.users.name(user).await,
+        }
     }
 
     /// Forgets sessions that nobody has used for a month. Returns how many.
@@ -135,47 +182,46 @@ impl Auth {
         self.inner.sessions.trim(now).await
     }
 
-    async fn user(&self, parts: &Parts, query_tokens: bool) -> Result<User, Refused> {
-        let token = self.token(parts, query_tokens).ok_or(Refused::Unauthenticated)?;
-        let known = self.inner.directory.find(&token).ok_or(Refused::Unauthenticated)?;
-        let now = Timestamp::now();
-        if known.expires_at.is_some_and(|expires_at| expires_at <= now) {
-            return Err(Refused::Unauthenticated);
-        }
-        let claimed = claimed_session(parts).ok_or(Refused::InvalidSession)?;
-        let session = self.inner.sessions.bind(claimed, &known.user, now).await?;
-        Ok(User {
-            id: known.user.clone(),
-            name: known.name.clone(),
-            roles: known.roles,
-            session,
-            expires_at: known.expires_at,
-        })
-    }
-
-    /// The first credential found wins, even if it is not valid.
-    fn token(&self, parts: &Parts, query_tokens: bool) -> Option<SecretString> {
-        let config = &self.inner.config;
-        if let Some(value) = parts.headers.get(header::AUTHORIZATION) {
-            let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
-            return scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().into());
-        }
-        if query_tokens
-            && config.allow_query_tokens
-            && let Some(token) = query_value(parts.uri.query().unwrap_or_default(), "bearer_token")
+    /// Returns whose credential a request shows on such a route. It is verified once a request, whoever asks.
+    pub async fn identify(&self, parts: &mut Parts, route: Route) -> Result<Identity, Refused> {
+        if let Some(Identified(_, identity)) =
+            parts.extensions.get::<Identified>().filter(|identified| identified.0 == route)
         {
-            return Some(token.into());
+            return Ok(identity.clone());
         }
-        cookie(&parts.headers, &config.auth_token_cookie_name)
+        let inner = &*self.inner;
+        let shown = Credentials::of(parts, route, &inner.config)?;
+        let by_a_page = shown.ambient && (route == Route::Stream || !parts.method.is_safe());
+        if by_a_page && !inner.origins.allow(&parts.headers) {
+            return Err(Refused::ForeignPage);
+        }
+        let now = Timestamp::now();
+        let identity = match &inner.issuer {
+            Issuer::Simple(directory) => directory.find(&shown.access).cloned(),
+            Issuer::Oidc(oidc) => Some(oidc.verify(&shown.access, shown.id.as_ref(), now).await?),
+        };
+        let identity = identity
+            .filter(|identity| identity.expires_at.is_none_or(|expires_at| now < expires_at))
+            .ok_or(Refused::Unauthenticated)?;
+        parts.extensions.insert(Identified(route, identity.clone()));
+        Ok(identity)
+    }
+
+    async fn user(&self, parts: &mut Parts, route: Route) -> Result<User, Refused> {
+        let identity = self.identify(parts, route).await?;
+        let claimed = claimed_session(parts).ok_or(Refused::InvalidSession)?;
+        if let Issuer::Oidc(oidc) = &self.inner.issuer {
+            oidc.users.remember(&identity.id, &identity.name).await?;
+        }
+        let session = self.inner.sessions.bind(claimed, &identity.id, Timestamp::now()).await?;
+        let Identity { id, name, roles, expires_at } = identity;
+        Ok(User { id, name, roles, session, expires_at })
     }
 }
 
-fn cookie(headers: &HeaderMap, name: &str) -> Option<SecretString> {
-    let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let mut pairs =
-        cookies.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.find(|(key, _)| *key == name).map(|(_, value)| value.into())
-}
+/// What was found of a request on a route of such a kind.
+#[derive(Clone)]
+struct Identified(Route, Identity);
 
 impl<S> FromRequestParts<S> for User
 where
@@ -185,7 +231,7 @@ where
     type Rejection = Refused;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {
-        Auth::from_ref(state).user(parts, false).await
+        Auth::from_ref(state).user(parts, Route::Other).await
     }
 }
 
@@ -200,7 +246,7 @@ where
         let auth = Auth::from_ref(state);
         match tickets::in_query(parts, auth.inner.config.allow_query_tokens) {
             Some(ticket) => auth.ticket_user(parts, &ticket, Timestamp::now()).await,
-            None => Ok(Self { user: auth.user(parts, true).await?, ticket: None }),
+            None => Ok(Self { user: auth.user(parts, Route::Stream).await?, ticket: None }),
         }
     }
 }
@@ -212,7 +258,12 @@ impl IntoResponse for Refused {
             Self::Unauthenticated => {
                 Failure::new(StatusCode::UNAUTHORIZED, "unauthenticated", message)
             }
-            Self::ForeignSession => Failure::new(StatusCode::FORBIDDEN, "forbidden", message),
+            Self::ForeignSession | Self::ForeignPage => {
+                Failure::new(StatusCode::FORBIDDEN, "forbidden", message)
+            }
+            Self::Unavailable => {
+                Failure::retry(StatusCode::SERVICE_UNAVAILABLE, "unavailable", &message)
+            }
             Self::InvalidSession => {
                 Failure::new(StatusCode::BAD_REQUEST, "invalid_request", message)
             }
@@ -249,6 +300,3 @@ pub async fn sweep(auth: Auth, lifecycle: Lifecycle) {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

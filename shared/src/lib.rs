@@ -16,3 +16,4 @@ pub mod service_token;
 pub mod store;
 pub mod telemetry;
 pub mod time;
+mod tls;

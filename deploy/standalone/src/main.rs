@@ -1,7 +1,7 @@
 //! `cargo run`: Parley in one process, with what to try first.
 
 use clap::Parser;
-use shared::{lifecycle::signalled, telemetry};
+use shared::{auth::AuthMode, lifecycle::signalled, telemetry};
 use standalone::{App, Config};
 
 #[tokio::main]
@@ -9,7 +9,8 @@ async fn main() -> anyhow::Result<()> {
     let config = Config::parse();
     let stop = signalled()?;
     telemetry::init(&config.common.log)?;
-    let demo = config.common.auth.auth_users_file.is_none();
+    let auth = &config.common.auth;
+    let demo = auth.auth_mode == AuthMode::Simple && auth.auth_users_file.is_none();
     let app = App::bind(config).await?;
     println!("ingress  http://{}", app.ingress_addr()?);
     println!("proc     http://{}", app.proc_addr()?);

@@ -7,40 +7,12 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::{Identity, Roles};
 use crate::{ids::UserId, time::Timestamp};
-
-/// What a user may do besides their memberships.
-#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
-pub struct Roles {
-    /// May see everybody's jobs and the server's insides.
-    pub admin: bool,
-}
-
-impl Roles {
-    /// Returns the roles' names.
-    #[must_use]
-    pub fn names(self) -> Vec<&'static str> {
-        if self.admin { vec!["admin"] } else { vec![] }
-    }
-
-    /// Returns the roles of these names.
-    pub(super) fn of(names: &[String]) -> Self {
-        Self { admin: names.iter().any(|name| name == "admin") }
-    }
-}
-
-/// A user of the directory.
-#[derive(Clone, Debug)]
-pub(super) struct Known {
-    pub(super) user: UserId,
-    pub(super) name: String,
-    pub(super) roles: Roles,
-    pub(super) expires_at: Option<Timestamp>,
-}
 
 /// All users, found by the digest of their token: a look-up tells nothing of a token by its time.
 #[derive(Debug)]
-pub(super) struct Directory(HashMap<[u8; 32], Known>);
+pub(super) struct Directory(HashMap<[u8; 32], Identity>);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -62,11 +34,10 @@ enum Role {
 impl Directory {
     pub(super) fn demo() -> Self {
         let user = |id: &str, name: &str, admin| {
-            let user = id.parse().expect("a demo user's id is valid");
-            (
-                digest(&format!("dev-{id}").into()),
-                Known { user, name: name.into(), roles: Roles { admin }, expires_at: None },
-            )
+            let token = format!("dev-{id}").into();
+            let id = id.parse().expect("a demo user's id is valid");
+            let roles = Roles { admin };
+            (digest(&token), Identity { id, name: name.into(), roles, expires_at: None })
         };
         Self(HashMap::from([
             user("ada", "Ada", false),
@@ -89,19 +60,19 @@ impl Directory {
             );
             let roles = Roles { admin: roles.contains(&Role::Admin) };
             let name = name.unwrap_or_else(|| user.to_string());
-            let known = Known { user: user.clone(), name, roles, expires_at };
+            let known = Identity { id: user.clone(), name, roles, expires_at };
             let before = directory.insert(digest(&token), known);
             ensure!(before.is_none(), "the token of {user} is another user's too");
         }
         Ok(Self(directory))
     }
 
-    pub(super) fn find(&self, token: &SecretString) -> Option<&Known> {
+    pub(super) fn find(&self, token: &SecretString) -> Option<&Identity> {
         self.0.get(&digest(token))
     }
 
     pub(super) fn name(&self, user: &UserId) -> Option<String> {
-        self.0.values().find(|known| known.user == *user).map(|known| known.name.clone())
+        self.0.values().find(|known| known.id == *user).map(|known| known.name.clone())
     }
 }
 

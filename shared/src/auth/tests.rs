@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use clap::Parser;
 use cluster::{on_both_stores, scratch::Home};
 use futures_util::future::join_all;
 use http::Request;
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use tempfile::TempDir;
 use tokio::{sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -30,6 +31,12 @@ on_both_stores!(
 const NOW: Timestamp = Timestamp::from_ms(1_700_000_000_000);
 const MINUTE: Duration = Duration::from_mins(1);
 
+#[derive(Parser)]
+struct Args {
+    #[command(flatten)]
+    auth: AuthConfig,
+}
+
 struct Fixture {
     store: Store,
     auth: Auth,
@@ -38,13 +45,8 @@ struct Fixture {
 }
 
 fn auth(store: &Store) -> Auth {
-    let config = AuthConfig {
-        auth_mode: AuthMode::Simple,
-        auth_users_file: None,
-        auth_token_cookie_name: "token".into(),
-        allow_query_tokens: true,
-    };
-    Auth::new(&config, store.clone(), ([127, 0, 0, 1], 0).into()).unwrap()
+    let Args { auth } = Args::parse_from([""]);
+    Auth::of(auth, Issuer::Simple(Directory::demo()), Origins::new(&[]), store.clone())
 }
 
 async fn fixture(home: Home) -> Fixture {

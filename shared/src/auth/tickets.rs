@@ -8,7 +8,7 @@ use rand::{TryRng as _, rngs::SysRng};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 
-use super::{Auth, Refused, StreamUser, User, simple::Roles};
+use super::{Auth, Refused, Roles, StreamUser, User};
 use crate::{
     http::{ClaimedSession, claimed_session, query_value},
     ids::{ProjectId, SessionId},

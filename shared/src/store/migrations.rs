@@ -13,6 +13,7 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0005_slots.sql"),
     include_str!("migrations/0006_presence.sql"),
     include_str!("migrations/0007_session_ends.sql"),
+    include_str!("migrations/0008_users.sql"),
 ];
 
 /// Held by the replica that migrates; the number means nothing.

@@ -57,12 +57,7 @@ impl Server {
         if config.get_application_name().is_none() {
             config.application_name("parley");
         }
-        let roots = rustls_native_certs::load_native_certs();
-        let mut store = rustls::RootCertStore::empty();
-        store.add_parsable_certificates(roots.certs);
-        let tls =
-            rustls::ClientConfig::builder().with_root_certificates(store).with_no_client_auth();
-        Ok(Self { config, tls: MakeRustlsConnect::new(tls) })
+        Ok(Self { config, tls: MakeRustlsConnect::new(crate::tls::client_config()) })
     }
 
     pub(super) fn connect(&self) -> Result<Postgres, Error> {

@@ -4,6 +4,7 @@ mod link;
 mod nginx;
 mod origin;
 mod parts;
+mod proxylogin;
 mod replicas;
 mod retries;
 mod streams;

@@ -92,11 +92,23 @@ impl Origin {
         proc: &[SocketAddr],
         change: impl Fn(&str) -> String,
     ) -> Self {
+        Self::with_files(ingress, proc, |home| {
+            let config = home.join("nginx.conf");
+            fs::write(&config, change(&read(&config))).expect("it is ours");
+        })
+        .await
+    }
+
+    /// Starts nginx with something about the files of its configuration changed.
+    pub(crate) async fn with_files(
+        ingress: &[SocketAddr],
+        proc: &[SocketAddr],
+        change: impl Fn(&Path),
+    ) -> Self {
         let (dir, folder) = folder();
         let nginx = Nginx::plan(&folder, &mut Ports::default(), None, ingress, proc);
         let nginx = nginx.expect("nginx is installed");
-        let config = nginx.home().join("nginx.conf");
-        fs::write(&config, change(&read(&config))).expect("it is ours");
+        change(nginx.home());
         nginx.start().await.expect("nginx starts");
         let http = Client::builder().no_proxy().timeout(PATIENCE).build().expect("an HTTP client");
         Self { nginx, http, _folder: folder, _dir: dir }

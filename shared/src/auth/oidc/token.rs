@@ -1,0 +1,56 @@
+//! One token: what its head may say, before anything of it is believed.
+
+use jsonwebtoken::{Algorithm, decode_header};
+
+/// The longest token in bytes.
+const MAX_BYTES: usize = 8 * 1024;
+
+/// A token whose head is in order; nothing is verified yet.
+#[derive(Debug)]
+pub(super) struct Token<'a> {
+    pub(super) text: &'a str,
+    pub(super) kid: String,
+    pub(super) algorithm: Algorithm,
+    /// The head's `typ` in lower case.
+    pub(super) kind: Option<String>,
+}
+
+/// Why a pair of tokens is not taken.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Unfit {
+    /// A token is wrong, for the operator's eyes.
+    Token(&'static str),
+    /// The issuer vouches for a user whose name cannot be an id here.
+    Subject,
+    /// The issuer's keys were never there.
+    NoKeys,
+}
+
+impl<'a> Token<'a> {
+    /// Reads the head. Where a key is to be found is never the token's to say, nor what is to be understood of it.
+    pub(super) fn parse(text: &'a str) -> Result<Self, Unfit> {
+        if text.len() > MAX_BYTES {
+            return Err(Unfit::Token("the token is too long"));
+        }
+        let head = decode_header(text).map_err(|_| Unfit::Token("the head cannot be read"))?;
+        let brings_a_key = head.jku.is_some()
+            || head.jwk.is_some()
+            || head.x5u.is_some()
+            || head.x5c.is_some()
+            || head.url.is_some();
+        if brings_a_key {
+            return Err(Unfit::Token("the head brings its own key"));
+        }
+        let is_more_than_signed = head.crit.is_some()
+            || head.enc.is_some()
+            || head.zip.is_some()
+            || head.cty.is_some()
+            || head.extras.inner().contains_key("b64");
+        if is_more_than_signed {
+            return Err(Unfit::Token("the head asks for more than a signature"));
+        }
+        let kid = head.kid.ok_or(Unfit::Token("the head names no key"))?;
+        let kind = head.typ.map(|kind| kind.to_ascii_lowercase());
+        Ok(Self { text, kid, algorithm: head.alg, kind })
+    }
+}

@@ -1,0 +1,49 @@
+//! Users who have signed in, so that others can find them; the issuer is not asked who exists.
+
+use std::sync::Arc;
+
+use quick_cache::sync::Cache;
+
+use crate::{
+    ids::UserId,
+    store::{Error, Store},
+};
+
+/// Names kept in memory, to write only what has changed.
+const CACHED: usize = 100_000;
+
+#[derive(Debug)]
+pub(in crate::auth) struct Users {
+    store: Store,
+    written: Cache<UserId, Arc<str>>,
+}
+
+impl Users {
+    pub(super) fn new(store: Store) -> Self {
+        Self { store, written: Cache::new(CACHED) }
+    }
+
+    /// Writes down that there is such a user, unless this process has done so.
+    pub(in crate::auth) async fn remember(&self, user: &UserId, name: &str) -> Result<(), Error> {
+        if self.written.get(user).is_some_and(|written| *written == *name) {
+            return Ok(());
+        }
+        let (id, new): (_, Arc<str>) = (user.clone(), name.into());
+        let written = new.clone();
+        self.store
+            .write(move |tx| {
+                let sql = "INSERT INTO users (id, name) VALUES ($1, $2) \
+                           ON CONFLICT (id) DO UPDATE SET name = excluded.name";
+                tx.execute(sql, &[(&id).into(), (&*new).into()])
+            })
+            .await?;
+        self.written.insert(user.clone(), written);
+        Ok(())
+    }
+
+    pub(in crate::auth) async fn name(&self, user: &UserId) -> Result<Option<String>, Error> {
+        let user = user.clone();
+        let sql = "SELECT name FROM users WHERE id = $1";
+        self.store.read(move |reader| reader.find(sql, &[(&user).into()], |row| row.get(0))).await
+    }
+}

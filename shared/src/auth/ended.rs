@@ -16,8 +16,9 @@ use crate::{
     time::Timestamp,
 };
 
-/// How often the log is looked at in case a hint was lost.
-const POLL: Duration = Duration::from_secs(2);
+/// How often the log is looked at in case a hint was lost: with the three seconds that a client has which does not read, a
+/// stream is over within five.
+const POLL: Duration = Duration::from_millis(1_500);
 /// How long nothing is read after a failure.
 const PAUSE: Duration = Duration::from_millis(500);
 /// Endings read at once.

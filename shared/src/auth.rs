@@ -135,6 +135,41 @@ impl Auth {
         self.inner.sessions.trim(now).await
     }
 
+    /// Returns who sends a request, of a stream or of anything else.
+    pub(crate) async fn identify(
+        &self,
+        parts: &mut Parts,
+        of_stream: bool,
+    ) -> Result<User, Refused> {
+        if of_stream {
+            self.stream_user(parts).await.map(|caller| caller.user)
+        } else {
+            self.request_user(parts).await
+        }
+    }
+
+    /// Leaves word for whoever asks next, so that it is found out once.
+    async fn request_user(&self, parts: &mut Parts) -> Result<User, Refused> {
+        if let Some(user) = parts.extensions.get::<User>() {
+            return Ok(user.clone());
+        }
+        let user = self.user(parts, false).await?;
+        parts.extensions.insert(user.clone());
+        Ok(user)
+    }
+
+    async fn stream_user(&self, parts: &mut Parts) -> Result<StreamUser, Refused> {
+        if let Some(caller) = parts.extensions.get::<StreamUser>() {
+            return Ok(caller.clone());
+        }
+        let caller = match tickets::in_query(parts, self.inner.config.allow_query_tokens) {
+            Some(ticket) => self.ticket_user(parts, &ticket, Timestamp::now()).await?,
+            None => StreamUser { user: self.user(parts, true).await?, ticket: None },
+        };
+        parts.extensions.insert(caller.clone());
+        Ok(caller)
+    }
+
     async fn user(&self, parts: &Parts, query_tokens: bool) -> Result<User, Refused> {
         let token = self.token(parts, query_tokens).ok_or(Refused::Unauthenticated)?;
         let known = self.inner.directory.find(&token).ok_or(Refused::Unauthenticated)?;
@@ -185,7 +220,7 @@ where
     type Rejection = Refused;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {
-        Auth::from_ref(state).user(parts, false).await
+        Auth::from_ref(state).request_user(parts).await
     }
 }
 
@@ -197,11 +232,7 @@ where
     type Rejection = Refused;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {
-        let auth = Auth::from_ref(state);
-        match tickets::in_query(parts, auth.inner.config.allow_query_tokens) {
-            Some(ticket) => auth.ticket_user(parts, &ticket, Timestamp::now()).await,
-            None => Ok(Self { user: auth.user(parts, true).await?, ticket: None }),
-        }
+        Auth::from_ref(state).stream_user(parts).await
     }
 }
 

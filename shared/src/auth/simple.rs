@@ -17,6 +17,9 @@ pub struct Roles {
 }
 
 impl Roles {
+    /// The names of all roles.
+    pub const NAMES: &[&str] = &["admin"];
+
     /// Returns the roles' names.
     #[must_use]
     pub fn names(self) -> Vec<&'static str> {

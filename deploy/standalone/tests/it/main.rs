@@ -1,6 +1,7 @@
 //! Parley as its clients meet it: the real process, over the wire.
 
 mod abuse;
+mod answer;
 mod any_input;
 mod apart;
 mod archive;
@@ -12,6 +13,7 @@ mod canary;
 mod channels_filter;
 mod chat;
 mod compression;
+mod cors;
 mod drain;
 mod drain_many;
 mod durability;
@@ -23,6 +25,7 @@ mod import;
 mod job;
 mod job_ends;
 mod jobs;
+mod limits;
 mod listener;
 mod matrix;
 mod messages;

@@ -7,7 +7,7 @@ mod rate;
 
 use std::{
     hash::{BuildHasher, RandomState},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     num::NonZeroUsize,
     sync::Arc,
     time::Duration,
@@ -145,43 +145,42 @@ struct Gate {
 }
 
 impl Gate {
-    async fn admit(&self, parts: &mut Parts) -> Result<(), Failure> {
-        let route = parts.extensions.get::<MatchedPath>().map_or("/", MatchedPath::as_str);
-        let Some(class) = Class::of(&parts.method, route) else { return Ok(()) };
-        let Some(ConnectInfo(peer)) = parts.extensions.get::<ConnectInfo<SocketAddr>>() else {
-            tracing::error!("a listener does not say who its peers are");
-            return Err(Failure::internal());
-        };
-        let address = Who::Address(self.proxies.client(peer.ip(), &parts.headers).key());
+    /// Takes the request from its caller's budget, or says how long it is until there is one.
+    async fn admit(&self, parts: &mut Parts, class: Class, peer: IpAddr) -> Result<(), Duration> {
+        let address = Who::Address(self.proxies.client(peer, &parts.headers).key());
         let spend = class != Class::Opens || parts.method != Method::HEAD;
-        let take = |roles, who, spend| {
-            self.limits.take(class, roles, who, spend).map_err(|wait| refusal(class, wait))
-        };
         // An address that has spent its budget on bad credentials may not try further ones: who guesses would see which are
         // good by their being let in. Those that were good before still are.
+        let proven = &self.limits.inner.proven;
         let shown = self.limits.shown(parts, class);
-        if shown.is_none_or(|shown| self.limits.inner.proven.get(&shown).is_none()) {
-            take(Roles::default(), address.clone(), false)?;
+        if shown.is_none_or(|shown| proven.get(&shown).is_none()) {
+            self.limits.take(class, Roles::default(), address.clone(), false)?;
         }
         match self.auth.identify(parts, class == Class::Opens).await {
             Ok(User { id, roles, .. }) => {
                 if let Some(shown) = shown {
-                    self.limits.inner.proven.insert(shown, ());
+                    proven.insert(shown, ());
                 }
-                take(roles, Who::User(id), spend)
+                self.limits.take(class, roles, Who::User(id), spend)
             }
             // Who it is could not be found out, which the handler will say.
             Err(Refused::Store(_)) => Ok(()),
-            Err(_) => take(Roles::default(), address, spend),
+            Err(_) => self.limits.take(class, Roles::default(), address, spend),
         }
     }
 }
 
 async fn hold(State(gate): State<Gate>, request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().map_or("/", MatchedPath::as_str);
+    let Some(class) = Class::of(request.method(), route) else { return next.run(request).await };
     let (mut parts, body) = request.into_parts();
-    match gate.admit(&mut parts).await {
+    let Some(&ConnectInfo::<SocketAddr>(peer)) = parts.extensions.get() else {
+        tracing::error!("a listener does not say who its peers are");
+        return Failure::internal().into_response();
+    };
+    match gate.admit(&mut parts, class, peer.ip()).await {
         Ok(()) => next.run(Request::from_parts(parts, body)).await,
-        Err(refusal) => refusal.into_response(),
+        Err(wait) => refusal(class, wait).into_response(),
     }
 }
 

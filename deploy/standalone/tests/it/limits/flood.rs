@@ -4,11 +4,13 @@ use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, stream};
 
-use crate::support::{Answer, Parley};
+use crate::support::{Answer, Client, Parley};
 
 use super::read;
 
-const REQUESTS: usize = 6_000;
+const REQUESTS: u32 = 6_000;
+/// A hundred times what may go on.
+const PER_SECOND: u32 = 1_000;
 const AT_ONCE: usize = 16;
 
 /// The slowest but one in a hundred.
@@ -27,20 +29,12 @@ async fn of_a_flood_exactly_the_budget_passes_and_another_user_hardly_notices() 
         started.elapsed()
     };
     let mut quiet = Vec::new();
-    for _ in 0..500 {
+    let calm = Instant::now();
+    while calm.elapsed() < Duration::from_secs(2) {
         quiet.push(timed().await);
     }
-    let flood = async {
-        let started = Instant::now();
-        let answers = stream::iter(0..REQUESTS)
-            .map(async |_| {
-                let begun = Instant::now();
-                (read(&ada).await.status, begun, Instant::now())
-            })
-            .buffer_unordered(AT_ONCE);
-        let answers: Vec<_> = answers.collect().await;
-        (answers, started)
-    };
+    // On a thread of its own, so that what is measured is the server's waiting and not the flood's.
+    let flood = tokio::task::spawn_blocking(move || flood(&ada));
     let mut loud = Vec::new();
     let watch = async {
         loop {
@@ -48,24 +42,42 @@ async fn of_a_flood_exactly_the_budget_passes_and_another_user_hardly_notices() 
         }
     };
     let (answers, started) = tokio::select! {
-        flood = flood => flood,
+        flood = flood => flood.expect("it has answers"),
         () = watch => unreachable!("it goes on for ever"),
     };
     let count = |status| answers.iter().filter(|(found, ..)| *found == status).count();
     let (passed, refused) = (count(200), count(429));
-    assert_eq!(passed + refused, REQUESTS, "nothing else is answered");
+    assert_eq!(passed + refused, REQUESTS as usize, "nothing else is answered");
+    let passed = passed as u128;
     // The first was counted between its beginning and its answer, and so was the last.
     let first = answers.iter().map(|(.., ended)| *ended).min().expect("a first");
     let last = answers.iter().map(|(_, begun, _)| *begun).max().expect("a last");
-    let budget = |time: Duration| 50 + (time.as_secs_f64() * 10.0).floor() as usize;
+    let budget = |time: Duration| 50 + time.as_millis() / 100;
     let (least, most) = (budget(last.duration_since(first)), budget(started.elapsed()));
     assert!((least..=most).contains(&passed), "{passed} passed, of {least} to {most}");
     let (quiet, loud) = (p99(quiet), p99(loud));
     println!(
         "{passed} of {REQUESTS} passed, the budget was {least} to {most}; p99 of another user {quiet:?}, during the flood {loud:?}"
     );
-    // On a machine that also makes the flood, this is about the machine; without the limits' help it would be worse still.
-    assert!(loud < quiet * 20 + Duration::from_millis(50), "{quiet:?} became {loud:?}");
+    // The machine makes the flood too, and other tests besides: the figure above says more than this.
+    assert!(loud < quiet * 10 + Duration::from_millis(100), "{quiet:?} became {loud:?}");
+}
+
+/// What each request was answered, when it began and when it was answered; and when all began.
+type Answers = (Vec<(u16, Instant, Instant)>, Instant);
+
+fn flood(caller: &Client) -> Answers {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        let started = Instant::now();
+        let answers = stream::iter(0..REQUESTS).map(async |number| {
+            let due = started + Duration::from_secs(1) * number / PER_SECOND;
+            tokio::time::sleep_until(due.into()).await;
+            let begun = Instant::now();
+            (read(caller).await.status, begun, Instant::now())
+        });
+        (answers.buffer_unordered(AT_ONCE).collect().await, started)
+    })
 }
 
 /// Ways to write an address that is not one's own.

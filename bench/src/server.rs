@@ -36,6 +36,10 @@ impl Server {
         for listener in ["ingress", "ingress-internal", "proc", "proc-internal"] {
             command.arg(format!("--{listener}-listen=127.0.0.1:0"));
         }
+        // One client does the work of many.
+        for class in ["reads", "sends", "opens", "submits"] {
+            command.arg(format!("--rate-limit-{class}=off"));
+        }
         set(&mut command, folder.path())?;
         let mut process = Process::start(&mut command, folder)?;
         let (ingress, proc) = (process.line()?, process.line()?);

@@ -10,6 +10,7 @@ use shared::{
     http::{Json, Query},
     journal::{Cursor, Entry, ResetReason, Start},
     lifecycle::Lifecycle,
+    limits::Aside,
     time::Timestamp,
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -55,6 +56,7 @@ struct EventPage {
 async fn list(
     State(hub): State<Hub>,
     State(lifecycle): State<Lifecycle>,
+    aside: Aside,
     viewer: As<Viewer>,
     user: User,
     Query(poll): Query<Poll>,
@@ -75,7 +77,7 @@ async fn list(
         if quiet(&start, &entries) {
             let closing = lifecycle.closing();
             let arrived = closing.run_until_cancelled(growth.changed());
-            let _ = tokio::time::timeout(wait, arrived).await;
+            let _ = aside.wait(tokio::time::timeout(wait, arrived)).await;
             // Read anew rather than passed on: the caller may have been removed or signed out meanwhile.
             (start, entries) = read().await?;
         }

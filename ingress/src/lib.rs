@@ -101,7 +101,7 @@ impl App {
     pub fn start(self, proc: Vec<Uri>) -> anyhow::Result<()> {
         let Self { public, internal, auth, endings, common, config, parts, replica } = self;
         let hub = Hub::new(&parts);
-        let Parts { store, bus, lifecycle, connections, service_token, .. } = parts;
+        let Parts { store, bus, lifecycle, connections, limits, service_token, .. } = parts;
         let (presence, keeper) =
             Presence::new(store.clone(), bus.clone(), config.streams.presence_grace);
         let (slots, releaser) = Slots::new(replica.id(), store.clone());
@@ -109,8 +109,9 @@ impl App {
         let jobs = state::Jobs::new(&proc);
         let stats = Arc::new(Stats::default());
         let (refills, wanted) = mpsc::unbounded_channel();
-        let limits = config.streams.limits(&common);
-        let reactor = Reactor::start(&limits, &stats, &refills, &lifecycle)?;
+        let held_to = config.streams.limits(&common);
+        let reactor = Reactor::start(&held_to, &stats, &refills, &lifecycle)?;
+        let proxies = common.proxies.trusted_proxies.clone().unwrap_or_default();
         let state = AppState {
             auth: auth.clone(),
             store: Guarded::new(store.clone()),
@@ -118,7 +119,7 @@ impl App {
             hub: hub.clone(),
             presence,
             slots,
-            trusted_proxies: common.proxies.trusted_proxies.clone().unwrap_or_default(),
+            trusted_proxies: proxies.clone(),
             jobs,
             lifecycle: lifecycle.clone(),
             streams: config.streams.clone(),
@@ -139,6 +140,7 @@ impl App {
                 }),
             )
             .with_state(state);
+        let routes = limits.guard(routes, auth.clone(), proxies);
         let routes = layered(routes, &lifecycle, &common.cors_origin)?;
         let routes = metrics.watch(routes);
         let public = serve_public(public, routes, lifecycle.clone(), connections);

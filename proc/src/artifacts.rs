@@ -114,7 +114,6 @@ async fn download(
         (header::ACCEPT_RANGES, "bytes".into()),
         (header::ETAG, etag),
         (header::CACHE_CONTROL, "private, no-cache".into()),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff".into()),
     ];
     Ok(match range {
         None => (head, body).into_response(),

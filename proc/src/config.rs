@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, num::NonZeroUsize, time::Duration};
 
 use http::Uri;
-use shared::config::duration;
+use shared::{config::duration, limits::PerRole};
 
 /// Settings of proc.
 #[derive(Clone, Debug, clap::Args)]
@@ -30,9 +30,9 @@ pub struct JobsConfig {
     /// How many jobs run at once.
     #[arg(long, env = "PROC_WORKERS", default_value = "2")]
     pub proc_workers: NonZeroUsize,
-    /// How many jobs may wait; more are refused.
-    #[arg(long, env = "PROC_QUEUE_LIMIT", default_value_t = 1000)]
-    pub proc_queue_limit: i64,
+    /// How many jobs may wait; more are refused. Roles may go further.
+    #[arg(long, env = "PROC_QUEUE_LIMIT", default_value = "1000,admin=1200")]
+    pub proc_queue_limit: PerRole<u32>,
     /// How long a worker that is not heard of keeps its job.
     #[arg(long, env = "PROC_LEASE", default_value = "30s", value_parser = duration)]
     pub proc_lease: Duration,

@@ -1,7 +1,10 @@
 //! What a request may be answered instead of its answer.
 
+use std::time::Duration;
+
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
+use rand::RngExt as _;
 use shared::{
     http::{BodyError, Failure},
     store,
@@ -42,6 +45,9 @@ pub(crate) enum ApiError {
     /// Another service that is needed does not answer.
     #[error("a part of the service that this needs is not available")]
     Unavailable,
+    /// Too many jobs are waiting; there may be room after this time.
+    #[error("too many jobs are waiting")]
+    QueueFull { retry_after: Duration },
     /// Too much is waiting.
     #[error("the server is overloaded")]
     Overloaded,
@@ -64,7 +70,7 @@ impl From<jobs::Error> for ApiError {
         match error {
             jobs::Error::NotFound => Self::NotFound("the job"),
             jobs::Error::Refused(refused) => Self::Conflict(refused.to_string()),
-            jobs::Error::QueueFull => Self::Overloaded,
+            jobs::Error::QueueFull { retry_after } => Self::QueueFull { retry_after },
             jobs::Error::IdempotencyConflict => Self::IdempotencyConflict,
             jobs::Error::Store(error) => error.into(),
         }
@@ -107,6 +113,12 @@ impl IntoResponse for ApiError {
                 let failure = refuse(StatusCode::RANGE_NOT_SATISFIABLE, "invalid_range");
                 let range = [(http::header::CONTENT_RANGE, format!("bytes */{bytes}"))];
                 return (range, failure).into_response();
+            }
+            Self::QueueFull { retry_after } => {
+                // Not all at once.
+                let after = retry_after.mul_f64(rand::rng().random_range(1.0..1.5));
+                let status = StatusCode::SERVICE_UNAVAILABLE;
+                Failure::retry_after(status, "backpressure", &message, after)
             }
             Self::Unavailable => busy("unavailable"),
             Self::Overloaded => busy("backpressure"),

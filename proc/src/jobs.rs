@@ -6,7 +6,10 @@ pub(crate) mod figures;
 mod logs;
 mod machine;
 mod mine;
+mod queue;
 mod store;
+
+use std::time::Duration;
 
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
@@ -41,7 +44,7 @@ pub(crate) enum Error {
     #[error(transparent)]
     Refused(#[from] Refused),
     #[error("too many jobs are waiting")]
-    QueueFull,
+    QueueFull { retry_after: Duration },
     #[error("this idempotency key was used with another body")]
     IdempotencyConflict,
     #[error(transparent)]
@@ -208,9 +211,10 @@ async fn cancel(State(engine): State<Engine>, job: Mine) -> Result<Json<Job>, Ap
     responses((status = 202, body = Job), (status = 404), (status = 409), (status = 503)))]
 async fn retry(
     State(engine): State<Engine>,
+    user: User,
     job: Mine,
 ) -> Result<(http::StatusCode, Json<Job>), ApiError> {
-    let job = engine.retry(&job).await?;
+    let job = engine.retry(&job, user.roles).await?;
     Ok((http::StatusCode::ACCEPTED, Json(Job::from(&job))))
 }
 

@@ -92,7 +92,7 @@ impl App {
     /// Starts every task of the service on the lifecycle of its parts; chat is asked of ingress at `ingress`.
     pub fn start(self, ingress: Vec<Uri>) -> anyhow::Result<()> {
         let Self { public, internal, auth, endings, blobs, registry, common, config, parts } = self;
-        let Parts { store, bus, lifecycle, connections, service_token, .. } = parts;
+        let Parts { store, bus, lifecycle, connections, limits, service_token, .. } = parts;
         let peer = Peer::new(Service::Proc, ingress, service_token.clone());
         let ingress = Ingress::new(&peer);
         let registry = Arc::new(registry);
@@ -105,7 +105,7 @@ impl App {
         };
         let engine = Engine::new(tools, config.jobs);
         let state = AppState {
-            auth,
+            auth: auth.clone(),
             store: store.clone(),
             lifecycle: lifecycle.clone(),
             blobs: blobs.clone(),
@@ -118,6 +118,8 @@ impl App {
         let document = document.to_json().context("failed to write the OpenAPI document")?;
         let document = async move || ([(http::header::CONTENT_TYPE, "application/json")], document);
         let routes = routes.route("/openapi.json", axum::routing::get(document)).with_state(state);
+        let proxies = common.proxies.trusted_proxies.clone().unwrap_or_default();
+        let routes = limits.guard(routes, auth, proxies);
         let routes = layered(routes, &lifecycle, &common.cors_origin)?;
         let metrics = Metrics::default();
         let routes = metrics.watch(routes);

@@ -10,6 +10,7 @@ use shared::{
     auth::User,
     http::{BodyError, Json},
     ids::{UploadId, UserId},
+    limits::Aside,
     store::{self, Reader, Store},
     time::Timestamp,
 };
@@ -41,6 +42,7 @@ async fn create(
     State(store): State<Store>,
     State(blobs): State<Blobs>,
     State(config): State<UploadsConfig>,
+    aside: Aside,
     user: User,
     headers: HeaderMap,
     // Not an extractor that collects, so the limit of JSON bodies is not its.
@@ -55,7 +57,7 @@ async fn create(
     let mut writer = blobs.writer(&path(id));
     let mut parts = body.into_data_stream();
     let mut bytes = 0;
-    while let Some(part) = parts.try_next().await.map_err(BodyError::from)? {
+    while let Some(part) = aside.wait(parts.try_next()).await.map_err(BodyError::from)? {
         bytes += part.len() as u64;
         if bytes > max_bytes {
             return Err(ApiError::TooLarge { max_bytes });

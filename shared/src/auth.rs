@@ -16,9 +16,9 @@ use axum::extract::{FromRef, FromRequestParts};
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, request::Parts};
 
+pub(crate) use self::credentials::Route;
 pub use self::{
     config::{AuthConfig, AuthMode, OidcConfig},
-    credentials::Route,
     ended::{Ended, Endings},
     sessions::{Session, sessions_of},
     tickets::Ticket,
@@ -63,7 +63,7 @@ enum Issuer {
 
 /// Who a credential is of.
 #[derive(Clone, Debug)]
-pub struct Identity {
+pub(crate) struct Identity {
     /// The caller.
     pub id: UserId,
     /// The name to show.
@@ -82,6 +82,9 @@ pub struct Roles {
 }
 
 impl Roles {
+    /// The names of all roles.
+    pub const NAMES: &[&str] = &["admin"];
+
     /// Returns the roles' names.
     #[must_use]
     pub fn names(self) -> Vec<&'static str> {
@@ -182,46 +185,69 @@ impl Auth {
         self.inner.sessions.trim(now).await
     }
 
-    /// Returns whose credential a request shows on such a route. It is verified once a request, whoever asks.
-    pub async fn identify(&self, parts: &mut Parts, route: Route) -> Result<Identity, Refused> {
-        if let Some(Identified(_, identity)) =
-            parts.extensions.get::<Identified>().filter(|identified| identified.0 == route)
-        {
-            return Ok(identity.clone());
+    /// Returns who sends a request, on such a route.
+    pub(crate) async fn identify(&self, parts: &mut Parts, route: Route) -> Result<User, Refused> {
+        match route {
+            Route::Stream => self.stream_user(parts).await.map(|caller| caller.user),
+            Route::Other => self.request_user(parts).await,
         }
+    }
+
+    /// Leaves word for whoever asks next, so that it is found out once.
+    async fn request_user(&self, parts: &mut Parts) -> Result<User, Refused> {
+        if let Some(user) = parts.extensions.get::<User>() {
+            return Ok(user.clone());
+        }
+        let user = self.user(parts, Route::Other).await?;
+        parts.extensions.insert(user.clone());
+        Ok(user)
+    }
+
+    async fn stream_user(&self, parts: &mut Parts) -> Result<StreamUser, Refused> {
+        if let Some(caller) = parts.extensions.get::<StreamUser>() {
+            return Ok(caller.clone());
+        }
+        let caller = match tickets::in_query(parts, self.inner.config.allow_query_tokens) {
+            Some(ticket) => self.ticket_user(parts, &ticket, Timestamp::now()).await?,
+            None => StreamUser { user: self.user(parts, Route::Stream).await?, ticket: None },
+        };
+        parts.extensions.insert(caller.clone());
+        Ok(caller)
+    }
+
+    async fn user(&self, parts: &Parts, route: Route) -> Result<User, Refused> {
+        let now = Timestamp::now();
+        let Identity { id, name, roles, expires_at } = self.verify(parts, route, now).await?;
+        let claimed = claimed_session(parts).ok_or(Refused::InvalidSession)?;
+        if let Issuer::Oidc(oidc) = &self.inner.issuer {
+            oidc.users.remember(&id, &name).await?;
+        }
+        let session = self.inner.sessions.bind(claimed, &id, now).await?;
+        Ok(User { id, name, roles, session, expires_at })
+    }
+
+    /// Returns whose credentials a request shows.
+    async fn verify(
+        &self,
+        parts: &Parts,
+        route: Route,
+        now: Timestamp,
+    ) -> Result<Identity, Refused> {
         let inner = &*self.inner;
         let shown = Credentials::of(parts, route, &inner.config)?;
         let by_a_page = shown.ambient && (route == Route::Stream || !parts.method.is_safe());
         if by_a_page && !inner.origins.allow(&parts.headers) {
             return Err(Refused::ForeignPage);
         }
-        let now = Timestamp::now();
         let identity = match &inner.issuer {
             Issuer::Simple(directory) => directory.find(&shown.access).cloned(),
             Issuer::Oidc(oidc) => Some(oidc.verify(&shown.access, shown.id.as_ref(), now).await?),
         };
-        let identity = identity
+        identity
             .filter(|identity| identity.expires_at.is_none_or(|expires_at| now < expires_at))
-            .ok_or(Refused::Unauthenticated)?;
-        parts.extensions.insert(Identified(route, identity.clone()));
-        Ok(identity)
-    }
-
-    async fn user(&self, parts: &mut Parts, route: Route) -> Result<User, Refused> {
-        let identity = self.identify(parts, route).await?;
-        let claimed = claimed_session(parts).ok_or(Refused::InvalidSession)?;
-        if let Issuer::Oidc(oidc) = &self.inner.issuer {
-            oidc.users.remember(&identity.id, &identity.name).await?;
-        }
-        let session = self.inner.sessions.bind(claimed, &identity.id, Timestamp::now()).await?;
-        let Identity { id, name, roles, expires_at } = identity;
-        Ok(User { id, name, roles, session, expires_at })
+            .ok_or(Refused::Unauthenticated)
     }
 }
-
-/// What was found of a request on a route of such a kind.
-#[derive(Clone)]
-struct Identified(Route, Identity);
 
 impl<S> FromRequestParts<S> for User
 where
@@ -231,7 +257,7 @@ where
     type Rejection = Refused;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {
-        Auth::from_ref(state).user(parts, Route::Other).await
+        Auth::from_ref(state).request_user(parts).await
     }
 }
 
@@ -243,11 +269,7 @@ where
     type Rejection = Refused;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {
-        let auth = Auth::from_ref(state);
-        match tickets::in_query(parts, auth.inner.config.allow_query_tokens) {
-            Some(ticket) => auth.ticket_user(parts, &ticket, Timestamp::now()).await,
-            None => Ok(Self { user: auth.user(parts, Route::Stream).await?, ticket: None }),
-        }
+        Auth::from_ref(state).stream_user(parts).await
     }
 }
 

@@ -9,6 +9,7 @@ use crate::{
     bus::NatsConfig,
     http::{ListenConfig, TrustedProxies},
     journal::RetentionConfig,
+    limits::LimitsConfig,
     sabotage::Sabotage,
     service_token::ServiceTokenConfig,
 };
@@ -37,6 +38,8 @@ pub struct Config {
     pub retention: RetentionConfig,
     #[command(flatten)]
     pub listen: ListenConfig,
+    #[command(flatten)]
+    pub limits: LimitsConfig,
     #[command(flatten)]
     pub drain: DrainConfig,
     #[command(flatten)]

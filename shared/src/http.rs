@@ -1,11 +1,13 @@
 //! Listeners, and the manners of the public ones: trace ids, sessions, one shape of errors, extractors that keep to it.
 
 mod client_address;
+mod cors;
 mod extract;
 mod failure;
 mod internal;
 mod listener;
 mod page;
+mod safety;
 pub(crate) mod trace;
 
 use axum::{
@@ -14,11 +16,8 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
-use http::{HeaderName, HeaderValue, Method, StatusCode, header};
-use tower_http::{
-    catch_panic::CatchPanicLayer,
-    cors::{AllowHeaders, AllowOrigin, CorsLayer, ExposeHeaders},
-};
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use tower_http::catch_panic::CatchPanicLayer;
 
 pub(crate) use self::trace::{ClaimedSession, claimed_session, query_value};
 pub use self::{
@@ -62,7 +61,8 @@ pub fn layered(
         .layer(CatchPanicLayer::custom(|_| Failure::internal().into_response()))
         .layer(middleware::from_fn(trace::middleware))
         .layer(middleware::from_fn_with_state(lifecycle.clone(), close_when_draining))
-        .layer(cors(cors_origin)?);
+        .layer(cors::layer(cors_origin)?)
+        .layer(middleware::from_fn(safety::middleware));
     Ok(routes)
 }
 
@@ -100,39 +100,4 @@ async fn close_when_draining(
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
-}
-
-/// Lets pages of the configured origins read every answer, errors and their `Retry-After` too.
-fn cors(origins: &[String]) -> anyhow::Result<CorsLayer> {
-    let origins = origins.iter().map(|origin| origin.trim().parse::<HeaderValue>());
-    let origins = origins.collect::<Result<Vec<_>, _>>()?;
-    if origins.iter().any(|origin| origin == "*") {
-        anyhow::bail!("CORS_ORIGIN names origins; `*` would let any page use a visitor's cookies");
-    }
-    let exposed = [
-        header::RETRY_AFTER,
-        header::LOCATION,
-        HeaderName::from_static("x-session-id"),
-        HeaderName::from_static("x-trace-id"),
-        HeaderName::from_static("x-sse-connection-id"),
-        HeaderName::from_static("x-sse-connection-limit"),
-        HeaderName::from_static("x-sse-current-connections"),
-        HeaderName::from_static("x-heartbeat-interval"),
-        HeaderName::from_static("x-silence-threshold"),
-        HeaderName::from_static("x-stream-max-seconds"),
-    ];
-    Ok(CorsLayer::new()
-        .allow_origin(AllowOrigin::list(origins))
-        .allow_credentials(true)
-        .allow_methods([
-            Method::GET,
-            Method::HEAD,
-            Method::POST,
-            Method::PUT,
-            Method::PATCH,
-            Method::DELETE,
-        ])
-        .allow_headers(AllowHeaders::mirror_request())
-        .expose_headers(ExposeHeaders::list(exposed))
-        .max_age(std::time::Duration::from_hours(2)))
 }

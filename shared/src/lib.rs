@@ -1,4 +1,4 @@
-//! What both services of Parley use: the store and its journal, the bus, identity, HTTP manners, gRPC, the lifecycle.
+//! What both services of Parley use: the store and its journal, the bus, identity, HTTP manners, limits, gRPC, the lifecycle.
 
 pub mod auth;
 pub mod bus;
@@ -9,6 +9,7 @@ pub mod http;
 pub mod ids;
 pub mod journal;
 pub mod lifecycle;
+pub mod limits;
 pub mod metrics;
 pub mod parts;
 pub mod sabotage;

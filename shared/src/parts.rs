@@ -4,8 +4,8 @@ use anyhow::{bail, ensure};
 use secrecy::ExposeSecret;
 
 use crate::{
-    bus::Bus, config::Config, http::Connections, lifecycle::Lifecycle, sabotage::Sabotage,
-    service_token::ServiceToken, store::Store,
+    bus::Bus, config::Config, http::Connections, lifecycle::Lifecycle, limits::Limits,
+    sabotage::Sabotage, service_token::ServiceToken, store::Store,
 };
 
 /// The parts that services share; a clone is the same parts.
@@ -19,6 +19,8 @@ pub struct Parts {
     pub lifecycle: Lifecycle,
     /// The connections of the public listeners.
     pub connections: Connections,
+    /// How often and how much may be asked of the public listeners.
+    pub limits: Limits,
     /// How the services know each other.
     pub service_token: ServiceToken,
     /// The deliberate bug to have.
@@ -35,11 +37,13 @@ impl Parts {
         );
         let bus = Bus::default();
         let store = Store::open_with(&config.data_dir, &bus, config.sabotage())?;
+        let lifecycle = Lifecycle::default();
         Ok(Self {
             store,
             bus,
-            lifecycle: Lifecycle::default(),
             connections: Connections::new(&config.listen),
+            limits: limits(config, &lifecycle),
+            lifecycle,
             service_token: ServiceToken::configured(&config.service_token)?
                 .unwrap_or_else(ServiceToken::random),
             sabotage: config.sabotage(),
@@ -64,10 +68,17 @@ impl Parts {
         Ok(Self {
             store,
             bus,
-            lifecycle,
             connections: Connections::new(&config.listen),
+            limits: limits(config, &lifecycle),
+            lifecycle,
             service_token,
             sabotage: config.sabotage(),
         })
     }
+}
+
+fn limits(config: &Config, lifecycle: &Lifecycle) -> Limits {
+    let limits = Limits::new(&config.limits);
+    lifecycle.spawn("limits", limits.clone().sweep(lifecycle.shutdown()));
+    limits
 }

@@ -55,6 +55,7 @@ impl Place {
             .set("MAX_CONNECTIONS_PER_USER", "50")
             // Streams come and go in turns, and nobody is to be told of it meanwhile.
             .set("PRESENCE_GRACE", "1h")
+            .without_rate_limits()
             .set("LOG", "warn");
         let options = Options {
             ingress: INGRESS,

@@ -103,10 +103,7 @@ fn cluster(scenario: &Scenario, options: &Options) -> anyhow::Result<cluster::Op
         .set("KEEPALIVE_INTERVAL", "2s")
         // The limits are not what is checked.
         .set("MAX_CONNECTIONS_PER_USER", "50")
-        .set("RATE_LIMIT_READS", "off")
-        .set("RATE_LIMIT_SENDS", "off")
-        .set("RATE_LIMIT_OPENS", "off")
-        .set("RATE_LIMIT_SUBMITS", "off");
+        .without_rate_limits();
     let settings = scenario.settings.iter();
     let mut all = settings.fold(defaults, |options, (name, value)| options.set(name, value));
     if let Some(sabotage) = &scenario.sabotage {

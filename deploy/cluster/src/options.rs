@@ -51,6 +51,15 @@ impl Options {
         }
     }
 
+    /// Switches the limits of requests off, for who measures or tests something else.
+    #[must_use]
+    pub fn without_rate_limits(self) -> Self {
+        let classes = ["READS", "SENDS", "OPENS", "SUBMITS"];
+        classes
+            .iter()
+            .fold(self, |options, class| options.set(&format!("RATE_LIMIT_{class}"), "off"))
+    }
+
     /// Adds a setting of the services.
     #[must_use]
     pub fn set(mut self, name: &str, value: &str) -> Self {

@@ -16,6 +16,7 @@ use shared::{
     http::{BodyError, Json, Path, RetryKey, current_trace},
     ids::{IdempotencyKey, ProjectId, TraceId},
     lifecycle::Lifecycle,
+    limits::Aside,
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -63,6 +64,7 @@ async fn submit(
     State(engine): State<Engine>,
     State(ingress): State<Ingress>,
     State(lifecycle): State<Lifecycle>,
+    aside: Aside,
     user: User,
     Path((bundle, operation)): Path<(String, String)>,
     RetryKey(key): RetryKey,
@@ -80,12 +82,12 @@ async fn submit(
     check(declared, &data)?;
     let idempotency = key.map(|key| idempotency(key, project_id, &data));
     let new = NewJob { owner: user.id.clone(), project_id, bundle, operation, input: data, trace };
-    let mut job = engine.submit(new.into(), idempotency).await?;
+    let mut job = engine.submit(new.into(), user.roles, idempotency).await?;
     let wait = wait(&headers);
     if let Some(wait) = wait.filter(|_| !job.state.is_terminal()) {
         let closing = lifecycle.closing();
         let waited = closing.run_until_cancelled(engine.wait(job.id, &user.id, wait));
-        if let Some(waited) = waited.await {
+        if let Some(waited) = aside.wait(waited).await {
             job = waited?;
         }
     }

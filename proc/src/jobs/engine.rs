@@ -7,6 +7,7 @@ use std::{
 };
 
 use shared::{
+    auth::Roles,
     bus::{Bus, Notice},
     http::with_trace,
     ids::{JobId, UserId},
@@ -26,6 +27,7 @@ use uuid::Uuid;
 use super::{
     Error, JobContext, Mine,
     machine::{self, Claim, Command, Job, JobError, Refused, State as JobState},
+    queue::Queue,
     store::{self, Idempotency},
 };
 use crate::{JobsConfig, blobs::Blobs, bundles::Registry, ingress::Ingress};
@@ -59,6 +61,7 @@ struct Inner {
     worker: Uuid,
     wake: Notify,
     running: Mutex<HashMap<JobId, CancellationToken>>,
+    queue: Queue,
 }
 
 /// How an operation came to its end.
@@ -70,17 +73,25 @@ enum Ended {
 
 impl Engine {
     pub(crate) fn new(tools: Tools, config: JobsConfig) -> Self {
-        let (worker, wake, running) = (Uuid::now_v7(), Notify::new(), Mutex::default());
-        Self { inner: Arc::new(Inner { tools, config, worker, wake, running }) }
+        let inner = Inner {
+            tools,
+            queue: Queue::new(config.proc_queue_limit.clone()),
+            config,
+            worker: Uuid::now_v7(),
+            wake: Notify::new(),
+            running: Mutex::default(),
+        };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Queues a job, or finds the one that the same request made before.
     pub(crate) async fn submit(
         &self,
         job: Job,
+        roles: Roles,
         idempotency: Option<Idempotency>,
     ) -> Result<Job, Error> {
-        let limit = self.inner.config.proc_queue_limit;
+        let limit = self.inner.queue.limit(roles, Instant::now());
         let submit = move |tx: &mut shared::store::Tx<'_>| {
             store::submit(tx, &job, idempotency.as_ref(), limit)
         };
@@ -103,9 +114,9 @@ impl Engine {
     }
 
     /// Queues a failed or cancelled job again.
-    pub(crate) async fn retry(&self, job: &Mine) -> Result<Job, Error> {
+    pub(crate) async fn retry(&self, job: &Mine, roles: Roles) -> Result<Job, Error> {
         let id = job.id;
-        let limit = self.inner.config.proc_queue_limit;
+        let limit = self.inner.queue.limit(roles, Instant::now());
         let job = self
             .inner
             .tools
@@ -180,6 +191,7 @@ impl Engine {
                 .await
             {
                 Ok(Some(job)) => {
+                    self.inner.queue.took(Instant::now());
                     jobs.spawn(self.clone().drive(job, shutdown.clone(), slot));
                     continue;
                 }

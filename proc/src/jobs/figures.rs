@@ -21,7 +21,7 @@ pub(crate) fn routes(store: Store, metrics: Metrics) -> Router {
         u64::try_from(read.load(Ordering::Relaxed)).ok()
     });
     let show = async move || {
-        let count = store.read(store::waiting).await;
+        let count = store.read(|reader| store::waiting(reader, i64::MAX)).await;
         waiting.store(count.unwrap_or(UNKNOWN), Ordering::Relaxed);
         metrics.show()
     };

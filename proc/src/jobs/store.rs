@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::{
     Error,
     machine::{self, Claim, Command, Event, Job, State},
+    queue::QueueLimit,
 };
 
 const COLUMNS: &str = "j.id, j.owner, j.project_id, j.bundle, j.operation, j.input, j.state, j.attempt, \
@@ -45,7 +46,7 @@ pub(crate) fn submit(
     tx: &mut Tx<'_>,
     job: &Job,
     idempotency: Option<&Idempotency>,
-    queue_limit: i64,
+    limit: QueueLimit,
 ) -> Result<Job, Error> {
     if let Some(idempotency) = idempotency {
         let sql = "SELECT id, request FROM jobs WHERE owner = $1 AND bundle = $2 AND operation = $3 AND idempotency = $4";
@@ -64,26 +65,27 @@ pub(crate) fn submit(
             };
         }
     }
-    make_room(tx, queue_limit)?;
+    make_room(tx, limit)?;
     insert(tx, job, idempotency)?;
     tell(tx, job, Event::Queued)?;
     Ok(job.clone())
 }
 
 /// Starts an ended job over, if the queue has room for it.
-pub(crate) fn retry(tx: &mut Tx<'_>, id: JobId, queue_limit: i64) -> Result<Job, Error> {
-    make_room(tx, queue_limit)?;
+pub(crate) fn retry(tx: &mut Tx<'_>, id: JobId, limit: QueueLimit) -> Result<Job, Error> {
+    make_room(tx, limit)?;
     apply(tx, id, Command::Retry)
 }
 
-fn make_room(reader: &Reader<'_>, queue_limit: i64) -> Result<(), Error> {
-    if waiting(reader)? < queue_limit { Ok(()) } else { Err(Error::QueueFull) }
+fn make_room(reader: &Reader<'_>, limit: QueueLimit) -> Result<(), Error> {
+    let waiting = u32::try_from(waiting(reader, limit.most.into())?).unwrap_or(u32::MAX);
+    limit.admit(waiting).map_err(|retry_after| Error::QueueFull { retry_after })
 }
 
-/// Returns how many jobs nobody runs yet.
-pub(crate) fn waiting(reader: &Reader<'_>) -> Result<i64, store::Error> {
-    let sql = "SELECT COUNT(*) FROM jobs WHERE state IN ('queued', 'interrupted')";
-    Ok(reader.find(sql, &[], |row| row.get(0))?.unwrap_or(0))
+/// Returns how many jobs nobody runs yet; by their index, and no further than it matters.
+pub(crate) fn waiting(reader: &Reader<'_>, at_most: i64) -> Result<i64, store::Error> {
+    let sql = "SELECT COUNT(*) FROM (SELECT 1 FROM jobs WHERE state IN ('queued', 'interrupted') LIMIT $1) waiting";
+    Ok(reader.find(sql, &[at_most.into()], |row| row.get(0))?.unwrap_or(0))
 }
 
 /// Puts a job through the machine and writes what came of it, with the entry that tells of it.

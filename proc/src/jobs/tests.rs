@@ -7,6 +7,7 @@ use clap::Parser;
 use cluster::{on_both_stores, scratch::Home};
 use serde_json::{Value, json};
 use shared::{
+    auth::Roles,
     bus::{Bus, Subscription},
     grpc::Peer,
     ids::{JobId, ProjectId, TraceId},
@@ -138,7 +139,7 @@ impl Fixture {
             input,
             trace: TraceId::mint(),
         };
-        self.engine.submit(new.into(), None).await.unwrap()
+        self.engine.submit(new.into(), Roles::default(), None).await.unwrap()
     }
 
     /// Returns the job after the next event of this type. Hints come in any order; the log has one.
@@ -295,7 +296,7 @@ async fn an_owner_with_nothing_running_goes_first(home: Home) {
         input: json!({"to": 1}),
         trace: TraceId::mint(),
     };
-    fixture.engine.submit(other.into(), None).await.unwrap();
+    fixture.engine.submit(other.into(), Roles::default(), None).await.unwrap();
     let mut owners = Vec::new();
     for _ in 0..3 {
         owners.push(fixture.claim(LONG).await.0.owner.to_string());
@@ -307,14 +308,14 @@ async fn a_full_queue_refuses_and_a_repeated_submission_is_the_first(home: Home)
     let fixture = Fixture::new(home, &["--proc-queue-limit=1"]);
     let job = fixture.find(fixture.submit("demo", "count", json!({"to": 1})).await.id).await;
     let again = Job { id: JobId::mint(), ..job.clone() };
-    let full = fixture.engine.submit(again.clone(), None).await;
-    assert!(matches!(full, Err(Error::QueueFull)));
+    let full = fixture.engine.submit(again.clone(), Roles::default(), None).await;
+    assert!(matches!(full, Err(Error::QueueFull { .. })));
     fixture.engine.cancel(&job.clone().into()).await.unwrap();
     let key = |byte| Some(Idempotency { key: "k".parse().unwrap(), request: [byte; 32] });
-    let first = fixture.engine.submit(again.clone(), key(1)).await.unwrap();
+    let first = fixture.engine.submit(again.clone(), Roles::default(), key(1)).await.unwrap();
     let third = Job { id: JobId::mint(), ..again };
-    let repeated = fixture.engine.submit(third.clone(), key(1)).await.unwrap();
+    let repeated = fixture.engine.submit(third.clone(), Roles::default(), key(1)).await.unwrap();
     assert_eq!(repeated.id, first.id);
-    let other = fixture.engine.submit(third, key(2)).await;
+    let other = fixture.engine.submit(third, Roles::default(), key(2)).await;
     assert!(matches!(other, Err(Error::IdempotencyConflict)));
 }

@@ -11,7 +11,7 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// What a route takes as credentials.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Route {
+pub(crate) enum Route {
     /// A stream takes tokens in the query too, and is opened by pages of its own origin only, though by GET.
     Stream,
     /// Any other route.

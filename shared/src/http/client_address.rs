@@ -44,7 +44,7 @@ impl TrustedProxies {
 
     /// Returns where a request comes from: the rightmost forwarded address that no trusted proxy has. What is left of
     /// it, and of anything that is no address, anybody may have written.
-    fn client(&self, peer: IpAddr, headers: &HeaderMap) -> ClientAddress {
+    pub(crate) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> ClientAddress {
         let mut client = peer.to_canonical();
         let lines = headers.get_all("x-forwarded-for").iter().collect::<Vec<_>>();
         let entries =

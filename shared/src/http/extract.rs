@@ -15,7 +15,10 @@ use super::{
     Failure, MAX_BODY_BYTES,
     listener::{self, BodyEnd},
 };
-use crate::ids::{IdempotencyKey, Invalid};
+use crate::{
+    ids::{IdempotencyKey, Invalid},
+    limits::Aside,
+};
 
 /// Why a request's input was refused.
 #[derive(Debug, thiserror::Error)]
@@ -85,7 +88,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
             media_type.and_then(|value| value.split(';').next()).unwrap_or_default().trim();
         let is_json = media_type.eq_ignore_ascii_case("application/json");
         let patience = listener::body_timeout(&request);
-        let body = timeout(patience, read(request.into_body())).await;
+        let aside = Aside::find(request.extensions());
+        let body = aside.wait(timeout(patience, read(request.into_body()))).await;
         let body = body.unwrap_or(Err(BodyError::Timeout));
         if !is_json {
             return Err(BodyError::MediaType);

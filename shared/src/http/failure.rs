@@ -44,7 +44,8 @@ impl Failure {
         message: &str,
         after: Duration,
     ) -> Self {
-        let ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+        // Rounded up: who waits that long has waited long enough.
+        let ms = u64::try_from(after.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
         Self::new(status, code, message)
             .with("retry_after_ms", ms)
             .with_header(header::RETRY_AFTER, ms.div_ceil(1000))

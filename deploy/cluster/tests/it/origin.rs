@@ -171,3 +171,19 @@ async fn tokens_are_in_no_log() {
     );
     assert_eq!(streams[0]["client"], "127.0.0.1");
 }
+
+#[tokio::test]
+async fn budgets_of_requests_are_of_the_client_and_not_of_nginx() {
+    let parley = Parley::start(&["--rate-limit-reads", "3/0.001"]).await;
+    let origin = Origin::before(&[parley.ingress], &[parley.proc]).await;
+    let url = format!("{}/api/auth/me", origin.nginx.url());
+    for addr in ["127.0.0.2", "127.0.0.3"] {
+        let client = Client::builder().no_proxy().local_address(addr.parse::<IpAddr>().unwrap());
+        let client = client.build().unwrap();
+        for (number, status) in [401, 401, 401, 429, 429].into_iter().enumerate() {
+            let spoofed = format!("6.6.6.{number}");
+            let answer = client.get(&url).header("x-forwarded-for", spoofed).send().await.unwrap();
+            assert_eq!(answer.status(), status, "{addr} {number}");
+        }
+    }
+}

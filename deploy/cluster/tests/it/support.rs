@@ -43,6 +43,12 @@ impl Parley {
         let data = dir.path().to_str().expect("its name is text");
         let mut all = vec!["parley", "--data-dir", data, "--trusted-proxies", "127.0.0.1"];
         all.extend(["--max-connections-per-address", "0"]);
+        for limit in ["reads", "sends", "opens", "submits"] {
+            let flag: &str = format!("--rate-limit-{limit}").leak();
+            if !flags.contains(&flag) {
+                all.extend([flag, "off"]);
+            }
+        }
         for listener in ["--ingress", "--ingress-internal", "--proc", "--proc-internal"] {
             all.extend([format!("{listener}-listen").leak(), "127.0.0.1:0"]);
         }

@@ -21,7 +21,7 @@ impl Whole {
         cluster::build_programs();
         let dir = open_folder();
         let mut options = Options::new(dir.path().join("cluster"));
-        options = options.set("DRAIN_SPREAD", "0s");
+        options = options.without_rate_limits().set("DRAIN_SPREAD", "0s");
         change(&mut options);
         let cluster = Cluster::start(options).await.expect("it starts");
         let http = Client::builder().no_proxy().timeout(PATIENCE).build().expect("a client");

@@ -1,6 +1,7 @@
 //! Parley as its clients meet it: the real process, over the wire.
 
 mod abuse;
+mod answer;
 mod any_input;
 mod apart;
 mod archive;
@@ -13,6 +14,7 @@ mod channels_filter;
 mod chat;
 mod compression;
 mod cookies;
+mod cors;
 mod drain;
 mod drain_many;
 mod durability;
@@ -24,6 +26,7 @@ mod import;
 mod job;
 mod job_ends;
 mod jobs;
+mod limits;
 mod listener;
 mod matrix;
 mod messages;

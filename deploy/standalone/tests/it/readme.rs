@@ -24,7 +24,7 @@ fn tour(readme: &str) -> String {
 
 #[tokio::test]
 async fn the_tour_can_be_pasted() {
-    let parley = Parley::start().await;
+    let parley = Parley::start_as_shipped().await;
     let folder = tempfile::tempdir().unwrap();
     symlink(root().join("proc"), folder.path().join("proc")).unwrap();
     let script = tour(&readme())

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use reqwest::{Method, RequestBuilder, header::HeaderMap};
+use reqwest::{Method, RequestBuilder};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -17,10 +17,19 @@ use tokio::{
     time::{MissedTickBehavior, timeout},
 };
 
+pub(crate) use crate::answer::Answer;
 use crate::{canary, project::Project, sse::Sse};
 
 /// How long a test waits for anything: far longer than it takes, since only a failure waits this long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a test that is not about limits of requests runs with; its flags win.
+const UNLIMITED: [(&str, &str); 4] = [
+    ("RATE_LIMIT_READS", "off"),
+    ("RATE_LIMIT_SENDS", "off"),
+    ("RATE_LIMIT_OPENS", "off"),
+    ("RATE_LIMIT_SUBMITS", "off"),
+];
 
 /// A running Parley; it is killed when dropped.
 pub(crate) struct Parley {
@@ -41,6 +50,14 @@ impl Parley {
         Self::start_in(&Arc::new(dir), flags).await
     }
 
+    /// Starts it with the limits of requests that a new user has; all other tests are not about them.
+    pub(crate) async fn start_as_shipped() -> Self {
+        let dir = Arc::new(tempfile::tempdir().expect("a folder for data"));
+        let mut command = command(&dir, &[]);
+        command.env_clear();
+        Self::spawn(&dir, command).await
+    }
+
     pub(crate) async fn start_in(dir: &Arc<TempDir>, flags: &[&str]) -> Self {
         Self::spawn(dir, command(dir, flags)).await
     }
@@ -51,7 +68,7 @@ impl Parley {
         let parley = command(&dir, &[]);
         let mut command = Command::new("/bin/sh");
         let script = format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"");
-        command.env_clear().kill_on_drop(true).arg("-c").arg(script);
+        command.env_clear().envs(UNLIMITED).kill_on_drop(true).arg("-c").arg(script);
         command.arg(parley.as_std().get_program()).args(parley.as_std().get_args());
         Self::spawn(&dir, command).await
     }
@@ -119,10 +136,19 @@ impl Parley {
 
     /// Returns the most memory that the process has had, in KiB.
     pub(crate) fn peak_memory_kib(&self) -> u64 {
+        self.kib("VmHWM:")
+    }
+
+    /// Returns the memory that the process has now, in KiB.
+    pub(crate) fn memory_kib(&self) -> u64 {
+        self.kib("VmRSS:")
+    }
+
+    fn kib(&self, field: &str) -> u64 {
         let id = self.process.id().expect("it runs");
         let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("a status");
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
-        peak.trim().trim_end_matches(" kB").parse().expect("a number")
+        let found = status.lines().find_map(|line| line.strip_prefix(field)).expect("a field");
+        found.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 
     /// Waits until as many streams are open as expected, of all users and projects.
@@ -161,7 +187,7 @@ fn log_of(dir: &TempDir) -> String {
 
 fn command(dir: &TempDir, flags: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_parley"));
-    command.env_clear().kill_on_drop(true).arg("--data-dir").arg(dir.path());
+    command.env_clear().envs(UNLIMITED).kill_on_drop(true).arg("--data-dir").arg(dir.path());
     for listener in ["ingress", "ingress-internal", "proc", "proc-internal"] {
         let flag = format!("--{listener}-listen");
         if !flags.contains(&flag.as_str()) {
@@ -250,50 +276,4 @@ pub(crate) fn text(value: &Value) -> String {
 /// Returns one field of every element of a list.
 pub(crate) fn column(list: &Value, field: &str) -> Vec<String> {
     list.as_array().expect("a list").iter().map(|element| text(&element[field])).collect()
-}
-
-/// What a request was answered.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) head: HeaderMap,
-    /// The body, null if it is not JSON.
-    pub(crate) body: Value,
-}
-
-impl Answer {
-    pub(crate) async fn to(request: RequestBuilder) -> Self {
-        let response = request.send().await.expect("an answer");
-        let (status, head) = (response.status().as_u16(), response.headers().clone());
-        let body = response.bytes().await.expect("a whole body");
-        Self { status, head, body: serde_json::from_slice(&body).unwrap_or_default() }
-    }
-
-    pub(crate) fn header(&self, name: &str) -> &str {
-        self.head.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
-    }
-
-    /// Returns the body of an answer that is to have this status.
-    #[track_caller]
-    pub(crate) fn is(self, status: u16) -> Value {
-        assert_eq!(self.status, status, "{}", self.body);
-        self.body
-    }
-
-    /// Returns the body of a refusal, after holding it to the contract's shape.
-    #[track_caller]
-    pub(crate) fn refused(self, status: u16, code: &str) -> Value {
-        assert_eq!((self.status, self.body["error"].as_str()), (status, Some(code)), "{self:?}");
-        self.is_well_formed_refusal();
-        self.body
-    }
-
-    #[track_caller]
-    pub(crate) fn is_well_formed_refusal(&self) {
-        assert!(self.header("content-type").starts_with("application/json"), "{self:?}");
-        assert_eq!(self.header("cache-control"), "no-store", "{self:?}");
-        assert!(self.body["error"].is_string() && self.body["message"].is_string(), "{self:?}");
-        assert!(!self.header("x-trace-id").is_empty(), "{self:?}");
-        assert_eq!(self.body["trace_id"], self.header("x-trace-id"), "{self:?}");
-    }
 }

@@ -1,0 +1,110 @@
+//! How many jobs may wait, and how long it is until there is room again.
+
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use shared::{auth::Roles, limits::PerRole};
+use tokio::time::Instant;
+
+/// Jobs that are looked back on.
+const REMEMBERED: usize = 32;
+/// How long each is taken to last before any was taken.
+const UNKNOWN: Duration = Duration::from_secs(10);
+/// Sooner is not worth asking, and later nobody can tell.
+const SOONEST: Duration = Duration::from_secs(1);
+const LATEST: Duration = Duration::from_mins(1);
+
+/// The limits of the queue, and when this process took its last jobs from it.
+#[derive(Debug)]
+pub(super) struct Queue {
+    limits: PerRole<u32>,
+    taken: Mutex<Taken>,
+}
+
+impl Queue {
+    pub(super) fn new(limits: PerRole<u32>) -> Self {
+        Self { limits, taken: Mutex::default() }
+    }
+
+    /// Notes that a job was taken.
+    pub(super) fn took(&self, now: Instant) {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).took(now);
+    }
+
+    /// Returns what who has these roles is held to.
+    pub(super) fn limit(&self, roles: Roles, now: Instant) -> QueueLimit {
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let most = self.limits.values().copied().max().unwrap_or_default();
+        QueueLimit { mine: *self.limits.of(roles), most, each: taken.each(now) }
+    }
+}
+
+/// What a submission is held to.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct QueueLimit {
+    /// How many may wait for this one to join them.
+    mine: u32,
+    /// How many may wait at all, so that no more have to be counted.
+    pub(super) most: u32,
+    /// How long it lasts until the next one is taken.
+    each: Duration,
+}
+
+impl QueueLimit {
+    /// Lets one more join those who wait, or says how long it may be until there is room.
+    pub(super) fn admit(self, waiting: u32) -> Result<(), Duration> {
+        match waiting.checked_sub(self.mine) {
+            None => Ok(()),
+            Some(above) => {
+                Err(self.each.saturating_mul(above.saturating_add(1)).clamp(SOONEST, LATEST))
+            }
+        }
+    }
+}
+
+/// When the last jobs were taken. Other replicas take some too, so it errs on the long side.
+#[derive(Debug, Default)]
+struct Taken(VecDeque<Instant>);
+
+impl Taken {
+    fn took(&mut self, now: Instant) {
+        if self.0.len() == REMEMBERED {
+            self.0.pop_front();
+        }
+        self.0.push_back(now);
+    }
+
+    fn each(&self, now: Instant) -> Duration {
+        let jobs = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
+        self.0.front().map_or(UNKNOWN, |first| now.duration_since(*first) / jobs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wait_is_as_long_as_those_before_take() {
+        let (queue, start) = (Queue::new("2,admin=4".parse().unwrap()), Instant::now());
+        let half = Duration::from_millis(500);
+        let wait = |waiting, now| queue.limit(Roles::default(), now).admit(waiting);
+        assert_eq!(wait(1, start), Ok(()));
+        assert_eq!(wait(2, start), Err(UNKNOWN));
+        for number in 0..100 {
+            queue.took(start + half * number);
+        }
+        // 32 in the last sixteen seconds.
+        let now = start + half * 100;
+        assert_eq!(wait(2, now), Err(SOONEST));
+        assert_eq!(wait(7, now), Err(half * 6));
+        assert_eq!(wait(1_000, now), Err(LATEST));
+        // The longer it stands still, the longer it is taken to last.
+        assert_eq!(wait(7, now + half * 96), Err(half * 6 * 4));
+        assert_eq!(queue.limit(Roles { admin: true }, now).admit(3), Ok(()));
+        assert_eq!(queue.limit(Roles { admin: true }, now).admit(4), Err(SOONEST));
+    }
+}

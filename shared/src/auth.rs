@@ -4,6 +4,7 @@ mod config;
 mod credentials;
 mod ended;
 mod oidc;
+mod refused;
 mod sessions;
 mod simple;
 #[cfg(test)]
@@ -13,13 +14,13 @@ mod tickets;
 use std::{net::SocketAddr, sync::Arc};
 
 use axum::extract::{FromRef, FromRequestParts};
-use axum::response::{IntoResponse, Response};
-use http::{StatusCode, request::Parts};
+use http::request::Parts;
 
 pub(crate) use self::credentials::Route;
 pub use self::{
     config::{AuthConfig, AuthMode, OidcConfig},
     ended::{Ended, Endings},
+    refused::Refused,
     sessions::{Session, sessions_of},
     tickets::Ticket,
 };
@@ -32,7 +33,7 @@ use self::{
 };
 use crate::{
     config::Config,
-    http::{Failure, claimed_session},
+    http::claimed_session,
     ids::{SessionId, UserId},
     lifecycle::Lifecycle,
     parts,
@@ -119,23 +120,6 @@ pub struct StreamUser {
     /// The caller.
     pub user: User,
     ticket: Option<ShownTicket>,
-}
-
-/// Why a caller is not let in.
-#[derive(Debug, thiserror::Error)]
-pub enum Refused {
-    #[error("credentials are missing or not valid")]
-    Unauthenticated,
-    #[error("pages of another origin may not use the cookie")]
-    ForeignPage,
-    #[error("who is calling cannot be told just now")]
-    Unavailable,
-    #[error("the session is another user's")]
-    ForeignSession,
-    #[error("a session id has 1 to 128 characters of A-Z a-z 0-9 . _ -")]
-    InvalidSession,
-    #[error(transparent)]
-    Store(#[from] Error),
 }
 
 impl Auth {
@@ -270,44 +254,6 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {
         Auth::from_ref(state).stream_user(parts).await
-    }
-}
-
-impl IntoResponse for Refused {
-    fn into_response(self) -> Response {
-        let message = self.to_string();
-        match self {
-            Self::Unauthenticated => {
-                Failure::new(StatusCode::UNAUTHORIZED, "unauthenticated", message)
-            }
-            Self::ForeignSession | Self::ForeignPage => {
-                Failure::new(StatusCode::FORBIDDEN, "forbidden", message)
-            }
-            Self::Unavailable => {
-                Failure::retry(StatusCode::SERVICE_UNAVAILABLE, "unavailable", &message)
-            }
-            Self::InvalidSession => {
-                Failure::new(StatusCode::BAD_REQUEST, "invalid_request", message)
-            }
-            Self::Store(Error::Overloaded) => Failure::retry(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "backpressure",
-                "too many writes are waiting",
-            ),
-            Self::Store(error) if error.is_temporary() => {
-                tracing::warn!(%error, "a session could not be read");
-                Failure::retry(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "unavailable",
-                    "a part of the service that this needs is not available",
-                )
-            }
-            Self::Store(error) => {
-                tracing::error!(%error, "a session could not be read");
-                Failure::internal()
-            }
-        }
-        .into_response()
     }
 }
 

@@ -47,3 +47,30 @@ impl Users {
         self.store.read(move |reader| reader.find(sql, &[(&user).into()], |row| row.get(0))).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use cluster::{on_both_stores, scratch::Home};
+
+    use super::*;
+    use crate::bus::Bus;
+
+    on_both_stores!(users_are_known_by_their_last_name);
+
+    async fn users_are_known_by_their_last_name(home: Home) {
+        let folder = tempfile::tempdir().unwrap();
+        let bus = Bus::default();
+        let store = match home.url() {
+            None => Store::open(folder.path(), &bus).unwrap(),
+            Some(url) => Store::connect(&url, &bus, None).unwrap(),
+        };
+        // Two replicas, which remember on their own what they wrote.
+        let replicas = [Users::new(store.clone()), Users::new(store)];
+        let ada: UserId = "auth0|ada".parse().unwrap();
+        assert_eq!(replicas[0].name(&ada).await.unwrap(), None);
+        for (replica, name) in [(0, "Ada"), (0, "Ada"), (1, "Ada L."), (1, "Ada"), (0, "A. L.")] {
+            replicas[replica].remember(&ada, name).await.unwrap();
+            assert_eq!(replicas[1 - replica].name(&ada).await.unwrap().as_deref(), Some(name));
+        }
+    }
+}

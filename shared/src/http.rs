@@ -62,6 +62,7 @@ pub fn layered(
         .layer(middleware::from_fn(trace::middleware))
         .layer(middleware::from_fn_with_state(lifecycle.clone(), close_when_draining))
         .layer(cors::layer(cors_origin)?)
+        .layer(middleware::from_fn(cors::only_for_pages))
         .layer(middleware::from_fn(safety::middleware));
     Ok(routes)
 }

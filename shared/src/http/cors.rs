@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use axum::{extract::Request, middleware::Next, response::Response};
 use http::{HeaderName, HeaderValue, Method, Uri, header};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer, ExposeHeaders};
 
@@ -48,6 +49,18 @@ pub(super) fn layer(origins: &[String]) -> anyhow::Result<CorsLayer> {
         .allow_headers(AllowHeaders::mirror_request())
         .expose_headers(ExposeHeaders::list(EXPOSED))
         .max_age(MAX_AGE))
+}
+
+/// Takes out what is for pages of other origins where no page asks: it is half of a head.
+pub(super) async fn only_for_pages(request: Request, next: Next) -> Response {
+    let is_page = request.headers().contains_key(header::ORIGIN);
+    let mut response = next.run(request).await;
+    if !is_page {
+        let headers = response.headers_mut();
+        headers.remove(header::ACCESS_CONTROL_ALLOW_CREDENTIALS);
+        headers.remove(header::ACCESS_CONTROL_EXPOSE_HEADERS);
+    }
+    response
 }
 
 /// Reads an origin as browsers write it; one that is written otherwise would never be a page's.

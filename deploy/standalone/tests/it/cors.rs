@@ -123,6 +123,7 @@ async fn every_answer_says_what_it_is_not() {
         let answer = client.get(path).await;
         assert_eq!(answer.status, status, "{path}");
         is_safe(&answer);
+        assert_eq!(answer.header("access-control-expose-headers"), "", "no page asks");
         if status >= 400 {
             assert_eq!(answer.header("cache-control"), "no-store", "{path}");
         }

@@ -12,7 +12,7 @@ use shared::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    access::{As, AtLeast, Caller, Granted, Own, Owner, Role, Viewer},
+    access::{As, AtLeast, Granted, Own, Owner, Role, Viewer},
     channels,
     error::ApiError,
     members,
@@ -114,20 +114,20 @@ async fn create(
     own: Own,
     Json(fields): Json<ProjectFields>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let (caller, name) = (Caller::new(ProjectId::mint(), &own.user), own.user.name.clone());
-    let location = format!("/api/chat/projects/{}", caller.project);
+    let name = own.user.name.clone();
     let project = own
-        .write(move |tx| {
-            let (now, caller) = (Timestamp::now(), caller.founder());
+        .found(move |tx, caller| {
+            let now = Timestamp::now();
             tx.execute(
                 "INSERT INTO projects (id, name, created_at, updated_at) VALUES ($1, $2, $3, $3)",
                 &[caller.project.into(), (&fields.name.0).into(), now.into()],
             )?;
-            members::put(tx, &caller, &caller.user, &name, Role::Owner)?;
-            channels::create(tx, &caller, channels::default_name(), None)?;
-            find(tx, &caller)
+            members::put(tx, caller, &caller.user, &name, Role::Owner)?;
+            channels::create(tx, caller, channels::default_name(), None)?;
+            find(tx, caller)
         })
         .await?;
+    let location = format!("/api/chat/projects/{}", project.id);
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(project)))
 }
 

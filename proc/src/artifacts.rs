@@ -11,16 +11,17 @@ use serde::Serialize;
 use shared::{
     http::Path,
     ids::JobId,
-    store::{Reader, Store, Tx},
+    store::{Reader, Tx},
     time::Timestamp,
 };
 use std::ops::RangeInclusive;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
+    access::Mine,
     blobs::{Blobs, Written},
     error::ApiError,
-    jobs::{self, Mine},
+    jobs,
     state::AppState,
 };
 
@@ -73,10 +74,10 @@ struct Stored {
     sha256: String,
 }
 
-fn find(reader: &Reader<'_>, job: JobId, name: &str) -> Result<Option<Stored>, jobs::Error> {
+fn find(reader: &Reader<'_>, job: &Mine, name: &str) -> Result<Option<Stored>, jobs::Error> {
     let sql =
         "SELECT blob, media_type, bytes, sha256 FROM artifacts WHERE job_id = $1 AND name = $2";
-    let found = reader.find(sql, &[job.into(), name.into()], |row| {
+    let found = reader.find(sql, &[job.id.into(), name.into()], |row| {
         let bytes = u64::try_from(row.get::<i64>(2)?).unwrap_or(0);
         Ok(Stored { blob: row.get(0)?, media_type: row.get(1)?, bytes, sha256: row.get(3)? })
     })?;
@@ -92,14 +93,13 @@ pub(crate) fn routes() -> OpenApiRouter<AppState> {
     params(("id" = JobId, Path), ("name" = String, Path), ("Range" = Option<String>, Header)),
     responses((status = 200), (status = 206), (status = 404), (status = 416)))]
 async fn download(
-    State(store): State<Store>,
     State(blobs): State<Blobs>,
     job: Mine,
     Path((_id, name)): Path<(JobId, String)>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let (id, wanted) = (job.id, name.clone());
-    let found = store.read(move |reader| find(reader, id, &wanted));
+    let wanted = name.clone();
+    let found = job.read(move |reader, job| find(reader, job, &wanted));
     let Stored { blob, media_type, bytes, sha256 } =
         found.await?.ok_or(ApiError::NotFound("the artifact"))?;
     let etag = format!("\"{sha256}\"");

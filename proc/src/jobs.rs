@@ -4,8 +4,7 @@ mod context;
 mod engine;
 pub(crate) mod figures;
 mod logs;
-mod machine;
-mod mine;
+pub(crate) mod machine;
 mod queue;
 mod store;
 
@@ -15,10 +14,8 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shared::{
-    auth::User,
     http::{Json, Limit, Query},
     ids::{JobId, ProjectId, TraceId, UserId},
-    store::Store,
     time::Timestamp,
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -28,10 +25,13 @@ pub(crate) use self::{
     context::JobContext,
     engine::{Engine, Tools},
     machine::{JobError, Progress},
-    mine::Mine,
-    store::{Filter, Idempotency, list},
+    store::{Filter, Idempotency, find, list},
 };
-use crate::{error::ApiError, state::AppState};
+use crate::{
+    access::{Mine, Own},
+    error::ApiError,
+    state::AppState,
+};
 
 /// Attempts that a job has.
 const MAX_ATTEMPTS: i64 = 3;
@@ -173,21 +173,17 @@ struct Jobs {
 
 /// Lists the caller's jobs, newest first; an admin's list has everybody's.
 #[utoipa::path(get, path = "/jobs", tag = "jobs", params(JobsPage), responses((status = 200, body = Jobs)))]
-async fn index(
-    State(store): State<Store>,
-    user: User,
-    Query(page): Query<JobsPage>,
-) -> Result<Json<Jobs>, ApiError> {
+async fn index(own: Own, Query(page): Query<JobsPage>) -> Result<Json<Jobs>, ApiError> {
     let limit = page.limit;
     let filter = Filter {
-        owner: (!user.roles.admin).then_some(user.id),
+        owner: (!own.user.roles.admin).then(|| own.user.id.clone()),
         project_id: page.project_id,
         state: page.state,
         bundle: page.bundle,
         before: page.cursor,
         unfinished: false,
     };
-    let mut jobs = store.read(move |reader| list(reader, &filter, limit.and_one())).await?;
+    let mut jobs = own.read(move |reader| list(reader, &filter, limit.and_one())).await?;
     let next = limit.cut(&mut jobs).map(|last| last.id);
     Ok(Json(Jobs { jobs: jobs.iter().map(Job::from).collect(), next }))
 }
@@ -211,10 +207,9 @@ async fn cancel(State(engine): State<Engine>, job: Mine) -> Result<Json<Job>, Ap
     responses((status = 202, body = Job), (status = 404), (status = 409), (status = 503)))]
 async fn retry(
     State(engine): State<Engine>,
-    user: User,
     job: Mine,
 ) -> Result<(http::StatusCode, Json<Job>), ApiError> {
-    let job = engine.retry(&job, user.roles).await?;
+    let job = engine.retry(&job).await?;
     Ok((http::StatusCode::ACCEPTED, Json(Job::from(&job))))
 }
 

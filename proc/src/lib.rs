@@ -1,5 +1,6 @@
 //! Proc: bundles of operations that run as durable jobs, and the files they read and make.
 
+mod access;
 mod artifacts;
 mod blobs;
 mod bundles;
@@ -29,6 +30,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 pub use self::config::{Config, JobsConfig, UploadsConfig};
 use self::{
+    access::Guarded,
     blobs::Blobs,
     bundles::Registry,
     ingress::Ingress,
@@ -106,7 +108,7 @@ impl App {
         let engine = Engine::new(tools, config.jobs);
         let state = AppState {
             auth: auth.clone(),
-            store: store.clone(),
+            store: Guarded::new(store.clone()),
             lifecycle: lifecycle.clone(),
             blobs: blobs.clone(),
             ingress,
@@ -146,4 +148,21 @@ fn routes() -> OpenApiRouter<AppState> {
         .merge(artifacts::routes())
         .merge(uploads::routes());
     OpenApiRouter::with_openapi(Document::openapi()).nest("/api/integrations", integrations)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_route_is_in_the_document() {
+        let (routes, document) = super::routes().split_for_parts();
+        // A router names its paths in its debug form alone.
+        let shown = format!("{routes:?}");
+        let (shown, _fallbacks) = shown.split_once("fallback_router").unwrap();
+        let paths = shown.split(": \"/").skip(1).filter_map(|rest| rest.split('"').next());
+        let routed: BTreeSet<String> = paths.map(|path| format!("/{path}")).collect();
+        let documented: BTreeSet<String> = document.paths.paths.into_keys().collect();
+        assert_eq!(routed, documented);
+    }
 }

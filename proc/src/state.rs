@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use axum::extract::FromRef;
-use shared::{auth::Auth, lifecycle::Lifecycle, store::Store};
+use shared::{auth::Auth, lifecycle::Lifecycle};
 
-use crate::{UploadsConfig, blobs::Blobs, bundles::Registry, ingress::Ingress, jobs::Engine};
+use crate::{
+    UploadsConfig, access::Guarded, blobs::Blobs, bundles::Registry, ingress::Ingress, jobs::Engine,
+};
 
 /// Everything a handler may ask for, by its type.
 #[derive(Clone, Debug, FromRef)]
 pub(crate) struct AppState {
     pub(crate) auth: Auth,
-    pub(crate) store: Store,
+    pub(crate) store: Guarded,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) blobs: Blobs,
     pub(crate) ingress: Ingress,

@@ -7,7 +7,6 @@ use futures_util::TryStreamExt;
 use http::{HeaderMap, StatusCode, header};
 use serde::Serialize;
 use shared::{
-    auth::User,
     http::{BodyError, Json},
     ids::{UploadId, UserId},
     limits::Aside,
@@ -17,7 +16,7 @@ use shared::{
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{UploadsConfig, blobs::Blobs, error::ApiError, state::AppState};
+use crate::{UploadsConfig, access::Own, blobs::Blobs, error::ApiError, state::AppState};
 
 const FOLDER: &str = "uploads";
 
@@ -39,11 +38,10 @@ pub(crate) fn routes() -> OpenApiRouter<AppState> {
 #[utoipa::path(post, path = "/uploads", tag = "uploads", request_body(content_type = "application/octet-stream"),
     responses((status = 201, body = Upload), (status = 413)))]
 async fn create(
-    State(store): State<Store>,
     State(blobs): State<Blobs>,
     State(config): State<UploadsConfig>,
     aside: Aside,
-    user: User,
+    own: Own,
     headers: HeaderMap,
     // Not an extractor that collects, so the limit of JSON bodies is not its.
     body: Body,
@@ -69,10 +67,11 @@ async fn create(
     }
     let written = writer.finish().await.map_err(anyhow::Error::from)?;
     let sha256 = written.sha256.clone();
-    let insert = store.write(move |tx| {
+    let owner = own.user.id.clone();
+    let insert = own.write(move |tx| {
         let bytes = i64::try_from(written.bytes).unwrap_or(i64::MAX);
         let sql = "INSERT INTO uploads (id, owner, bytes, sha256, created_at) VALUES ($1, $2, $3, $4, $5)";
-        let params = [id.into(), (&user.id).into(), bytes.into(), (&written.sha256).into()];
+        let params = [id.into(), (&owner).into(), bytes.into(), (&written.sha256).into()];
         tx.execute(sql, &[&params[..], &[Timestamp::now().into()]].concat())
     });
     insert.await?;

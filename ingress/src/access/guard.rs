@@ -138,13 +138,16 @@ impl<R: AtLeast> As<R> {
         self.store.write_bulk(self.caller.topic(), work).await
     }
 
-    /// Writes what asks for the role itself, together with other things: see [`Caller::granted_as`].
+    /// Writes what asks for the role itself, together with other things ([`Caller::granted_as`]), and shows that it did.
     pub(crate) async fn write_asking<T: Send + 'static>(
         self,
-        work: impl Fn(&mut Tx<'_>, &Caller) -> Result<T, ApiError> + Send + 'static,
+        work: impl for<'a> Fn(&mut Tx<'_>, &'a Caller) -> Result<(Granted<'a, R>, T), ApiError>
+        + Send
+        + 'static,
     ) -> Result<T, ApiError> {
         let Self { store, caller, .. } = self;
-        store.write_in(caller.topic(), move |tx| work(tx, &caller)).await
+        let topic = caller.topic();
+        store.write_in(topic, move |tx| work(tx, &caller).map(|(_, done)| done)).await
     }
 }
 
@@ -167,11 +170,6 @@ impl Caller {
         let granted = Granted { caller: self, role, at_least: PhantomData };
         granted.require(R::ROLE)?;
         Ok(granted)
-    }
-
-    /// Who makes a project is its owner.
-    pub(crate) fn founder(&self) -> Granted<'_, Owner> {
-        Granted { caller: self, role: Role::Owner, at_least: PhantomData }
     }
 }
 
@@ -248,6 +246,18 @@ impl Own {
         &self,
         work: impl Fn(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
     ) -> Result<T, E> {
+        self.store.write(work).await
+    }
+
+    /// Writes a project that is not there yet: who makes it is its owner.
+    pub(crate) async fn found<T: Send + 'static>(
+        &self,
+        work: impl Fn(&mut Tx<'_>, &Granted<'_, Owner>) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let caller = Caller::new(ProjectId::mint(), &self.user);
+        let work = move |tx: &mut Tx<'_>| {
+            work(tx, &Granted { caller: &caller, role: Role::Owner, at_least: PhantomData })
+        };
         self.store.write(work).await
     }
 }

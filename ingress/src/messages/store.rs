@@ -166,7 +166,11 @@ fn page(
 }
 
 /// Writes the message and its event, or finds what was sent under the same key before.
-pub(crate) fn send(tx: &mut Tx<'_>, caller: &Caller, draft: &Draft) -> Result<Sent, ApiError> {
+pub(crate) fn send<'a>(
+    tx: &mut Tx<'_>,
+    caller: &'a Caller,
+    draft: &Draft,
+) -> Result<(Granted<'a, Member>, Sent), ApiError> {
     let (caller, author_name) = may_write(tx, caller, &draft.channel)?;
     if let Some(answered) = draft.reply_to {
         let sql = "SELECT 1 FROM messages WHERE project_id = $1 AND id = $2";
@@ -197,7 +201,8 @@ pub(crate) fn send(tx: &mut Tx<'_>, caller: &Caller, draft: &Draft) -> Result<Se
         ],
     )?;
     if made == 0 {
-        return sent_before(tx, &caller, draft, &digest).map(Sent::Before);
+        let before = sent_before(tx, &caller, draft, &digest)?;
+        return Ok((caller, Sent::Before(before)));
     }
     let message = Message {
         id,
@@ -214,7 +219,7 @@ pub(crate) fn send(tx: &mut Tx<'_>, caller: &Caller, draft: &Draft) -> Result<Se
         deleted_at: None,
     };
     caller.record(tx, "message.created", &MessageEvent { message: &message })?;
-    Ok(Sent::New(message))
+    Ok((caller, Sent::New(message)))
 }
 
 /// Lets pass who may write to the channel, in one query since it is every send's; returns their name too.

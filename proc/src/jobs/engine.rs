@@ -25,12 +25,12 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use super::{
-    Error, JobContext, Mine,
+    Error, JobContext,
     machine::{self, Claim, Command, Job, JobError, Refused, State as JobState},
     queue::Queue,
     store::{self, Idempotency},
 };
-use crate::{JobsConfig, blobs::Blobs, bundles::Registry, ingress::Ingress};
+use crate::{JobsConfig, access::Mine, blobs::Blobs, bundles::Registry, ingress::Ingress};
 
 /// How often idle workers look for work that nobody woke them for, such as retries.
 const POLL: Duration = Duration::from_secs(1);
@@ -114,9 +114,9 @@ impl Engine {
     }
 
     /// Queues a failed or cancelled job again.
-    pub(crate) async fn retry(&self, job: &Mine, roles: Roles) -> Result<Job, Error> {
+    pub(crate) async fn retry(&self, job: &Mine) -> Result<Job, Error> {
         let id = job.id;
-        let limit = self.inner.queue.limit(roles, Instant::now());
+        let limit = self.inner.queue.limit(job.roles, Instant::now());
         let job = self
             .inner
             .tools

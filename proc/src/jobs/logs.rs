@@ -1,17 +1,15 @@
 //! What a job says while it works, for its owner to read.
 
-use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use shared::{
     http::{Json, Limit, Query},
     ids::JobId,
-    store::{self, Reader, Store, Tx},
+    store::{self, Reader, Tx},
     time::Timestamp,
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::Mine;
-use crate::{error::ApiError, state::AppState};
+use crate::{access::Mine, error::ApiError, state::AppState};
 
 /// Lines that a job may write; more are dropped.
 const MAX_LINES: i64 = 10_000;
@@ -47,12 +45,12 @@ pub(super) fn append(
 /// Returns at most `limit` lines after line `after`, in order.
 pub(super) fn read(
     reader: &Reader<'_>,
-    id: JobId,
+    job: &Mine,
     after: i64,
     limit: i64,
 ) -> Result<Vec<LogLine>, store::Error> {
     let sql = "SELECT line, at, level, message FROM job_logs WHERE job_id = $1 AND line > $2 ORDER BY line LIMIT $3";
-    reader.query(sql, &[id.into(), after.into(), limit.into()], |row| {
+    reader.query(sql, &[job.id.into(), after.into(), limit.into()], |row| {
         Ok(LogLine { line: row.get(0)?, at: row.get(1)?, level: row.get(2)?, message: row.get(3)? })
     })
 }
@@ -81,15 +79,10 @@ struct Logs {
 /// Shows what a job has to say, oldest first.
 #[utoipa::path(get, path = "/jobs/{id}/logs", tag = "jobs", params(("id" = JobId, Path), LogsPage),
     responses((status = 200, body = Logs), (status = 404)))]
-async fn logs(
-    State(store): State<Store>,
-    job: Mine,
-    Query(page): Query<LogsPage>,
-) -> Result<Json<Logs>, ApiError> {
+async fn logs(job: Mine, Query(page): Query<LogsPage>) -> Result<Json<Logs>, ApiError> {
     let limit = page.limit;
     let after = page.cursor.unwrap_or(0);
-    let id = job.id;
-    let mut logs = store.read(move |reader| read(reader, id, after, limit.and_one())).await?;
+    let mut logs = job.read(move |reader, job| read(reader, job, after, limit.and_one())).await?;
     let next = limit.cut(&mut logs).map(|last| last.line);
     Ok(Json(Logs { logs, next }))
 }

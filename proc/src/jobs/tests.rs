@@ -26,6 +26,7 @@ use super::{
 };
 use crate::{
     JobsConfig,
+    access::Mine,
     blobs::Blobs,
     bundles::{Operation, Registry},
     ingress::{Ingress, Role},
@@ -163,6 +164,10 @@ impl Fixture {
         self.tools.store.read(move |reader| store::find(reader, id)).await.unwrap()
     }
 
+    fn mine(&self, job: &Job) -> Mine {
+        Mine::new(job.clone(), self.tools.store.clone())
+    }
+
     async fn apply(&self, id: JobId, command: Command) -> Result<Job, Error> {
         self.tools.store.write(move |tx| store::apply(tx, id, command.clone())).await
     }
@@ -209,7 +214,7 @@ async fn a_cancel_while_running_is_final(home: Home) {
     fixture.start();
     let job = fixture.submit("demo", "count", json!({"to": 10_000, "delay_ms": 50})).await;
     fixture.event("job.progress").await;
-    let cancelled = fixture.engine.cancel(&job.clone().into()).await.unwrap();
+    let cancelled = fixture.engine.cancel(&fixture.mine(&job)).await.unwrap();
     assert_eq!(cancelled.state, State::Cancelled);
     // The slot is free again: the next job runs, and the cancelled one is as it was.
     let next = fixture.submit("demo", "count", json!({"to": 1})).await;
@@ -250,7 +255,7 @@ async fn a_retryable_failure_is_queued_again_and_can_be_read_up(home: Home) {
     let job = fixture.submit("test", "broken", json!("fail")).await;
     let told = fixture.event("job.retrying").await;
     assert_eq!((told["state"].as_str(), told["attempt"].as_i64()), (Some("queued"), Some(1)));
-    let logs = fixture.tools.store.read(move |reader| logs::read(reader, job.id, 0, 10)).await;
+    let logs = fixture.mine(&job).read(|reader, job| logs::read(reader, job, 0, 10)).await;
     assert_eq!(logs.map_err(|error: shared::store::Error| error).unwrap().len(), 1);
     fixture.stop().await;
 }
@@ -310,7 +315,7 @@ async fn a_full_queue_refuses_and_a_repeated_submission_is_the_first(home: Home)
     let again = Job { id: JobId::mint(), ..job.clone() };
     let full = fixture.engine.submit(again.clone(), Roles::default(), None).await;
     assert!(matches!(full, Err(Error::QueueFull { .. })));
-    fixture.engine.cancel(&job.clone().into()).await.unwrap();
+    fixture.engine.cancel(&fixture.mine(&job)).await.unwrap();
     let key = |byte| Some(Idempotency { key: "k".parse().unwrap(), request: [byte; 32] });
     let first = fixture.engine.submit(again.clone(), Roles::default(), key(1)).await.unwrap();
     let third = Job { id: JobId::mint(), ..again };

@@ -1,0 +1,131 @@
+//! The ways from a handler to the database: as the owner of a job, and for what is the caller's own. There is no other.
+
+use std::ops::Deref;
+
+use axum::{
+    extract::{FromRef, FromRequestParts},
+    response::{IntoResponse, Response},
+};
+use http::request::Parts;
+use serde::Deserialize;
+use shared::{
+    auth::{Roles, User},
+    http::Path,
+    ids::JobId,
+    store::{self, Reader, Store, Tx},
+};
+
+use crate::{
+    error::ApiError,
+    jobs::{self, machine::Job},
+    state::AppState,
+};
+
+/// The database as handlers' state has it: closed.
+#[derive(Clone, Debug)]
+pub(crate) struct Guarded(Store);
+
+impl Guarded {
+    pub(crate) fn new(store: Store) -> Self {
+        Self(store)
+    }
+}
+
+/// Fails to compile if a handler could ask for the bare store.
+const _: () = {
+    trait Either<A> {
+        fn only() {}
+    }
+    impl<T> Either<()> for T {}
+    impl<T> Either<u8> for T where Store: FromRef<T> {}
+    let _ = <AppState as Either<_>>::only;
+};
+
+/// A job as it was when its owner, or an admin, began to ask; another's job does not exist for them.
+#[derive(Clone, Debug)]
+pub(crate) struct Mine {
+    job: Job,
+    /// What they may do besides.
+    pub(crate) roles: Roles,
+    store: Store,
+}
+
+impl Mine {
+    /// Reads what belongs to the job.
+    pub(crate) async fn read<T: Send + 'static, E: From<store::Error> + Send + 'static>(
+        self,
+        work: impl Fn(&Reader<'_>, &Self) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E> {
+        let store = self.store.clone();
+        store.read(move |reader| work(reader, &self)).await
+    }
+
+    #[cfg(test)]
+    pub(crate) fn new(job: Job, store: Store) -> Self {
+        Self { job, roles: Roles::default(), store }
+    }
+}
+
+impl Deref for Mine {
+    type Target = Job;
+
+    fn deref(&self) -> &Job {
+        &self.job
+    }
+}
+
+/// The part of every job's paths.
+#[derive(Deserialize)]
+struct OfJob {
+    id: JobId,
+}
+
+impl FromRequestParts<AppState> for Mine {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Response> {
+        let Own { store, user } = Own::from_request_parts(parts, state).await?;
+        let path = Path::from_request_parts(parts, state).await;
+        let Path(OfJob { id }) = path.map_err(IntoResponse::into_response)?;
+        let found = store.read(move |reader| jobs::find(reader, id)).await;
+        let job = found.map_err(|error| ApiError::from(error).into_response())?;
+        if job.owner == user.id || user.roles.admin {
+            Ok(Self { job, roles: user.roles, store })
+        } else {
+            Err(ApiError::from(jobs::Error::NotFound).into_response())
+        }
+    }
+}
+
+/// A caller, for what is their own and nobody else's: their uploads, the list of their jobs.
+#[derive(Clone, Debug)]
+pub(crate) struct Own {
+    store: Store,
+    pub(crate) user: User,
+}
+
+impl Own {
+    pub(crate) async fn read<T: Send + 'static, E: From<store::Error> + Send + 'static>(
+        &self,
+        work: impl Fn(&Reader<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E> {
+        self.store.read(work).await
+    }
+
+    pub(crate) async fn write<T: Send + 'static, E: From<store::Error> + Send + 'static>(
+        &self,
+        work: impl Fn(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E> {
+        self.store.write(work).await
+    }
+}
+
+impl FromRequestParts<AppState> for Own {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Response> {
+        let user = User::from_request_parts(parts, state).await;
+        let user = user.map_err(IntoResponse::into_response)?;
+        Ok(Self { store: state.store.0.clone(), user })
+    }
+}

@@ -194,3 +194,21 @@ fn routes() -> OpenApiRouter<AppState> {
         .merge(sessions::routes())
         .merge(streams::routes())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_route_is_in_the_document_or_another_name_of_one() {
+        let (routes, document) = super::routes().split_for_parts();
+        // A router names its paths in its debug form alone.
+        let shown = format!("{routes:?}");
+        let (shown, _fallbacks) = shown.split_once("fallback_router").unwrap();
+        let paths = shown.split(": \"/").skip(1).filter_map(|rest| rest.split('"').next());
+        let routed: BTreeSet<String> = paths.map(|path| format!("/{path}")).collect();
+        let mut documented: BTreeSet<String> = document.paths.paths.into_keys().collect();
+        documented.extend(["/api/persistent-chat/stream", "/sse/jobs"].map(String::from));
+        assert_eq!(routed, documented);
+    }
+}

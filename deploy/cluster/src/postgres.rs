@@ -51,7 +51,6 @@ impl Postgres {
             format!("port={}", addr.port()),
             format!("listen_addresses={}", addr.ip()),
             format!("unix_socket_directories={}", sockets.unwrap_or_default()),
-            "fsync=on".into(),
             "max_connections=300".into(),
             "logging_collector=off".into(),
         ] {

@@ -56,7 +56,8 @@ async fn a_database_that_may_lose_what_it_confirmed_is_refused() {
             query(&postgres, &format!("alter system set {setting} = {value}"));
             query(&postgres, "select pg_reload_conf()");
             // The server reads its settings a moment later.
-            while query(&postgres, &format!("show {setting}")) != value {}
+            let is_so = || query(&postgres, &format!("show {setting}")) == value;
+            assert!((0..1_000).any(|_| is_so()), "{setting} is not {value}");
             if value == "off" {
                 let said = start();
                 assert!(said.contains(&format!("set {setting}=on in postgresql.conf")), "{said}");

@@ -161,7 +161,7 @@ async fn talk(ada: &Project, grace: &Project) {
     let path = format!("/messages/{}", text(&first["id"]));
     ada.call("PATCH", &path, &json!({"text": "Was 1 < 2?"})).await.is(200);
     for (who, emoji) in [(grace, "tada"), (ada, "%F0%9F%91%8D"), (ada, "tada"), (grace, "+1")] {
-        who.call("PUT", &format!("{path}/reactions/{emoji}"), &json!(null)).await.is(200);
+        who.call("PUT", &format!("{path}/reactions/{emoji}"), &json!({})).await.is(200);
     }
 }
 

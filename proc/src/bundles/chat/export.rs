@@ -1,6 +1,7 @@
 //! `chat.export`: a whole project as lines of JSON, or as an archive in the shape of a Slack export.
 
 mod archive;
+mod line;
 mod pages;
 mod record;
 #[cfg(test)]

@@ -15,6 +15,8 @@ const MAX_FOLDER_BYTES: usize = 200;
 const MADE_FOLDER: &str = "channel-";
 /// How the ids of imported people begin.
 const SOURCE: &str = "slack:";
+/// How the ids of logins begin in an export; no id here may hold it.
+const LOGIN: char = '~';
 
 /// Gives each of Slack's channels a valid name of its own, the one it wishes if it can have it. The same names in the same order give the same answer.
 pub(super) fn channels<'a>(
@@ -69,8 +71,13 @@ pub(super) fn author(id: &str) -> String {
 pub(super) fn exported(user: &str) -> String {
     match user.strip_prefix(SOURCE) {
         Some(id) if !id.is_empty() => id.to_owned(),
-        _ => format!("~{user}"),
+        _ => format!("{LOGIN}{user}"),
     }
+}
+
+/// Says whether a user of an export has a login where it was made.
+pub(super) fn is_login(exported: &str) -> bool {
+    exported.starts_with(LOGIN)
 }
 
 /// Returns the name that a channel has in an export, where it is a folder's too: its own if that is safe on any system,
@@ -165,7 +172,7 @@ mod tests {
         for id in [&login, &imported, "slack:", "~", "~~ada"] {
             let here = author(id);
             assert!(here.starts_with("slack:"), "{id}: {here}");
-            assert!(!exported(&here).starts_with('~'), "{id}: {here}");
+            assert!(!is_login(&exported(&here)), "{id}: {here}");
         }
     }
 

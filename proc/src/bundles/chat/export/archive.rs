@@ -13,7 +13,7 @@ use zip::{
     write::{SimpleFileOptions, StreamWriter},
 };
 
-use super::record::{self, Line};
+use super::{line::Line, record};
 use crate::bundles::chat::{
     names,
     slack::{Limits, RATIO_JUDGED_FROM_BYTES},

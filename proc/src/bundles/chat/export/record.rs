@@ -6,102 +6,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use shared::time::Timestamp;
 
+use super::line::{ChannelLine, MessageLine, PersonLine, ReactionLine};
 use crate::bundles::chat::{
-    names::{channel_id, exported, folder},
+    names::{channel_id, exported, folder, is_login},
     slack::{Answered, KEPT_SUBTYPES, Own, OwnChannel, TOMBSTONE, Ts},
 };
-
-/// What a line tells.
-pub(super) enum Line<'a> {
-    Channel(ChannelLine),
-    Person(PersonLine),
-    Message(MessageLine<'a>),
-    Other,
-}
-
-#[derive(Deserialize)]
-pub(super) struct ChannelLine {
-    pub(super) name: String,
-    pub(super) topic: Option<String>,
-    pub(super) created_at: Timestamp,
-}
-
-#[derive(Deserialize)]
-pub(super) struct PersonLine {
-    pub(super) id: String,
-    pub(super) name: String,
-    pub(super) is_bot: bool,
-}
-
-#[derive(Deserialize)]
-pub(super) struct MessageLine<'a> {
-    pub(super) channel: String,
-    pub(super) author: String,
-    pub(super) author_name: String,
-    pub(super) text: String,
-    #[serde(borrow)]
-    pub(super) metadata: Option<&'a RawValue>,
-    pub(super) reactions: Vec<ReactionLine>,
-    pub(super) created_at: Timestamp,
-    pub(super) updated_at: Option<Timestamp>,
-    pub(super) deleted_at: Option<Timestamp>,
-    pub(super) sent_at_us: i64,
-    pub(super) parent: Option<ParentLine>,
-}
-
-#[derive(Deserialize)]
-pub(super) struct ReactionLine {
-    pub(super) emoji: String,
-    pub(super) users: Vec<String>,
-}
-
-#[derive(Deserialize)]
-pub(super) struct ParentLine {
-    pub(super) channel: String,
-    pub(super) sent_at_us: i64,
-    pub(super) thread: Option<ThreadLine>,
-}
-
-#[derive(Deserialize)]
-pub(super) struct ThreadLine {
-    pub(super) sent_at_us: i64,
-    pub(super) author: String,
-}
-
-impl<'a> Line<'a> {
-    /// Reads a line of an export by channel.
-    pub(super) fn parse(line: &'a [u8]) -> serde_json::Result<Self> {
-        #[derive(Deserialize)]
-        struct Kind<'a> {
-            kind: &'a str,
-        }
-        let Kind { kind } = serde_json::from_slice(line)?;
-        Ok(match kind {
-            "channel" => Self::Channel(serde_json::from_slice(line)?),
-            "person" => Self::Person(serde_json::from_slice(line)?),
-            "message" => Self::Message(serde_json::from_slice(line)?),
-            _ => Self::Other,
-        })
-    }
-}
-
-impl MessageLine<'_> {
-    /// Returns the day it was sent on.
-    pub(super) fn day(&self) -> String {
-        self.created_at.to_string().chars().take("2004-11-15".len()).collect()
-    }
-
-    /// Returns those who said something here and have a login, as the archive names them.
-    pub(super) fn logins(&self) -> impl Iterator<Item = String> {
-        let users = self.reactions.iter().flat_map(|reaction| &reaction.users);
-        let users = users.chain([&self.author]).map(|user| exported(user));
-        users.filter(|user| is_login(user))
-    }
-}
-
-fn is_login(exported: &str) -> bool {
-    exported.starts_with('~')
-}
 
 /// An entry of `users.json`.
 #[derive(Serialize)]
@@ -296,4 +205,35 @@ fn kept(metadata: Option<&RawValue>) -> Kept {
 /// Returns plain text in Slack's markup.
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{json, value::RawValue};
+
+    use crate::bundles::chat::export::line::Line;
+
+    #[test]
+    fn others_find_slacks_own_fields() {
+        let line = json!({
+            "kind": "message", "channel": "general", "author": "slack:B1", "author_name": "Hal", "text": "1 < 2",
+            "metadata": {"slack": {"bot": true, "subtype": "bot_message"}}, "created_at": "2020-09-13T12:26:41.000Z",
+            "reactions": [{"emoji": "+1", "users": ["ada"]}], "sent_at_us": 1_600_000_001_000_100_i64,
+            "updated_at": null, "deleted_at": null,
+            "parent": {"channel": "general", "sent_at_us": 1_600_000_000_000_000_i64,
+                "thread": {"sent_at_us": 1_600_000_000_000_000_i64, "author": "slack:U1"}},
+        });
+        let line = line.to_string();
+        let Ok(Line::Message(message)) = Line::parse(line.as_bytes()) else { panic!("{line}") };
+        let record = serde_json::to_value(super::message(&message).unwrap()).unwrap();
+        let own = RawValue::from_string(message.metadata.unwrap().get().to_owned()).unwrap();
+        assert_eq!(
+            record,
+            json!({
+                "type": "message", "subtype": "bot_message", "bot_id": "B1", "username": "Hal",
+                "text": "1 &lt; 2", "ts": "1600000001.000100", "thread_ts": "1600000000.000000", "parent_user_id": "U1",
+                "reactions": [{"name": "+1", "users": ["~ada"], "count": 1}], "parley": {"metadata": own},
+            })
+        );
+    }
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use proptest::prelude::*;
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{Value, json};
 use shared::{ids::ChannelName, time::Timestamp};
 
 use super::archive::Archive;
@@ -272,31 +272,4 @@ impl Message {
     fn at(self, at: i64) -> ((String, i64), Self) {
         (("general".into(), at), self)
     }
-}
-
-#[test]
-fn others_find_slacks_own_fields() {
-    let line = json!({
-        "kind": "message", "channel": "general", "author": "slack:B1", "author_name": "Hal", "text": "1 < 2",
-        "metadata": {"slack": {"bot": true, "subtype": "bot_message"}}, "created_at": "2020-09-13T12:26:41.000Z",
-        "reactions": [{"emoji": "+1", "users": ["ada"]}], "sent_at_us": 1_600_000_001_000_100_i64,
-        "updated_at": null, "deleted_at": null,
-        "parent": {"channel": "general", "sent_at_us": 1_600_000_000_000_000_i64,
-            "thread": {"sent_at_us": 1_600_000_000_000_000_i64, "author": "slack:U1"}},
-    });
-    let line = line.to_string();
-    let Ok(super::record::Line::Message(message)) = super::record::Line::parse(line.as_bytes())
-    else {
-        panic!("{line}")
-    };
-    let record = serde_json::to_value(super::record::message(&message).unwrap()).unwrap();
-    let own = RawValue::from_string(message.metadata.unwrap().get().to_owned()).unwrap();
-    assert_eq!(
-        record,
-        json!({
-            "type": "message", "subtype": "bot_message", "bot_id": "B1", "username": "Hal",
-            "text": "1 &lt; 2", "ts": "1600000001.000100", "thread_ts": "1600000000.000000", "parent_user_id": "U1",
-            "reactions": [{"name": "+1", "users": ["~ada"], "count": 1}], "parley": {"metadata": own},
-        })
-    );
 }

@@ -114,7 +114,8 @@ fn page(
             }
         }
         Next::Messages(from) => {
-            messages(reader, caller, None, from, &mut lines)?.map_or(Next::End, Next::Messages)
+            let last = messages(reader, caller, None, from, &mut lines)?;
+            last.map_or(Next::End, |last| Next::Messages(Some(last)))
         }
         Next::Channel(before) => {
             let sql = "SELECT name FROM channels WHERE project_id = $1 AND name > $2 ORDER BY name LIMIT 1";
@@ -123,7 +124,7 @@ fn page(
         }
         Next::MessagesOf(name, from) => {
             match messages(reader, caller, Some(&name), from, &mut lines)? {
-                Some(last) => Next::MessagesOf(name, last),
+                Some(last) => Next::MessagesOf(name, Some(last)),
                 None => Next::Channel(name.as_str().to_owned()),
             }
         }
@@ -139,7 +140,8 @@ fn page(
     Ok((page, following))
 }
 
-/// Adds messages until the page is long enough, whatever their length; returns where the next page of them begins. Those
+/// Adds messages until the page is long enough, whatever their length; returns after which one the next page of
+/// them begins. Those
 /// of one channel are told with their places in it.
 fn messages(
     reader: &Reader<'_>,
@@ -147,28 +149,28 @@ fn messages(
     channel: Option<&ChannelName>,
     from: Option<MessageId>,
     lines: &mut Lines,
-) -> Result<Option<Option<MessageId>>, ApiError> {
+) -> Result<Option<MessageId>, ApiError> {
     let messages = after(reader, caller, channel, from, PAGE)?;
     let full = messages.len() == usize::try_from(PAGE).unwrap_or(0);
     let mut places = Places::default();
     let mut last = from;
     for message in &messages {
         if lines.text.len() > PAGE_BYTES {
-            return Ok(Some(last));
+            return Ok(last);
         }
         let place = channel.map(|_| places.of(reader, message)).transpose()?;
-        lines.push(&Record { kind: "message", record: message, place })?;
+        lines.push(&Record { kind: "message", message, place })?;
         lines.messages += 1;
         last = Some(message.id);
     }
-    Ok(full.then_some(last))
+    Ok(last.filter(|_| full))
 }
 
 #[derive(Serialize)]
 struct Record<'a> {
     kind: &'static str,
     #[serde(flatten)]
-    record: &'a Message,
+    message: &'a Message,
     #[serde(flatten)]
     place: Option<Place>,
 }

@@ -89,7 +89,7 @@ pub(super) fn folder(channel: &str) -> String {
         || (stem.len() == 4 && (stem.starts_with("com") || stem.starts_with("lpt")));
     let dotted = channel.starts_with('.') || channel.ends_with('.');
     // Lists lie beside the folders.
-    let made = channel.starts_with(MADE_FOLDER) || channel.ends_with(".json");
+    let made = channel.starts_with(MADE_FOLDER) || channel.rsplit('.').next() == Some("json");
     if !channel.is_empty()
         && channel.chars().all(plain)
         && channel.len() <= MAX_FOLDER_BYTES

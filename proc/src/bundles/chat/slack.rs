@@ -150,7 +150,7 @@ pub struct Message {
     /// The reactions that name at least one user.
     pub reactions: Vec<Reaction>,
     /// What Slack's fields cannot say, if Parley wrote the export.
-    pub own: Option<Own>,
+    pub own: Option<Box<Own>>,
 }
 
 /// Holds one emoji and those who reacted with it.

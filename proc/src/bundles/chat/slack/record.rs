@@ -134,7 +134,7 @@ fn judge(json: &[u8], channel: &str, names: &Names) -> Result<Message, Rejected>
         thread: thread.filter(|parent| *parent != ts),
         edited: fields.edited.get("ts").and_then(Value::as_str).and_then(Ts::parse),
         reactions: reactions(&fields.reactions),
-        own,
+        own: own.map(Box::new),
     })
 }
 

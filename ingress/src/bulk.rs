@@ -93,8 +93,10 @@ impl chat_server::Chat for Chat {
         &self,
         request: Request<ExportProjectRequest>,
     ) -> Result<Response<Self::ExportProjectStream>, Status> {
-        let viewer = self.caller::<Viewer>(request.into_inner().principal)?;
-        let pages = export::pages(viewer, self.closing.clone());
+        let request = request.into_inner();
+        let order = request.order();
+        let viewer = self.caller::<Viewer>(request.principal)?;
+        let pages = export::pages(viewer, order, self.closing.clone());
         Ok(Response::new(Box::pin(pages)))
     }
 }

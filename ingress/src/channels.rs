@@ -163,6 +163,25 @@ pub(crate) fn create<R: Writes>(
     Ok(channel)
 }
 
+/// Gives a topic to a channel that nobody has changed since its project began.
+pub(crate) fn describe_untouched<R: Writes>(
+    tx: &mut Tx<'_>,
+    caller: &Granted<'_, R>,
+    name: &ChannelName,
+    topic: &str,
+) -> Result<(), ApiError> {
+    let changed = tx.execute(
+        "UPDATE channels SET topic = $3, updated_at = $4 WHERE project_id = $1 AND name = $2 \
+         AND topic IS NULL AND import_id IS NULL AND updated_at = created_at",
+        &[caller.project.into(), name.into(), topic.into(), Timestamp::now().into()],
+    )?;
+    if changed > 0 {
+        let channel = find(tx, caller, name)?;
+        caller.record(tx, "channel.updated", &ChannelEvent { channel: &channel })?;
+    }
+    Ok(())
+}
+
 #[utoipa::path(get, path = "/{project}/channels", params(Page), responses((status = 200, body = Channels)))]
 async fn list(viewer: As<Viewer>, Query(page): Query<Page>) -> Result<Json<Channels>, ApiError> {
     viewer

@@ -21,7 +21,7 @@ const PART_BYTES: usize = 5 << 20;
 #[derive(Clone, Debug)]
 pub(crate) struct Blobs {
     store: Arc<dyn ObjectStore>,
-    /// Where copies go while something needs a real file.
+    /// Where files go that are gone when closed: copies of blobs, and parts of what is to be one.
     scratch: Arc<Folder>,
 }
 
@@ -82,6 +82,11 @@ impl Blobs {
         let mut copy = copy.into_std().await;
         std::io::Seek::rewind(&mut copy)?;
         Ok(copy)
+    }
+
+    /// Returns the folder for what is on its way to be a blob.
+    pub(crate) fn scratch(&self) -> &Folder {
+        &self.scratch
     }
 
     /// Deletes the blobs under `prefix` that were written longer ago than `age`.

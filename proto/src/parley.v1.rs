@@ -95,8 +95,16 @@ pub struct ImportMessage {
     /// A JSON object, or empty.
     #[prost(string, tag = "7")]
     pub metadata: ::prost::alloc::string::String,
+    /// In the order in which they are to be shown.
     #[prost(message, repeated, tag = "8")]
     pub reactions: ::prost::alloc::vec::Vec<ImportReaction>,
+    /// The channel of the message that this one answers, if it is known to be there or to come: another channel may have
+    /// it, or a later batch.
+    #[prost(string, optional, tag = "9")]
+    pub reply_to_channel: ::core::option::Option<::prost::alloc::string::String>,
+    /// Set for a message of which only its place is left; its text is empty.
+    #[prost(int64, optional, tag = "10")]
+    pub deleted_at_us: ::core::option::Option<i64>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ImportMessagesRequest {
@@ -114,6 +122,8 @@ pub struct ImportMessagesRequest {
 pub struct ExportProjectRequest {
     #[prost(message, optional, tag = "1")]
     pub principal: ::core::option::Option<Principal>,
+    #[prost(enumeration = "ExportOrder", tag = "2")]
+    pub order: i32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ExportPage {
@@ -127,6 +137,38 @@ pub struct ExportPage {
     pub total_messages: u64,
     #[prost(uint64, tag = "4")]
     pub messages: u64,
+    /// No page follows; a stream that ends otherwise was cut off.
+    #[prost(bool, tag = "5")]
+    pub last: bool,
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ExportOrder {
+    /// Members, channels, people, then all messages in the order of time.
+    ByTime = 0,
+    /// Members and channels, then the messages of one channel after another, then people. Each message tells, besides
+    /// what it is, `sent_at_us` and its `parent`: the names that `ImportMessage` has for them.
+    ByChannel = 1,
+}
+impl ExportOrder {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::ByTime => "EXPORT_ORDER_BY_TIME",
+            Self::ByChannel => "EXPORT_ORDER_BY_CHANNEL",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "EXPORT_ORDER_BY_TIME" => Some(Self::ByTime),
+            "EXPORT_ORDER_BY_CHANNEL" => Some(Self::ByChannel),
+            _ => None,
+        }
+    }
 }
 /// Generated client implementations.
 pub mod chat_client {

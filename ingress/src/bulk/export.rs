@@ -1,22 +1,25 @@
 //! Reading a whole project as lines of JSON, a page at a time.
 
+mod place;
+
 use futures_util::{Stream, stream};
-use proto::ExportPage;
+use proto::{ExportOrder, ExportPage};
 use serde::Serialize;
 use serde_json::json;
 use shared::{
-    ids::{MessageId, UserId},
+    ids::{ChannelName, MessageId, UserId},
     store::{Error, Reader, Row, Value},
     time::Timestamp,
 };
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
+use self::place::{Place, Places};
 use super::status;
 use crate::{
     access::{As, Granted, Viewer},
     error::ApiError,
-    messages::store::after,
+    messages::{Message, store::after},
 };
 
 /// Records in a page at most.
@@ -30,12 +33,16 @@ enum Next {
     Start,
     People(String),
     Messages(Option<MessageId>),
+    /// The channel after the one of this name.
+    Channel(String),
+    MessagesOf(ChannelName, Option<MessageId>),
     End,
 }
 
-/// Returns the project's pages: what it is, who is in it, then its messages in the order of time.
+/// Returns the project's pages, in one of the orders that there are.
 pub(super) fn pages(
     viewer: As<Viewer>,
+    order: ExportOrder,
     closing: CancellationToken,
 ) -> impl Stream<Item = Result<ExportPage, Status>> + Send {
     stream::try_unfold(Next::Start, move |next| {
@@ -48,7 +55,7 @@ pub(super) fn pages(
                 return Err(Status::unavailable("this instance is going away"));
             }
             // Asked anew for each page: the caller may have been removed.
-            let page = viewer.read(move |reader, caller| page(reader, caller, next.clone()));
+            let page = viewer.read(move |reader, caller| page(reader, caller, order, next.clone()));
             page.await.map(Some).map_err(status)
         }
     })
@@ -57,6 +64,7 @@ pub(super) fn pages(
 fn page(
     reader: &Reader<'_>,
     caller: &Granted<'_, Viewer>,
+    order: ExportOrder,
     next: Next,
 ) -> Result<(ExportPage, Next), ApiError> {
     let mut lines = Lines::default();
@@ -83,7 +91,10 @@ fn page(
             let sql = "SELECT COUNT(*) FROM messages WHERE project_id = $1";
             let total = reader.find(sql, &[project], |row| row.get::<i64>(0))?;
             total_messages = total.and_then(|total| total.try_into().ok()).unwrap_or(0);
-            Next::People(String::new())
+            match order {
+                ExportOrder::ByTime => Next::People(String::new()),
+                ExportOrder::ByChannel => Next::Channel(String::new()),
+            }
         }
         Next::People(from) => {
             let sql = "SELECT id, name, is_bot FROM people WHERE project_id = $1 AND id > $2 ORDER BY id LIMIT $3";
@@ -98,10 +109,25 @@ fn page(
                 Some((id, ..)) if i64::try_from(people.len()) == Ok(PAGE) => {
                     Next::People(id.to_string())
                 }
+                _ if order == ExportOrder::ByChannel => Next::End,
                 _ => Next::Messages(None),
             }
         }
-        Next::Messages(from) => messages(reader, caller, from, &mut lines)?,
+        Next::Messages(from) => {
+            let last = messages(reader, caller, None, from, &mut lines)?;
+            last.map_or(Next::End, |last| Next::Messages(Some(last)))
+        }
+        Next::Channel(before) => {
+            let sql = "SELECT name FROM channels WHERE project_id = $1 AND name > $2 ORDER BY name LIMIT 1";
+            let name = reader.find(sql, &[project, (&before).into()], |row| row.parse(0))?;
+            name.map_or_else(|| Next::People(String::new()), |name| Next::MessagesOf(name, None))
+        }
+        Next::MessagesOf(name, from) => {
+            match messages(reader, caller, Some(&name), from, &mut lines)? {
+                Some(last) => Next::MessagesOf(name, Some(last)),
+                None => Next::Channel(name.as_str().to_owned()),
+            }
+        }
         Next::End => Next::End,
     };
     let page = ExportPage {
@@ -109,36 +135,44 @@ fn page(
         records: lines.records,
         messages: lines.messages,
         total_messages,
+        last: matches!(following, Next::End),
     };
     Ok((page, following))
 }
 
-/// Adds messages until the page is long enough, whatever their length.
+/// Adds messages until the page is long enough, whatever their length; returns after which one the next page of
+/// them begins. Those
+/// of one channel are told with their places in it.
 fn messages(
     reader: &Reader<'_>,
     caller: &Granted<'_, Viewer>,
+    channel: Option<&ChannelName>,
     from: Option<MessageId>,
     lines: &mut Lines,
-) -> Result<Next, ApiError> {
-    let messages = after(reader, caller, None, from, PAGE)?;
+) -> Result<Option<MessageId>, ApiError> {
+    let messages = after(reader, caller, channel, from, PAGE)?;
     let full = messages.len() == usize::try_from(PAGE).unwrap_or(0);
+    let mut places = Places::default();
     let mut last = from;
     for message in &messages {
         if lines.text.len() > PAGE_BYTES {
-            return Ok(Next::Messages(last));
+            return Ok(last);
         }
-        lines.push(&Record { kind: "message", record: message })?;
+        let place = channel.map(|_| places.of(reader, message)).transpose()?;
+        lines.push(&Record { kind: "message", message, place })?;
         lines.messages += 1;
         last = Some(message.id);
     }
-    Ok(if full { Next::Messages(last) } else { Next::End })
+    Ok(last.filter(|_| full))
 }
 
 #[derive(Serialize)]
-struct Record<'a, T> {
+struct Record<'a> {
     kind: &'static str,
     #[serde(flatten)]
-    record: &'a T,
+    message: &'a Message,
+    #[serde(flatten)]
+    place: Option<Place>,
 }
 
 /// A page in the making.

@@ -41,6 +41,7 @@ mod readme;
 mod relay;
 mod resume;
 mod sessions;
+mod slack_export;
 mod slots;
 mod slots_jobs;
 mod sse;

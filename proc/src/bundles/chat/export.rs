@@ -1,19 +1,26 @@
-//! `chat.export`: a whole project as lines of JSON.
+//! `chat.export`: a whole project as lines of JSON, or as an archive in the shape of a Slack export.
+
+mod archive;
+mod line;
+mod pages;
+mod record;
+#[cfg(test)]
+mod tests;
+mod zipped;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use proto::ExportProjectRequest;
+use proto::ExportOrder;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{failed, persist::persist};
+use self::pages::Pages;
 use crate::{
     bundles::{Operation, parse, schema_of},
-    ingress::{Role, principal},
-    jobs::{JobContext, JobError, Progress},
+    ingress::Role,
+    jobs::{JobContext, JobError},
 };
 
 /// Writes a project into an artifact. A new worker begins it anew: the artifact appears only when it is whole.
@@ -21,7 +28,22 @@ pub(crate) struct Export;
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Input {}
+struct Input {
+    /// What the export is to be.
+    #[serde(default)]
+    format: Format,
+}
+
+#[derive(Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+enum Format {
+    /// Newline-delimited JSON: everything, one record a line.
+    #[default]
+    Ndjson,
+    /// A ZIP file in the shape of a Slack workspace export, which `chat.import` reads.
+    Slack,
+}
 
 #[async_trait]
 impl Operation for Export {
@@ -30,7 +52,8 @@ impl Operation for Export {
     }
 
     fn description(&self) -> &'static str {
-        "Writes the project's members, channels, people and messages as newline-delimited JSON."
+        "Writes the project's members, channels, people and messages as newline-delimited JSON, or its channels, people \
+         and messages as a ZIP file in the shape of a Slack export."
     }
 
     fn role(&self) -> Role {
@@ -46,31 +69,19 @@ impl Operation for Export {
     }
 
     async fn run(&self, context: JobContext, input: Value) -> Result<Value, JobError> {
-        let Input {} = parse(input)?;
-        let job = context.job();
-        let principal = principal(&job.owner, job.project_id, &job.trace_id);
-        let request = ExportProjectRequest { principal: Some(principal) };
-        let chat = context.ingress().streaming(self.timeout());
-        let pages = persist(&context, request, |request| {
-            let mut chat = chat.clone();
-            async move { chat.export_project(request).await }
-        });
-        let mut pages = pages.await?;
-        let mut artifact = context.artifact("export.ndjson", "application/x-ndjson");
-        let (mut records, mut messages, mut total) = (0, 0, 0);
-        while let Some(page) = pages.message().await.map_err(|status| failed(&status))? {
-            records += page.records;
-            messages += page.messages;
-            total = total.max(page.total_messages);
-            artifact.write(Bytes::from(page.ndjson)).await?;
-            let progress = Progress::of(messages, total.max(messages), "messages", "exporting");
-            context.advance(progress, None::<()>).await?;
+        match parse::<Input>(input)?.format {
+            Format::Ndjson => lines(&context, self.timeout()).await,
+            Format::Slack => zipped::export(&context, self.timeout()).await,
         }
-        // A stream that its server ends early, such as in a drain, ends like a complete one.
-        if records == 0 || messages < total {
-            return Err(JobError::transient("unavailable", "chat ended the export early"));
-        }
-        let artifact = artifact.finish().await?;
-        Ok(json!({"artifact": artifact, "records": records, "messages": messages}))
     }
+}
+
+async fn lines(context: &JobContext, longest: Duration) -> Result<Value, JobError> {
+    let mut pages = Pages::open(context, ExportOrder::ByTime, longest).await?;
+    let mut artifact = context.artifact("export.ndjson", "application/x-ndjson");
+    while let Some(page) = pages.next().await? {
+        artifact.write(page).await?;
+    }
+    let artifact = artifact.finish().await?;
+    Ok(json!({"artifact": artifact, "records": pages.records(), "messages": pages.messages()}))
 }

@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use shared::ids::UploadId;
 
+#[cfg(test)]
+pub(super) use self::sender::to_send;
+
 use self::{
     reader::{Batch, Found},
     sender::Sender,

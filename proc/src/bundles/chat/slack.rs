@@ -3,6 +3,7 @@
 mod entries;
 mod error;
 mod index;
+mod own;
 mod record;
 mod split;
 mod text;
@@ -16,7 +17,11 @@ use std::{fs::File, io, ops::ControlFlow};
 use serde::{Deserialize, Serialize};
 
 pub use error::Error;
+pub use own::{Answered, Own, OwnChannel};
+pub use record::{KEPT_SUBTYPES, TOMBSTONE};
 pub use ts::Ts;
+
+pub use entries::RATIO_JUDGED_FROM_BYTES;
 
 use entries::Entries;
 use index::Index;
@@ -44,7 +49,7 @@ impl Default for Limits {
             max_entry_bytes: 512 << 20,
             max_total_bytes: 8 << 30,
             max_ratio: 200,
-            max_record_bytes: 1 << 20,
+            max_record_bytes: 4 << 20,
         }
     }
 }
@@ -91,10 +96,12 @@ pub struct Channel {
     pub id: String,
     /// The name, which is also the name of its folder in the export; at most 200 chars.
     pub name: String,
+    /// The name it had in Parley, if Parley wrote the export and the name was none for a folder.
+    pub own_name: Option<String>,
     /// The topic, else the purpose, as plain text; `None` when both are empty.
     pub topic: Option<String>,
-    /// When it was made, in seconds since the epoch.
-    pub created_seconds: Option<i64>,
+    /// When it was made, in milliseconds since the epoch.
+    pub created_ms: Option<i64>,
     /// Whether it is archived.
     pub archived: bool,
 }
@@ -132,7 +139,7 @@ pub struct Message {
     pub author_name: Option<String>,
     /// Whether a bot or app sent it.
     pub is_bot: bool,
-    /// The plain text: not blank, without NUL, at most 64 KiB.
+    /// The plain text: not blank unless the message was deleted, without NUL, at most 64 KiB.
     pub text: String,
     /// Slack's subtype of a kept message, such as `me_message`.
     pub subtype: Option<String>,
@@ -142,6 +149,8 @@ pub struct Message {
     pub edited: Option<Ts>,
     /// The reactions that name at least one user.
     pub reactions: Vec<Reaction>,
+    /// What Slack's fields cannot say, if Parley wrote the export.
+    pub own: Option<Box<Own>>,
 }
 
 /// Holds one emoji and those who reacted with it.

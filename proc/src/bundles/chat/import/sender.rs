@@ -43,7 +43,9 @@ impl Sender {
             chat: context.ingress().chat(),
             principal: principal(&job.owner, job.project_id, &job.trace_id),
             import_id: job.id.to_string(),
-            channels: names::channels(channels.iter().map(|channel| channel.name.as_str())),
+            channels: names::channels(
+                channels.iter().map(|channel| (channel.name.as_str(), channel.own_name.as_deref())),
+            ),
             known: HashSet::new(),
         }
     }
@@ -74,9 +76,8 @@ impl Sender {
         let channels = channels.into_iter().filter(|channel| sent.insert(channel.name.clone()));
         let channels: Vec<Channel> = channels
             .filter_map(|channel| {
-                let created_at_ms = channel.created_seconds.and_then(|at| at.checked_mul(1_000));
                 let name = self.channels.get(&channel.name)?.to_string();
-                Some(Channel { name, topic: channel.topic, created_at_ms })
+                Some(Channel { name, topic: channel.topic, created_at_ms: channel.created_ms })
             })
             .collect();
         let mut counts = Counts { total: channels.len(), ..Counts::default() };
@@ -147,21 +148,37 @@ impl Sender {
     }
 
     fn message(&self, message: Message) -> ImportMessage {
-        let reactions = message.reactions.into_iter().map(|reaction| ImportReaction {
-            emoji: reaction.name,
-            users: reaction.users.iter().map(|user| names::author(user)).collect(),
-        });
-        let channel = self.channels.get(&message.channel).map(ToString::to_string);
-        ImportMessage {
-            channel: channel.unwrap_or_default(),
-            author: names::author(&message.author),
-            text: message.text,
-            sent_at_us: message.ts.micros(),
-            edited_at_us: message.edited.map(Ts::micros),
-            reply_to_sent_at_us: message.thread.map(Ts::micros),
-            metadata: metadata(message.subtype.as_deref(), message.is_bot),
-            reactions: reactions.collect(),
-        }
+        to_send(message, |channel| self.channels.get(channel).map(ToString::to_string))
+    }
+}
+
+/// Returns the message as chat takes it; `channel` tells the names that channels have here, by Slack's.
+pub(in crate::bundles::chat) fn to_send(
+    message: Message,
+    channel: impl Fn(&str) -> Option<String>,
+) -> ImportMessage {
+    let reactions = message.reactions.into_iter().map(|reaction| ImportReaction {
+        emoji: reaction.name,
+        users: reaction.users.iter().map(|user| names::author(user)).collect(),
+    });
+    let kept = metadata(message.subtype.as_deref(), message.is_bot);
+    let (metadata, answered, deleted) = match message.own {
+        Some(own) => (own.metadata.unwrap_or_default(), own.reply_to, own.deleted),
+        None => (kept, None, None),
+    };
+    let answered = answered.and_then(|answered| Some((channel(&answered.channel)?, answered.ts)));
+    let (reply_to_channel, reply_to) = answered.unzip();
+    ImportMessage {
+        channel: channel(&message.channel).unwrap_or_default(),
+        author: names::author(&message.author),
+        text: message.text,
+        sent_at_us: message.ts.micros(),
+        edited_at_us: message.edited.map(Ts::micros),
+        reply_to_sent_at_us: reply_to.or(message.thread).map(Ts::micros),
+        metadata,
+        reactions: reactions.collect(),
+        reply_to_channel,
+        deleted_at_us: deleted.map(Ts::micros),
     }
 }
 

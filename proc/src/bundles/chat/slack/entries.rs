@@ -15,8 +15,8 @@ use zip::{
 
 use super::{Error, Limits};
 
-/// Entries of fewer bytes than this may be packed as tightly as they like.
-const RATIO_JUDGED_FROM_BYTES: u64 = 1 << 20;
+/// Entries of no more bytes than this may be packed as tightly as they like.
+pub const RATIO_JUDGED_FROM_BYTES: u64 = 1 << 20;
 /// Slack's own names are far shorter.
 const MAX_NAME_BYTES: usize = 1024;
 /// Room for a name and the usual extra fields; keeps the directory itself within memory.

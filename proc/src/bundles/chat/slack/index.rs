@@ -2,10 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    Channel, Error, Person,
+    Channel, Error, OwnChannel, Person,
     entries::Entries,
     split::{Item, Splitter},
     text::{Names, plain_text},
@@ -137,10 +138,16 @@ fn person(value: &Value, id: String) -> Person {
 
 fn channel(value: &Value, id: String) -> Channel {
     let text = |path| value.pointer(path).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let own = value.get("parley").and_then(|own| OwnChannel::deserialize(own).ok());
+    let own = own.unwrap_or_default();
+    let topic = text("/topic/value").or_else(|| text("/purpose/value")).map(str::to_owned);
+    let created_ms =
+        value.get("created").and_then(Value::as_i64).and_then(|at| at.checked_mul(1_000));
     Channel {
         name: name(value.get("name")).unwrap_or_else(|| id.clone()),
-        topic: text("/topic/value").or_else(|| text("/purpose/value")).map(str::to_owned),
-        created_seconds: value.get("created").and_then(Value::as_i64),
+        own_name: own.name,
+        topic: topic.or(own.topic),
+        created_ms: own.created_ms.or(created_ms),
         archived: is_true(value, "is_archived"),
         id,
     }

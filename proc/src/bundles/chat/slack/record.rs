@@ -1,18 +1,22 @@
 //! Judges one element of a day file: a message to keep, one to skip, or a broken record.
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 
 use super::{
-    Message, Outcome, Reaction, Ts, index,
+    Message, Outcome, Own, Reaction, Ts, index,
     text::{Names, plain_text},
 };
 
 const MAX_TEXT_BYTES: usize = 64 << 10;
+/// A text of the longest kind may be all `&`, each of which is `&amp;`.
+const MAX_MARKUP_BYTES: usize = 5 * MAX_TEXT_BYTES;
+/// What Slack says in place of a deleted message that has answers.
+pub const TOMBSTONE: &str = "tombstone";
 const MAX_KIND_CHARS: usize = 64;
 
 /// Subtypes whose text somebody said; all others are Slack's own notices.
-const KEPT_SUBTYPES: [&str; 6] = [
+pub const KEPT_SUBTYPES: [&str; 6] = [
     "me_message",
     "bot_message",
     "thread_broadcast",
@@ -24,7 +28,7 @@ const KEPT_SUBTYPES: [&str; 6] = [
 /// Holds the fields that matter, of any type, so that a wrong one can be named.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Fields {
+struct Fields<'a> {
     r#type: Value,
     subtype: Value,
     ts: Value,
@@ -40,6 +44,8 @@ struct Fields {
     reactions: Value,
     file: Value,
     files: Value,
+    #[serde(borrow)]
+    parley: Option<&'a RawValue>,
 }
 
 /// Holds why there is no message to keep: a kind or a reason.
@@ -62,7 +68,7 @@ fn judge(json: &[u8], channel: &str, names: &Names) -> Result<Message, Rejected>
     if !json.starts_with(b"{") {
         return Err(failed("record is not a JSON object"));
     }
-    let fields: Fields = serde_json::from_slice(json).map_err(|error| {
+    let fields: Fields<'_> = serde_json::from_slice(json).map_err(|error| {
         // The error's own text can quote the message.
         Rejected::Failed(format!(
             "record is not valid JSON at line {} column {}",
@@ -75,21 +81,25 @@ fn judge(json: &[u8], channel: &str, names: &Names) -> Result<Message, Rejected>
         return Err(skipped(kind));
     }
     let subtype = optional_str(&fields.subtype).map_err(|()| failed("subtype is not a string"))?;
-    if let Some(kind) = subtype.filter(|kind| !KEPT_SUBTYPES.contains(kind)) {
+    let own = fields.parley.map(|own| Own::parse(own).ok_or_else(|| failed("parley is not sound")));
+    let own = own.transpose()?;
+    let deleted = own.as_ref().is_some_and(|own| own.deleted.is_some());
+    let kept = |kind: &&str| KEPT_SUBTYPES.contains(kind) || (deleted && *kind == TOMBSTONE);
+    if let Some(kind) = subtype.filter(|kind| !kept(kind)) {
         return Err(skipped(kind));
     }
 
     let text = optional_str(&fields.text).map_err(|()| failed("text is not a string"))?;
     let text = text.unwrap_or_default();
     let too_long = || failed("text is longer than 64 KiB");
-    if text.len() > MAX_TEXT_BYTES {
+    if text.len() > MAX_MARKUP_BYTES {
         return Err(too_long());
     }
     if text.contains('\0') {
         return Err(failed("text holds a NUL character"));
     }
-    let text = plain_text(text, names);
-    if text.trim().is_empty() {
+    let text = if deleted { String::new() } else { plain_text(text, names) };
+    if text.trim().is_empty() && !deleted {
         let has_file = fields.file.is_object()
             || fields.files.as_array().is_some_and(|files| !files.is_empty())
             || subtype == Some("file_share");
@@ -124,6 +134,7 @@ fn judge(json: &[u8], channel: &str, names: &Names) -> Result<Message, Rejected>
         thread: thread.filter(|parent| *parent != ts),
         edited: fields.edited.get("ts").and_then(Value::as_str).and_then(Ts::parse),
         reactions: reactions(&fields.reactions),
+        own: own.map(Box::new),
     })
 }
 
@@ -145,7 +156,7 @@ fn optional_str(value: &Value) -> Result<Option<&str>, ()> {
     }
 }
 
-fn author_name(fields: &Fields) -> Option<String> {
+fn author_name(fields: &Fields<'_>) -> Option<String> {
     let profile = |key| fields.user_profile.get(key);
     let places = [
         Some(&fields.username),

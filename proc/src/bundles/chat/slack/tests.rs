@@ -204,5 +204,5 @@ fn reads_people_and_channels() {
     let channels: Vec<_> =
         found.channels.iter().map(|c| (c.name.as_str(), c.topic.as_deref())).collect();
     assert_eq!(channels, [("a", Some("@d & co")), ("b", Some("why")), ("C3", None)]);
-    assert_eq!((found.channels[0].created_seconds, found.channels[0].archived), (Some(5), true));
+    assert_eq!((found.channels[0].created_ms, found.channels[0].archived), (Some(5_000), true));
 }

@@ -22,6 +22,12 @@ impl Ts {
         seconds.checked_mul(1_000_000)?.checked_add(fraction).map(Self)
     }
 
+    /// Takes microseconds since the epoch; `None` for what is before it.
+    #[must_use]
+    pub fn from_micros(micros: i64) -> Option<Self> {
+        (micros >= 0).then_some(Self(micros))
+    }
+
     /// Returns the microseconds since the epoch.
     #[must_use]
     pub fn micros(self) -> i64 {

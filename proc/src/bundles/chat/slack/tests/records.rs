@@ -49,6 +49,7 @@ fn keeps_a_message_with_all_it_has() {
             thread: Ts::parse("1107856560.000001"),
             edited: Ts::parse("1107856561.0"),
             reactions: vec![Reaction { name: "+1".to_owned(), users }],
+            own: None,
         }
     );
 }

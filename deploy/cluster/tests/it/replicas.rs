@@ -85,7 +85,7 @@ async fn of_fifty_who_race_with_one_ticket_over_three_replicas_one_gets_in() {
         statuses.sort_unstable();
         assert_eq!((statuses[0], &statuses[1..]), (200, &[401; 49][..]), "round {round}");
     }
-    whole.cluster.stop().await.expect("every part ends well");
+    whole.stop().await;
 }
 
 #[tokio::test]
@@ -144,7 +144,7 @@ async fn signing_out_and_removal_end_streams_on_every_replica_while_nats_is_away
     let send = by(&whole, "ada/kept", 2, Method::POST, &send).json(&json!({"text": "still here"}));
     assert_eq!(status(send).await, 201);
     read_until(&mut kept, "still here").await;
-    whole.cluster.stop().await.expect("every part ends well");
+    whole.stop().await;
 }
 
 #[tokio::test]
@@ -176,5 +176,5 @@ async fn five_streams_of_a_user_are_all_there_are_wherever_they_are_open() {
     sixth(&[1, 2]).await;
     whole.cluster.ingress(0).start().await.expect("it comes back");
     sixth(&[0]).await;
-    whole.cluster.stop().await.expect("every part ends well");
+    whole.stop().await;
 }

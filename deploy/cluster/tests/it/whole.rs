@@ -1,8 +1,14 @@
 //! The whole cluster: parts are taken away one by one, and what was acknowledged is seen everywhere, once and in order.
 
-use std::{path::PathBuf, process::Command, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use cluster::{Cluster, Options};
+use memchr::memmem;
 use reqwest::{Client, Response};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -13,7 +19,7 @@ use crate::support::{PATIENCE, open_folder, read_until};
 pub(crate) struct Whole {
     pub(crate) cluster: Cluster,
     pub(crate) http: Client,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Whole {
@@ -25,7 +31,7 @@ impl Whole {
         change(&mut options);
         let cluster = Cluster::start(options).await.expect("it starts");
         let http = Client::builder().no_proxy().timeout(PATIENCE).build().expect("a client");
-        Self { cluster, http, _dir: dir }
+        Self { cluster, http, dir }
     }
 
     pub(crate) async fn post(&self, base: &str, path: &str, body: Value) -> Response {
@@ -38,6 +44,29 @@ impl Whole {
         let made = self.post(&base, "/api/chat/projects", json!({"name": "x"})).await;
         let made: Value = made.json().await.expect("JSON");
         made["id"].as_str().expect("an id").to_owned()
+    }
+
+    /// Ends every part, and holds what they leave behind to what they promise.
+    pub(crate) async fn stop(self) {
+        self.cluster.stop().await.expect("every part ends well");
+        Self::keeps_secrets(self.dir.path());
+    }
+
+    /// Looks for the tokens of its callers in all that its parts have written: logs, nginx' too, and the database.
+    fn keeps_secrets(folder: &Path) {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                Self::keeps_secrets(&path);
+                continue;
+            }
+            // Neither sockets nor what is gone by now.
+            let bytes = fs::read(&path).unwrap_or_default();
+            for token in ["dev-ada", "dev-grace", "dev-admin"] {
+                let found = memmem::find(&bytes, token.as_bytes()).is_some();
+                assert!(!found, "{token} is in {}", path.display());
+            }
+        }
     }
 
     async fn stream(&self, base: &str, project: &str) -> Response {
@@ -115,7 +144,7 @@ async fn goes_on_without_its_parts(nats_server: Option<PathBuf>) {
     cluster.ingress(2).thaw().expect("it does");
     assert!(cluster.ingress(2).stop().await.expect("it does").success());
     assert_eq!(said.matches("message.created").count(), 10, "{said}");
-    whole.cluster.stop().await.expect("every part ends well");
+    whole.stop().await;
 }
 
 /// All processes that were started in a folder.

@@ -194,11 +194,12 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def later(server, run, work, cancelled):
+    line, is_wanted = {}, True
     for line in count(work["to"], work["delay"], cancelled.wait):
-        if not call_back(server.secret, run, line):
+        is_wanted = call_back(server.secret, run, line)
+        if not is_wanted:
             break
-    else:
-        print("given-up" if cancelled.is_set() else "finished", run["job"], flush=True)
+    print("finished" if is_wanted and "result" in line else "given-up", run["job"], flush=True)
     server.jobs.end(run["job"])
 
 

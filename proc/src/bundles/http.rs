@@ -40,8 +40,15 @@ pub(crate) struct HttpBundles {
     store: Store,
     caller: Caller,
     callbacks: Arc<str>,
-    /// Those whose schemas were made ready, by name.
-    ready: Arc<Mutex<HashMap<String, (Uuid, Arc<Offer>)>>>,
+    /// By name.
+    ready: Arc<Mutex<HashMap<String, Ready>>>,
+}
+
+/// A bundle with its schemas made ready.
+#[derive(Debug)]
+struct Ready {
+    revision: Uuid,
+    offer: Arc<Offer>,
 }
 
 impl HttpBundles {
@@ -76,10 +83,8 @@ impl HttpBundles {
     fn offer(&self, bundle: Registered) -> Option<Arc<Offer>> {
         let (name, revision) = (bundle.name.clone(), bundle.revision);
         let ready = || self.ready.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((of, offer)) = ready().get(&name)
-            && *of == revision
-        {
-            return Some(offer.clone());
+        if let Some(known) = ready().get(&name).filter(|known| known.revision == revision) {
+            return Some(known.offer.clone());
         }
         let bundle = Arc::new(bundle);
         let Manifest { version, description, operations } = bundle.manifest.clone();
@@ -96,7 +101,7 @@ impl HttpBundles {
             .ok()?;
         let version = Some(version);
         let offer = Arc::new(Offer { name: name.clone(), version, description, operations });
-        ready().insert(name, (revision, offer.clone()));
+        ready().insert(name, Ready { revision, offer: offer.clone() });
         Some(offer)
     }
 }

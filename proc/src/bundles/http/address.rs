@@ -21,7 +21,7 @@ const LOOKUP: Duration = Duration::from_secs(2);
 /// IPv4 that is not the Internet's: IANA's registry of special purposes, multicast, and an address that a cloud gives its
 /// own services.
 const SPECIAL_V4: [(Ipv4Addr, u8); 18] = [
-    (Ipv4Addr::new(0, 0, 0, 0), 8),
+    (Ipv4Addr::UNSPECIFIED, 8),
     (Ipv4Addr::new(10, 0, 0, 0), 8),
     (Ipv4Addr::new(100, 64, 0, 0), 10),
     (Ipv4Addr::new(127, 0, 0, 0), 8),

@@ -81,8 +81,8 @@ impl From<Told> for Progress {
             fraction: told.fraction.or(counted).map(|fraction| fraction.clamp(0.0, 1.0)),
             done: told.done,
             total: told.total,
-            unit: told.unit.map(short),
-            message: told.message.map(short),
+            unit: told.unit.as_deref().map(short),
+            message: told.message.as_deref().map(short),
         }
     }
 }
@@ -99,7 +99,7 @@ impl Log {
             Level::Warn => "warn",
             Level::Error => "error",
         };
-        (level, short(message))
+        (level, short(&message))
     }
 }
 
@@ -111,12 +111,12 @@ impl From<Failed> for JobError {
                 && code.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
         };
         let code = if is_code(&code) { code } else { "bundle_failed".into() };
-        Self { code, message: short(message), retryable }
+        Self { code, message: short(&message), retryable }
     }
 }
 
 /// Cuts a text to what is shown, and takes out what PostgreSQL has no text for.
-fn short(text: String) -> String {
+fn short(text: &str) -> String {
     let shown = text.chars().filter(|c| *c != '\0').take(MAX_MESSAGE_CHARS);
     shown.collect()
 }

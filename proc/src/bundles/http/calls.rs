@@ -26,7 +26,7 @@ pub(super) struct Attempt {
     pub(super) bundle: String,
     pub(super) operation: String,
     pub(super) fence: i64,
-    pub(super) attempt: i64,
+    pub(super) number: i64,
     pub(super) started_at: Timestamp,
 }
 
@@ -55,7 +55,7 @@ pub(super) fn begin(
         return Ok(Begun::Gone);
     }
     let sql = "SELECT fence, called_at FROM http_calls WHERE job_id = $1 AND state <> 'open' AND attempt = $2 AND started_at = $3";
-    let params = [attempt.job.into(), attempt.attempt.into(), attempt.started_at.into()];
+    let params = [attempt.job.into(), attempt.number.into(), attempt.started_at.into()];
     let accepted = tx.find(sql, &params, |row| {
         Ok(Begun::Accepted { fence: row.get(0)?, called_at: row.get(1)? })
     })?;
@@ -81,7 +81,7 @@ pub(super) fn begin(
             attempt.fence.into(),
             (&attempt.bundle).into(),
             (&attempt.operation).into(),
-            attempt.attempt.into(),
+            attempt.number.into(),
             attempt.started_at.into(),
             Timestamp::now().into(),
         ],

@@ -67,7 +67,7 @@ impl Operation for HttpOperation {
             bundle: job.bundle.clone(),
             operation: job.operation.clone(),
             fence: job.fence,
-            attempt: job.attempt,
+            number: job.attempt,
             started_at: job.started_at.unwrap_or_default(),
         };
         let mut listener = Listener::new(context.clone());

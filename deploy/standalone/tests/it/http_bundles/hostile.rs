@@ -31,14 +31,21 @@ const DEEDS: [(&str, &str, i64); 17] = [
     ("fails_for_now", "quota", 3),
 ];
 
+/// A line of nothing.
+const BLANK: [u8; 4096] = {
+    let mut line = [b' '; 4096];
+    line[4095] = b'\n';
+    line
+};
+
 fn deed(call: &Value, inward: &str) -> Says {
-    match call["operation"].as_str().unwrap() {
+    match call["operation"].as_str().expect("a name") {
         "garbage" => Says::Ends(lines("{\"progress\":{\"done\":1}}\n][\n")),
         "binary" => Says::Floods(lines(""), &[0, 159, 146, 150, b'\n']),
         "html" => Says::Ends(lines("<html>\n<body>It works</body>\n</html>\n")),
         "no_http" => Says::Ends("220 mail.example.org ESMTP\r\n".into()),
         "long_line" => Says::Floods(lines(""), &[b'x'; 4096]),
-        "endless" => Says::Floods(lines(""), &[b'\n'; 64 << 10]),
+        "endless" => Says::Floods(lines(""), &BLANK),
         "redirect" => {
             Says::Ends(status("307 Temporary Redirect", &format!("location: {inward}\r\n")))
         }
@@ -67,7 +74,7 @@ async fn whatever_a_bundle_does_its_job_ends_by_name_and_nothing_grows() {
     let url = inward.url.clone();
     let rogue = Rogue::start(move |call| deed(call, &url)).await;
     let operations = DEEDS.map(|(operation, ..)| operation);
-    register(&parley.as_user("admin"), "rogue", &rogue.url, &manifest(&operations, 1))
+    register(&parley.as_user("admin"), "rogue", &rogue.url, &manifest(&operations, 2))
         .await
         .is(201);
     // What a job needs that is only an ordinary one.

@@ -49,7 +49,7 @@ impl Scratch {
         self.execute(sql, job.0).await;
         let (bundle, operation) = ("b".to_owned(), "o".to_owned());
         let started_at = Timestamp::from_ms(5);
-        Attempt { job, bundle, operation, fence: 7, attempt: 1, started_at }
+        Attempt { job, bundle, operation, fence: 7, number: 1, started_at }
     }
 
     async fn begin(&self, attempt: &Attempt, concurrency: Option<u32>) -> Begun {
@@ -135,7 +135,7 @@ async fn a_call_that_was_accepted_outlives_its_worker_and_no_other_does(home: Ho
     let next = Attempt { fence: 9, ..accepted.clone() };
     assert!(matches!(scratch.begin(&next, Some(1)).await, Begun::Accepted { fence: 7, .. }));
     // Another attempt calls anew, and so does a job that somebody has started over.
-    let attempt = Attempt { attempt: 2, ..next.clone() };
+    let attempt = Attempt { number: 2, ..next.clone() };
     assert_eq!(scratch.begin(&attempt, None).await, Begun::Call);
     let again = Attempt { started_at: Timestamp::from_ms(6), fence: 10, ..next };
     assert_eq!(scratch.begin(&again, None).await, Begun::Call);

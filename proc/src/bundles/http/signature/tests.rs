@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
-/// Made by `standardwebhooks` 1.0.1 from PyPI; the first is in the specification too.
+/// Made by `standardwebhooks` 1.1.0 from `PyPI`; the first is in the specification too.
 const SIGNED: [(&str, i64, &str, &str); 2] = [
     (
         "msg_p5jXN8AQM9LWM0D4loKWxJek",

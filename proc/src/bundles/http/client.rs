@@ -183,13 +183,15 @@ fn refused(refused: Refused) -> JobError {
 /// Says what a failure of the connection means to the job. Its own words stay in the log: they may name addresses.
 fn failed(error: &reqwest::Error) -> JobError {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    let mut innermost = String::new();
     while let Some(reason) = cause {
+        innermost = reason.to_string();
         if let Some(reason) = reason.downcast_ref::<Refused>() {
             return refused(*reason);
         }
         cause = reason.source();
     }
-    tracing::info!(%error, "a bundle could not be called");
+    tracing::info!(%error, cause = innermost, "a bundle could not be called");
     if error.is_connect() {
         JobError::transient("bundle_unreachable", "the bundle could not be connected to")
     } else {

@@ -1,4 +1,4 @@
-//! The ways from a handler to the database: as the owner of a job, and for what is the caller's own. There is no other.
+//! The ways from a handler to the database: as the owner of a job, for what is the caller's own, and as an admin. There is no other.
 
 use std::ops::Deref;
 
@@ -127,5 +127,24 @@ impl FromRequestParts<AppState> for Own {
         let user = User::from_request_parts(parts, state).await;
         let user = user.map_err(IntoResponse::into_response)?;
         Ok(Self { store: state.store.0.clone(), user })
+    }
+}
+
+/// A caller with the role `admin`.
+#[derive(Clone, Debug)]
+pub(crate) struct Admin {
+    pub(crate) store: Store,
+}
+
+impl FromRequestParts<AppState> for Admin {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Response> {
+        let Own { store, user } = Own::from_request_parts(parts, state).await?;
+        if user.roles.admin {
+            Ok(Self { store })
+        } else {
+            Err(ApiError::Forbidden("this is for admins").into_response())
+        }
     }
 }

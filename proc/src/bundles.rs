@@ -2,6 +2,7 @@
 
 mod chat;
 mod demo;
+mod http;
 mod submit;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -14,9 +15,11 @@ use serde_json::Value;
 use shared::{
     auth::User,
     http::{Json, Path},
+    store,
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+pub(crate) use self::http::HttpBundles;
 use crate::{
     error::ApiError,
     ingress::Role,
@@ -27,9 +30,9 @@ use crate::{
 /// Something that a job can do. It must bear being run twice: a worker may be lost at any point.
 #[async_trait]
 pub(crate) trait Operation: Send + Sync + 'static {
-    fn name(&self) -> &'static str;
+    fn name(&self) -> &str;
     /// Says what it does, for people.
-    fn description(&self) -> &'static str;
+    fn description(&self) -> &str;
     /// Returns the role in the project that its caller needs.
     fn role(&self) -> Role;
     /// Returns how long an attempt may take.
@@ -43,25 +46,45 @@ pub(crate) trait Operation: Send + Sync + 'static {
 /// An operation with its schema made ready.
 pub(crate) struct Declared {
     operation: Arc<dyn Operation>,
-    schema: Value,
     validator: jsonschema::Validator,
 }
 
+impl std::fmt::Debug for Declared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.operation.name())
+    }
+}
+
 impl Declared {
+    fn new(operation: Arc<dyn Operation>, validator: jsonschema::Validator) -> Self {
+        Self { operation, validator }
+    }
+
     pub(crate) fn operation(&self) -> Arc<dyn Operation> {
         self.operation.clone()
     }
 }
 
+/// A bundle: what may be called together.
+#[derive(Debug)]
+struct Offer {
+    name: String,
+    /// Which one it is of its name, for those that are not built in.
+    version: Option<String>,
+    description: String,
+    operations: Vec<Arc<Declared>>,
+}
+
 /// Every bundle there is.
 #[derive(Default)]
 pub(crate) struct Registry {
-    bundles: BTreeMap<&'static str, (&'static str, Vec<Declared>)>,
+    built_in: BTreeMap<&'static str, Arc<Offer>>,
+    registered: Option<HttpBundles>,
 }
 
 impl std::fmt::Debug for Registry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.bundles.keys()).finish()
+        f.debug_list().entries(self.built_in.keys()).finish()
     }
 }
 
@@ -85,31 +108,51 @@ impl Registry {
         operations: Vec<Arc<dyn Operation>>,
     ) -> anyhow::Result<Self> {
         let declared = operations.into_iter().map(|operation| {
-            let schema = operation.schema();
             let options = jsonschema::options().should_validate_formats(true);
-            let validator = options.build(&schema).map_err(|error| anyhow::anyhow!("{error}"))?;
-            Ok(Declared { operation, schema, validator })
+            let validator = options.build(&operation.schema());
+            let validator = validator.map_err(|error| anyhow::anyhow!("{error}"))?;
+            Ok(Arc::new(Declared::new(operation, validator)))
         });
-        self.bundles.insert(name, (description, declared.collect::<anyhow::Result<_>>()?));
+        let operations = declared.collect::<anyhow::Result<_>>()?;
+        let description = description.to_owned();
+        let offer = Offer { name: name.to_owned(), version: None, description, operations };
+        self.built_in.insert(name, Arc::new(offer));
         Ok(self)
     }
 
-    pub(crate) fn find(&self, bundle: &str, operation: &str) -> Option<&Declared> {
-        let (_, operations) = self.bundles.get(bundle)?;
-        operations.iter().find(|declared| declared.operation.name() == operation)
+    /// Adds the bundles that admins register.
+    pub(crate) fn with_registered(self, registered: HttpBundles) -> Self {
+        Self { registered: Some(registered), ..self }
     }
 
-    fn show(&self, bundle: &str) -> Option<Bundle> {
-        let (name, (description, operations)) = self.bundles.get_key_value(bundle)?;
-        let operations =
-            operations.iter().map(|Declared { operation, schema, .. }| OperationInfo {
-                name: operation.name(),
-                description: operation.description(),
-                role: operation.role(),
-                timeout_seconds: operation.timeout().as_secs(),
-                input: schema.clone(),
-            });
-        Some(Bundle { name, description, operations: operations.collect() })
+    fn is_built_in(&self, bundle: &str) -> bool {
+        self.built_in.contains_key(bundle)
+    }
+
+    async fn offer(&self, bundle: &str) -> Result<Option<Arc<Offer>>, store::Error> {
+        match (self.built_in.get(bundle), &self.registered) {
+            (Some(offer), _) => Ok(Some(offer.clone())),
+            (None, Some(registered)) => registered.find(bundle).await,
+            (None, None) => Ok(None),
+        }
+    }
+
+    pub(crate) async fn find(
+        &self,
+        bundle: &str,
+        operation: &str,
+    ) -> Result<Option<Arc<Declared>>, store::Error> {
+        let offer = self.offer(bundle).await?;
+        let is_it = |declared: &&Arc<Declared>| declared.operation.name() == operation;
+        Ok(offer.and_then(|offer| offer.operations.iter().find(is_it).cloned()))
+    }
+
+    async fn all(&self) -> Result<Vec<Arc<Offer>>, store::Error> {
+        let mut all: Vec<_> = self.built_in.values().cloned().collect();
+        if let Some(registered) = &self.registered {
+            all.extend(registered.list().await?);
+        }
+        Ok(all)
     }
 }
 
@@ -127,8 +170,11 @@ pub(crate) fn parse<T: serde::de::DeserializeOwned>(input: Value) -> Result<T, J
 /// A bundle as clients see it.
 #[derive(Serialize, utoipa::ToSchema)]
 struct Bundle {
-    name: &'static str,
-    description: &'static str,
+    name: String,
+    /// Which one it is of its name; the built-in ones are of Parley's version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<String>,
+    description: String,
     operations: Vec<OperationInfo>,
 }
 
@@ -136,13 +182,34 @@ struct Bundle {
 #[derive(Serialize, utoipa::ToSchema)]
 #[schema(as = Operation)]
 struct OperationInfo {
-    name: &'static str,
-    description: &'static str,
+    name: String,
+    description: String,
     /// The role in the project that a caller needs.
     role: Role,
     timeout_seconds: u64,
     /// JSON Schema of `data`.
     input: Value,
+}
+
+impl From<&Offer> for Bundle {
+    fn from(offer: &Offer) -> Self {
+        let operations = offer.operations.iter().map(|declared| {
+            let operation = &declared.operation;
+            OperationInfo {
+                name: operation.name().to_owned(),
+                description: operation.description().to_owned(),
+                role: operation.role(),
+                timeout_seconds: operation.timeout().as_secs(),
+                input: operation.schema(),
+            }
+        });
+        Self {
+            name: offer.name.clone(),
+            version: offer.version.clone(),
+            description: offer.description.clone(),
+            operations: operations.collect(),
+        }
+    }
 }
 
 #[derive(Serialize, utoipa::ToSchema)]
@@ -152,14 +219,18 @@ struct Bundles {
 }
 
 pub(crate) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(show)).merge(submit::routes())
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(show))
+        .merge(submit::routes())
+        .merge(http::routes())
 }
 
 /// Lists all bundles.
 #[utoipa::path(get, path = "/bundles", tag = "bundles", responses((status = 200, body = Bundles)))]
-async fn list(State(registry): State<Arc<Registry>>, _: User) -> Json<Bundles> {
-    let bundles = registry.bundles.keys().filter_map(|name| registry.show(name)).collect();
-    Json(Bundles { bundles, next: None })
+async fn list(State(registry): State<Arc<Registry>>, _: User) -> Result<Json<Bundles>, ApiError> {
+    let bundles = registry.all().await?.iter().map(|offer| Bundle::from(&**offer)).collect();
+    Ok(Json(Bundles { bundles, next: None }))
 }
 
 /// Shows one bundle.
@@ -170,5 +241,6 @@ async fn show(
     _: User,
     Path(bundle): Path<String>,
 ) -> Result<Json<Bundle>, ApiError> {
-    registry.show(&bundle).map(Json).ok_or(ApiError::NotFound("the bundle"))
+    let offer = registry.offer(&bundle).await?.ok_or(ApiError::NotFound("the bundle"))?;
+    Ok(Json(Bundle::from(&*offer)))
 }

@@ -21,6 +21,8 @@ pub struct Config {
     #[command(flatten)]
     pub jobs: JobsConfig,
     #[command(flatten)]
+    pub http_bundles: HttpBundlesConfig,
+    #[command(flatten)]
     pub uploads: UploadsConfig,
 }
 
@@ -47,4 +49,23 @@ pub struct UploadsConfig {
     /// How long an upload is kept.
     #[arg(long, env = "PROC_UPLOAD_MAX_AGE", default_value = "7d", value_parser = duration)]
     pub proc_upload_max_age: Duration,
+}
+
+/// Settings of bundles behind a URL.
+#[derive(Clone, Debug, clap::Args)]
+pub struct HttpBundlesConfig {
+    /// Where bundles reach the integrations API to call back, such as `https://chat.example.org`; without it, its address.
+    #[arg(long, env = "PROC_PUBLIC_URL")]
+    pub proc_public_url: Option<Uri>,
+    /// Ports at which bundles may be, comma separated.
+    #[arg(
+        long,
+        env = "PROC_HTTP_BUNDLES_PORTS",
+        value_delimiter = ',',
+        default_value = "443,8443"
+    )]
+    pub proc_http_bundles_ports: Vec<u16>,
+    /// Whether bundles may be on this machine, at any port and over plain HTTP. For development: whoever is an admin reaches all that listens on loopback.
+    #[arg(long, env = "PROC_HTTP_BUNDLES_LOOPBACK", default_value_t = false, action = clap::ArgAction::Set)]
+    pub proc_http_bundles_loopback: bool,
 }

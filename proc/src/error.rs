@@ -15,6 +15,9 @@ use crate::jobs;
 /// One variant for each outcome that a client can act on; all else is `Internal`.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ApiError {
+    /// Nobody knows who sends it.
+    #[error("the signature is missing or not valid")]
+    Unauthenticated,
     /// It does not exist, or the caller may not know that it does.
     #[error("{0} does not exist")]
     NotFound(&'static str),
@@ -99,6 +102,7 @@ impl IntoResponse for ApiError {
         let refuse = |status, code| Failure::new(status, code, message.clone());
         let busy = |code| Failure::retry(StatusCode::SERVICE_UNAVAILABLE, code, &message);
         match self {
+            Self::Unauthenticated => refuse(StatusCode::UNAUTHORIZED, "unauthenticated"),
             Self::NotFound(_) => refuse(StatusCode::NOT_FOUND, "not_found"),
             Self::Forbidden(_) => refuse(StatusCode::FORBIDDEN, "forbidden"),
             Self::Conflict(_) => refuse(StatusCode::CONFLICT, "conflict"),

@@ -4,7 +4,7 @@ use std::{str::FromStr, time::Duration};
 
 use proto::{GetAccessRequest, Principal, chat_client::ChatClient};
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use shared::{
     grpc::{Calls, MAX_MESSAGE_BYTES, Peer},
     ids::{ProjectId, TraceId, UserId},
@@ -18,7 +18,17 @@ const WORKING: Duration = Duration::from_secs(30);
 
 /// What a member may do; each role may do what the ones before it may.
 #[derive(
-    Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema, utoipa::ToSchema,
+    Copy,
+    Clone,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    utoipa::ToSchema,
 )]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Role {

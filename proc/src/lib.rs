@@ -28,11 +28,11 @@ use tokio::net::TcpListener;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
-pub use self::config::{Config, JobsConfig, UploadsConfig};
+pub use self::config::{Config, HttpBundlesConfig, JobsConfig, UploadsConfig};
 use self::{
     access::Guarded,
     blobs::Blobs,
-    bundles::Registry,
+    bundles::{HttpBundles, Registry},
     ingress::Ingress,
     jobs::{Engine, Tools},
     state::AppState,
@@ -54,6 +54,7 @@ pub struct App {
     endings: Endings,
     blobs: Blobs,
     registry: Registry,
+    http_bundles: HttpBundles,
     common: shared::config::Config,
     config: Config,
     parts: Parts,
@@ -71,14 +72,32 @@ impl App {
         };
         let auth = Auth::new(common, &parts, config.proc_listen)?;
         let blobs = Blobs::open(&common.data_dir)?;
-        let registry = Registry::built_in()?;
         let public = listen(config.proc_listen).await?;
         let internal = listen(config.proc_internal_listen).await?;
         let (addr, internal_addr) = (public.local_addr()?, internal.local_addr()?);
+        anyhow::ensure!(
+            addr.ip().is_loopback() || !config.http_bundles.proc_http_bundles_loopback,
+            "PROC_HTTP_BUNDLES_LOOPBACK is for development and {addr} is not loopback"
+        );
+        let base = config.http_bundles.proc_public_url.as_ref().map(ToString::to_string);
+        let base = base.unwrap_or_else(|| format!("http://{addr}"));
+        let http_bundles = HttpBundles::new(parts.store.clone(), &config.http_bundles, &base)?;
+        let registry = Registry::built_in()?.with_registered(http_bundles.clone());
         tracing::info!(public = %addr, internal = %internal_addr, "proc bound");
         let common = common.clone();
         let endings = Endings::begin(auth.clone(), &parts.bus).await?;
-        Ok(Self { public, internal, auth, endings, blobs, registry, common, config, parts })
+        Ok(Self {
+            public,
+            internal,
+            auth,
+            endings,
+            blobs,
+            registry,
+            http_bundles,
+            common,
+            config,
+            parts,
+        })
     }
 
     /// Returns the address of the public listener.
@@ -93,7 +112,18 @@ impl App {
 
     /// Starts every task of the service on the lifecycle of its parts; chat is asked of ingress at `ingress`.
     pub fn start(self, ingress: Vec<Uri>) -> anyhow::Result<()> {
-        let Self { public, internal, auth, endings, blobs, registry, common, config, parts } = self;
+        let Self {
+            public,
+            internal,
+            auth,
+            endings,
+            blobs,
+            registry,
+            http_bundles,
+            common,
+            config,
+            parts,
+        } = self;
         let Parts { store, bus, lifecycle, connections, limits, service_token, .. } = parts;
         let peer = Peer::new(Service::Proc, ingress, service_token.clone());
         let ingress = Ingress::new(&peer);
@@ -113,6 +143,7 @@ impl App {
             blobs: blobs.clone(),
             ingress,
             registry,
+            http_bundles: http_bundles.clone(),
             engine: engine.clone(),
             uploads: config.uploads.clone(),
         };
@@ -135,6 +166,7 @@ impl App {
         lifecycle.spawn("job leases", engine.keep_leases(lifecycle.shutdown()));
         // There is nothing here that outlives a request.
         lifecycle.spawn("ended sessions", endings.run(drop, lifecycle.shutdown()));
+        lifecycle.spawn("bundle cancels", http_bundles.tell_of_cancels(lifecycle.shutdown()));
         let sweep = uploads::sweep(store, blobs, config.uploads, lifecycle.shutdown());
         lifecycle.spawn("uploads", sweep);
         Ok(())

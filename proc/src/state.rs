@@ -6,7 +6,12 @@ use axum::extract::FromRef;
 use shared::{auth::Auth, lifecycle::Lifecycle};
 
 use crate::{
-    UploadsConfig, access::Guarded, blobs::Blobs, bundles::Registry, ingress::Ingress, jobs::Engine,
+    UploadsConfig,
+    access::Guarded,
+    blobs::Blobs,
+    bundles::{HttpBundles, Registry},
+    ingress::Ingress,
+    jobs::Engine,
 };
 
 /// Everything a handler may ask for, by its type.
@@ -18,6 +23,7 @@ pub(crate) struct AppState {
     pub(crate) blobs: Blobs,
     pub(crate) ingress: Ingress,
     pub(crate) registry: Arc<Registry>,
+    pub(crate) http_bundles: HttpBundles,
     pub(crate) engine: Engine,
     pub(crate) uploads: UploadsConfig,
 }

@@ -71,7 +71,8 @@ async fn submit(
     headers: HeaderMap,
     body: Result<Json<Submission>, BodyError>,
 ) -> Result<Response, ApiError> {
-    let declared = registry.find(&bundle, &operation).ok_or(ApiError::NotFound("the operation"))?;
+    let declared = registry.find(&bundle, &operation).await?;
+    let declared = declared.ok_or(ApiError::NotFound("the operation"))?;
     let Json(Submission { project_id, data }) = body?;
     let trace = current_trace().unwrap_or_else(TraceId::mint);
     let role = ingress.role(&user.id, project_id, &trace).await?;
@@ -79,7 +80,7 @@ async fn submit(
     if role < declared.operation.role() {
         return Err(ApiError::Forbidden("your role in the project does not allow this"));
     }
-    check(declared, &data)?;
+    check(&declared, &data)?;
     let idempotency = key.map(|key| idempotency(key, project_id, &data));
     let new = NewJob { owner: user.id.clone(), project_id, bundle, operation, input: data, trace };
     let mut job = engine.submit(new.into(), user.roles, idempotency).await?;

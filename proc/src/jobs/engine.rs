@@ -264,10 +264,17 @@ impl Engine {
     /// Runs the operation in a task of its own, so that its panic is its own too.
     async fn operate(&self, job: Job, claim: Claim, stop: CancellationToken) -> Ended {
         let tools = &self.inner.tools;
-        let Some(operation) = tools.registry.find(&job.bundle, &job.operation) else {
-            let error =
-                JobError::permanent("unknown_operation", "there is no such operation any more");
-            return Ended::Done(Err(error));
+        let operation = match tools.registry.find(&job.bundle, &job.operation).await {
+            Ok(Some(operation)) => operation,
+            Ok(None) => {
+                let message = "there is no such operation any more";
+                return Ended::Done(Err(JobError::permanent("unknown_operation", message)));
+            }
+            Err(error) => {
+                tracing::warn!(job.id = %job.id, %error, "an operation could not be looked up");
+                let message = "the operation could not be looked up";
+                return Ended::Done(Err(JobError::transient("unavailable", message)));
+            }
         };
         let (operation, input) = (operation.operation(), job.input.clone());
         let timeout = sleep(operation.timeout());

@@ -27,6 +27,10 @@ impl Class {
             let is_api = ["/api/", "/sse/", "/stream/"].iter().any(|root| route.starts_with(root));
             return is_api.then(|| if is_stream(route) { Self::Opens } else { Self::Reads });
         }
+        // A bundle calls back as fast as its jobs go. What it sends is signed, and waits in a bounded queue.
+        if route.starts_with("/api/integrations/callbacks/") {
+            return None;
+        }
         let submits = route.starts_with("/api/integrations/") && !route.ends_with("/cancel");
         Some(if submits { Self::Submits } else { Self::Sends })
     }
@@ -66,6 +70,7 @@ mod tests {
                 "/api/integrations/bundles/{bundle}/operations/{operation}",
                 Some(Class::Submits),
             ),
+            (Method::POST, "/api/integrations/callbacks/{job}", None),
             (Method::GET, "/openapi.json", None),
             (Method::GET, "/", None),
             (Method::POST, "/", Some(Class::Sends)),

@@ -1,0 +1,78 @@
+//! A bundle behind a URL, on more than one replica of proc.
+
+use std::{process::Stdio, time::Duration};
+
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::Command,
+    time::timeout,
+};
+
+use crate::{support::PATIENCE, whole::Whole};
+
+const SECRET: &str = "whsec_Y2FuYXJ5LWNhbmFyeS1jYW5hcnktY2FuYXJ5";
+const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/bundle.py");
+
+#[tokio::test]
+async fn every_replica_knows_a_bundle_at_once_and_cancels_what_another_runs() {
+    let whole = Whole::start(|options| {
+        options.settings.push(("PROC_HTTP_BUNDLES_LOOPBACK".into(), "true".into()));
+    })
+    .await;
+    let mut sample = Command::new("python3");
+    sample.args([SAMPLE, "--port", "0"]).env("BUNDLE_SECRET", SECRET).kill_on_drop(true);
+    let mut sample = sample.stdout(Stdio::piped()).spawn().expect("python3 starts");
+    let mut said = BufReader::new(sample.stdout.take().expect("a pipe")).lines();
+    let mut says = async || {
+        let line = timeout(PATIENCE, said.next_line()).await.expect("it says something");
+        line.expect("text").expect("it runs")
+    };
+    let url = says().await;
+    let manifest = Command::new("python3").args([SAMPLE, "--manifest"]).output().await;
+    let manifest = manifest.expect("python3 starts").stdout;
+    let mut manifest: Value = serde_json::from_slice(&manifest).expect("a manifest");
+    (manifest["url"], manifest["secret"]) = (json!(url), json!(SECRET));
+    let procs = [whole.cluster.proc_url(0), whole.cluster.proc_url(1)];
+    let project = whole.project().await;
+    let ended = async |id: &str| {
+        let url = format!("{}/api/integrations/jobs/{id}", procs[0]);
+        loop {
+            let job = whole.http.get(&url).bearer_auth("dev-ada").send().await.expect("an answer");
+            let job: Value = job.json().await.expect("JSON");
+            if job["finished_at"].is_string() {
+                return job;
+            }
+        }
+    };
+
+    // Whichever runs it, it knows what another was told a moment before.
+    for round in 0..6 {
+        let path = format!("{}/api/integrations/admin/bundles/round-{round}", procs[round % 2]);
+        let put = whole.http.put(path).bearer_auth("dev-admin").json(&manifest);
+        assert_eq!(put.send().await.expect("an answer").status(), 201);
+        let path = format!("/api/integrations/bundles/round-{round}/operations/count");
+        let body = json!({"project_id": project, "data": {"to": 1}});
+        let job = whole.post(&procs[1 - round % 2], &path, body).await;
+        let job: Value = job.json().await.expect("JSON");
+        let job = timeout(PATIENCE, ended(job["id"].as_str().expect("an id"))).await;
+        assert_eq!(job.expect("it ends")["result"], json!({"counted": 1}));
+        assert!(says().await.starts_with("called") && says().await.starts_with("finished"));
+    }
+
+    // One of the two runs it; both are asked.
+    for (number, operation, word) in [(0, "count", "hung-up"), (1, "later", "given-up")] {
+        for proc in &procs {
+            let path = format!("/api/integrations/bundles/round-{number}/operations/{operation}");
+            let body = json!({"project_id": project, "data": {"to": 10_000, "delay": 0.05}});
+            let job: Value = whole.post(&procs[0], &path, body).await.json().await.expect("JSON");
+            let id = job["id"].as_str().expect("an id").to_owned();
+            assert!(says().await.starts_with(&format!("called {id}")));
+            let cancel = format!("/api/integrations/jobs/{id}/cancel");
+            assert_eq!(whole.post(proc, &cancel, json!({})).await.status(), 200);
+            let stopped = async { while says().await != format!("{word} {id}") {} };
+            timeout(Duration::from_secs(20), stopped).await.expect("the bundle hears of it");
+        }
+    }
+    whole.cluster.stop().await.expect("every part ends well");
+}

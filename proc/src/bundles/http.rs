@@ -1,0 +1,126 @@
+//! Bundles behind a URL, in any language: registered by an admin, called over HTTP, signed both ways.
+
+mod address;
+mod admin;
+mod answer;
+mod callback;
+mod calls;
+mod cancels;
+mod client;
+mod manifest;
+mod operation;
+mod signature;
+mod store;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use jsonschema::PatternOptions;
+use shared::store::{Error, Store};
+use tokio_util::sync::CancellationToken;
+use utoipa_axum::router::OpenApiRouter;
+use uuid::Uuid;
+
+use self::{
+    client::Caller,
+    manifest::{Manifest, OperationManifest},
+    operation::HttpOperation,
+    store::Registered,
+};
+use super::{Declared, Offer};
+use crate::{HttpBundlesConfig, state::AppState};
+
+/// The bundles that admins have registered; a clone is the same ones.
+///
+/// They are read from the database whenever one is asked for, so that no replica ever knows an old one.
+#[derive(Clone, Debug)]
+pub(crate) struct HttpBundles {
+    store: Store,
+    caller: Caller,
+    callbacks: Arc<str>,
+    /// By name.
+    ready: Arc<Mutex<HashMap<String, Ready>>>,
+}
+
+/// A bundle with its schemas made ready.
+#[derive(Debug)]
+struct Ready {
+    revision: Uuid,
+    offer: Arc<Offer>,
+}
+
+impl HttpBundles {
+    /// Makes the client; `base` is where bundles reach proc.
+    pub(crate) fn new(
+        store: Store,
+        config: &HttpBundlesConfig,
+        base: &str,
+    ) -> anyhow::Result<Self> {
+        let callbacks = format!("{}/api/integrations/callbacks", base.trim_end_matches('/')).into();
+        let caller = Caller::new(config)?;
+        Ok(Self { store, caller, callbacks, ready: Arc::default() })
+    }
+
+    /// Tells bundles of jobs that are not wanted any more, until shutdown.
+    pub(crate) async fn tell_of_cancels(self, shutdown: CancellationToken) {
+        cancels::run(self.store, self.caller, shutdown).await;
+    }
+
+    pub(super) async fn find(&self, name: &str) -> Result<Option<Arc<Offer>>, Error> {
+        let name = name.to_owned();
+        let found = self.store.read(move |reader| store::find(reader, &name)).await?;
+        Ok(found.and_then(|bundle| self.offer(bundle)))
+    }
+
+    pub(super) async fn list(&self) -> Result<Vec<Arc<Offer>>, Error> {
+        let found = self.store.read(store::list).await?;
+        Ok(found.into_iter().filter_map(|bundle| self.offer(bundle)).collect())
+    }
+
+    /// Returns a bundle with its schemas made ready, which takes a while and is done once.
+    fn offer(&self, bundle: Registered) -> Option<Arc<Offer>> {
+        let (name, revision) = (bundle.name.clone(), bundle.revision);
+        let ready = || self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = ready().get(&name).filter(|known| known.revision == revision) {
+            return Some(known.offer.clone());
+        }
+        let bundle = Arc::new(bundle);
+        let Manifest { version, description, operations } = bundle.manifest.clone();
+        let operations = operations.into_iter().map(|manifest| {
+            let (caller, callbacks) = (self.caller.clone(), self.callbacks.clone());
+            let validator = validator(&manifest)?;
+            let operation = HttpOperation { bundle: bundle.clone(), manifest, caller, callbacks };
+            Ok(Arc::new(Declared::new(Arc::new(operation), validator)))
+        });
+        let operations: Result<_, String> = operations.collect();
+        // Only what went through this was registered.
+        let operations = operations
+            .inspect_err(|error| tracing::error!(name, error, "a bundle cannot be read"))
+            .ok()?;
+        let version = Some(version);
+        let offer = Arc::new(Offer { name: name.clone(), version, description, operations });
+        ready().insert(name, Ready { revision, offer: offer.clone() });
+        Some(offer)
+    }
+}
+
+/// Makes a schema ready that somebody else wrote: it looks nothing up elsewhere, and its patterns take linear time.
+fn validator(manifest: &OperationManifest) -> Result<jsonschema::Validator, String> {
+    if manifest.input["type"] != "object" {
+        return Err("the schema has `\"type\": \"object\"`".into());
+    }
+    jsonschema::options()
+        .should_validate_formats(true)
+        .with_pattern_options(PatternOptions::regex())
+        .build(&manifest.input)
+        .map_err(|error| error.to_string())
+}
+
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().merge(admin::routes()).merge(callback::routes())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,222 @@
+//! Calls of bundles in the database: how many run at once, and what came back by another way than the answer.
+//!
+//! A call belongs to one attempt of a job. It lives while the worker that made it has the job; one that the bundle has
+//! accepted lives longer, so that another worker goes on waiting where the first was lost.
+
+use serde_json::json;
+use shared::{
+    ids::JobId,
+    store::{self, Reader, Tx},
+    time::Timestamp,
+};
+
+use super::answer::Line;
+/// What makes a call `c` one that its job `j` still waits for.
+const LIVES: &str = "j.id = c.job_id AND ((j.state = 'running' AND j.fence = c.fence) OR (c.state <> 'open' \
+    AND j.state IN ('running', 'interrupted') AND j.attempt = c.attempt AND j.started_at = c.started_at))";
+/// Messages that may wait for the worker of a call.
+const MAX_WAITING: i64 = 1_000;
+/// How often a bundle is told that nobody waits for it any more, until it says that it has heard.
+pub(super) const MAX_CANCELS: i64 = 5;
+
+/// The attempt that a call is of.
+#[derive(Clone, Debug)]
+pub(super) struct Attempt {
+    pub(super) job: JobId,
+    pub(super) bundle: String,
+    pub(super) operation: String,
+    pub(super) fence: i64,
+    pub(super) number: i64,
+    pub(super) started_at: Timestamp,
+}
+
+/// How an attempt may begin.
+#[derive(Debug, PartialEq)]
+pub(super) enum Begun {
+    /// The call is to be made.
+    Call,
+    /// A worker before has made it, with this fence, and the bundle has accepted.
+    Accepted { fence: i64, called_at: Timestamp },
+    /// As many run as may.
+    Full,
+    /// There is no such bundle any more.
+    Gone,
+}
+
+/// Writes down that a call is about to be made, unless it was made or there are too many.
+pub(super) fn begin(
+    tx: &mut Tx<'_>,
+    attempt: &Attempt,
+    concurrency: Option<u32>,
+) -> Result<Begun, store::Error> {
+    // One after the other: who counts must see who counted before.
+    let lock = "UPDATE http_bundles SET updated_at = updated_at WHERE name = $1";
+    if tx.execute(lock, &[(&attempt.bundle).into()])? == 0 {
+        return Ok(Begun::Gone);
+    }
+    let sql = "SELECT fence, called_at FROM http_calls WHERE job_id = $1 AND state <> 'open' AND attempt = $2 AND started_at = $3";
+    let params = [attempt.job.into(), attempt.number.into(), attempt.started_at.into()];
+    let accepted = tx.find(sql, &params, |row| {
+        Ok(Begun::Accepted { fence: row.get(0)?, called_at: row.get(1)? })
+    })?;
+    if let Some(accepted) = accepted {
+        return Ok(accepted);
+    }
+    if let Some(most) = concurrency {
+        let sql = format!(
+            "SELECT COUNT(*) FROM http_calls c JOIN jobs j ON {LIVES} WHERE c.bundle = $1 AND c.operation = $2"
+        );
+        let params = [(&attempt.bundle).into(), (&attempt.operation).into()];
+        let open: i64 = tx.find(&sql, &params, |row| row.get(0))?.unwrap_or(0);
+        if open >= i64::from(most) {
+            return Ok(Begun::Full);
+        }
+    }
+    // Twice by one worker if the bundle asked it to come later.
+    tx.execute(
+        "INSERT INTO http_calls (job_id, fence, bundle, operation, attempt, started_at, called_at, state, cancels) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, 'open', 0) ON CONFLICT (job_id, fence) DO NOTHING",
+        &[
+            attempt.job.into(),
+            attempt.fence.into(),
+            (&attempt.bundle).into(),
+            (&attempt.operation).into(),
+            attempt.number.into(),
+            attempt.started_at.into(),
+            Timestamp::now().into(),
+        ],
+    )?;
+    Ok(Begun::Call)
+}
+
+/// Writes down that the bundle will call back.
+pub(super) fn accept(tx: &mut Tx<'_>, job: JobId, fence: i64) -> Result<(), store::Error> {
+    // It may have called back already.
+    let sql = "UPDATE http_calls SET state = 'accepted' WHERE job_id = $1 AND fence = $2 AND state = 'open'";
+    tx.execute(sql, &[job.into(), fence.into()])?;
+    Ok(())
+}
+
+/// What becomes of a callback.
+#[derive(Debug, PartialEq)]
+pub(super) enum Delivered {
+    /// It is there, now or since before.
+    Yes,
+    /// Nobody waits for it.
+    TooLate,
+    /// Others wait to be read.
+    Full,
+}
+
+/// Keeps what a bundle calls back with for the worker that waits for it.
+pub(super) fn deliver(
+    tx: &mut Tx<'_>,
+    job: JobId,
+    fence: i64,
+    webhook_id: &str,
+    line: &Line,
+) -> Result<Delivered, store::Error> {
+    let here = [job.into(), fence.into()];
+    // The row is kept from other callbacks meanwhile.
+    let sql = format!(
+        "UPDATE http_calls AS c SET called_at = called_at WHERE job_id = $1 AND fence = $2 AND EXISTS (SELECT 1 FROM jobs j WHERE {LIVES})"
+    );
+    if tx.execute(&sql, &here)? == 0 {
+        return Ok(Delivered::TooLate);
+    }
+    let seen = "SELECT 1 FROM http_callbacks WHERE job_id = $1 AND fence = $2 AND webhook_id = $3";
+    if tx.find(seen, &[here[0], here[1], webhook_id.into()], |_| Ok(()))?.is_some() {
+        return Ok(Delivered::Yes);
+    }
+    let sql = "SELECT c.state, COUNT(m.number), COALESCE(MAX(m.number), 0) FROM http_calls c \
+               LEFT JOIN http_callbacks m ON m.job_id = c.job_id AND m.fence = c.fence \
+               WHERE c.job_id = $1 AND c.fence = $2 GROUP BY c.state";
+    let found = tx.find(sql, &here, |row| Ok((row.get::<String>(0)?, row.get(1)?, row.get(2)?)))?;
+    let Some((state, waiting, last)): Option<(String, i64, i64)> = found else {
+        return Ok(Delivered::TooLate);
+    };
+    if state == "answered" {
+        return Ok(Delivered::TooLate);
+    }
+    if waiting >= MAX_WAITING && !line.is_last() {
+        return Ok(Delivered::Full);
+    }
+    let text = json!(line).to_string();
+    tx.execute(
+        "INSERT INTO http_callbacks (job_id, fence, number, webhook_id, line) VALUES ($1, $2, $3, $4, $5)",
+        &[here[0], here[1], (last + 1).into(), webhook_id.into(), (&text).into()],
+    )?;
+    let state = if line.is_last() { "answered" } else { "accepted" };
+    let sql = "UPDATE http_calls SET state = $3 WHERE job_id = $1 AND fence = $2";
+    tx.execute(sql, &[here[0], here[1], state.into()])?;
+    Ok(Delivered::Yes)
+}
+
+/// Returns what the bundle has called back with, in order, each with its number.
+pub(super) fn read(
+    reader: &Reader<'_>,
+    job: JobId,
+    fence: i64,
+) -> Result<Vec<(i64, Line)>, store::Error> {
+    let sql =
+        "SELECT number, line FROM http_callbacks WHERE job_id = $1 AND fence = $2 ORDER BY number";
+    reader.query(sql, &[job.into(), fence.into()], |row| Ok((row.get(0)?, row.json(1)?)))
+}
+
+/// Makes room for more, up to what was read last.
+pub(super) fn clear(
+    tx: &mut Tx<'_>,
+    job: JobId,
+    fence: i64,
+    last: i64,
+) -> Result<(), store::Error> {
+    let sql = "DELETE FROM http_callbacks WHERE job_id = $1 AND fence = $2 AND number <= $3";
+    tx.execute(sql, &[job.into(), fence.into(), last.into()])?;
+    Ok(())
+}
+
+/// A call that nobody waits for any more.
+#[derive(Debug)]
+pub(super) struct Dead {
+    pub(super) job: JobId,
+    pub(super) fence: i64,
+    pub(super) bundle: String,
+    /// The bundle has accepted and not answered, so it may still be at work.
+    pub(super) is_at_work: bool,
+    pub(super) cancels: i64,
+}
+
+pub(super) fn dead(reader: &Reader<'_>, limit: i64) -> Result<Vec<Dead>, store::Error> {
+    let sql = format!(
+        "SELECT c.job_id, c.fence, c.bundle, c.state, c.cancels FROM http_calls c \
+         WHERE NOT EXISTS (SELECT 1 FROM jobs j WHERE {LIVES}) ORDER BY c.cancels, c.job_id LIMIT $1"
+    );
+    reader.query(&sql, &[limit.into()], |row| {
+        Ok(Dead {
+            job: row.get(0)?,
+            fence: row.get(1)?,
+            bundle: row.get(2)?,
+            is_at_work: row.get::<String>(3)? == "accepted",
+            cancels: row.get(4)?,
+        })
+    })
+}
+
+/// Counts that the bundle did not hear of it.
+pub(super) fn not_heard(tx: &mut Tx<'_>, dead: &Dead) -> Result<(), store::Error> {
+    let sql = "UPDATE http_calls SET cancels = $3 WHERE job_id = $1 AND fence = $2";
+    tx.execute(sql, &[dead.job.into(), dead.fence.into(), (dead.cancels + 1).into()])?;
+    Ok(())
+}
+
+/// Forgets a call and what came back of it.
+pub(super) fn forget(tx: &mut Tx<'_>, dead: &Dead) -> Result<(), store::Error> {
+    for table in ["http_callbacks", "http_calls"] {
+        let sql = format!("DELETE FROM {table} WHERE job_id = $1 AND fence = $2");
+        tx.execute(&sql, &[dead.job.into(), dead.fence.into()])?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

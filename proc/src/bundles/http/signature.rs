@@ -1,0 +1,90 @@
+//! Signatures as Standard Webhooks has them, of what we send to a bundle and of what it sends back.
+
+use std::{fmt, str::FromStr, time::Duration};
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use hmac::{Hmac, KeyInit, Mac};
+use http::HeaderMap;
+use secrecy::{ExposeSecret, SecretBox, zeroize::Zeroizing};
+use sha2::Sha256;
+use shared::time::Timestamp;
+
+pub(super) const ID: &str = "webhook-id";
+pub(super) const TIMESTAMP: &str = "webhook-timestamp";
+pub(super) const SIGNATURE: &str = "webhook-signature";
+
+const PREFIX: &str = "whsec_";
+const VERSION: &str = "v1,";
+/// The longest id of a message.
+const MAX_ID_BYTES: usize = 128;
+/// How far a message's time may be from ours.
+const TOLERANCE: Duration = Duration::from_mins(5);
+
+/// What a bundle and Parley both know: `whsec_` and 24 to 64 bytes in base64.
+pub(super) struct Secret(SecretBox<Vec<u8>>);
+
+/// Why a text is no secret. It never shows the text.
+#[derive(Debug, thiserror::Error)]
+#[error("a secret is `whsec_` and 24 to 64 random bytes in base64")]
+pub(super) struct NoSecret;
+
+impl FromStr for Secret {
+    type Err = NoSecret;
+
+    fn from_str(text: &str) -> Result<Self, NoSecret> {
+        let encoded = text.strip_prefix(PREFIX).ok_or(NoSecret)?;
+        let key = BASE64_STANDARD.decode(encoded).map_err(|_| NoSecret)?;
+        if (24..=64).contains(&key.len()) { Ok(Self(Box::new(key).into())) } else { Err(NoSecret) }
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+impl Secret {
+    /// Returns the secret as text, for the store alone.
+    pub(super) fn text(&self) -> Zeroizing<String> {
+        Zeroizing::new(format!("{PREFIX}{}", BASE64_STANDARD.encode(self.0.expose_secret())))
+    }
+
+    /// Returns the signature of a message.
+    pub(super) fn sign(&self, id: &str, at: Timestamp, body: &[u8]) -> String {
+        let mac = self.mac(id, seconds(at), body).finalize().into_bytes();
+        format!("{VERSION}{}", BASE64_STANDARD.encode(mac))
+    }
+
+    /// Returns the id of a message that is signed with this secret, not long ago.
+    pub(super) fn check(&self, head: &HeaderMap, body: &[u8], now: Timestamp) -> Option<String> {
+        let value = |name: &str| head.get(name).and_then(|value| value.to_str().ok());
+        let id = value(ID).filter(|id| (1..=MAX_ID_BYTES).contains(&id.len()))?;
+        let at: i64 = value(TIMESTAMP)?.parse().ok()?;
+        let signed_at = Timestamp::from_ms(at.checked_mul(1000)?);
+        if now > signed_at.after(TOLERANCE) || signed_at > now.after(TOLERANCE) {
+            return None;
+        }
+        // More than one while a secret is being replaced.
+        let given = value(SIGNATURE)?.split(' ').filter_map(|one| one.strip_prefix(VERSION));
+        let mut given = given.filter_map(|one| BASE64_STANDARD.decode(one).ok());
+        let is_ours = given.any(|one| self.mac(id, at, body).verify_slice(&one).is_ok());
+        is_ours.then(|| id.to_owned())
+    }
+
+    fn mac(&self, id: &str, at: i64, body: &[u8]) -> Hmac<Sha256> {
+        #[expect(clippy::expect_used, reason = "HMAC takes keys of every length")]
+        let mut mac = Hmac::<Sha256>::new_from_slice(self.0.expose_secret()).expect("a key");
+        mac.update(format!("{id}.{at}.").as_bytes());
+        mac.update(body);
+        mac
+    }
+}
+
+/// Returns a time as the header has it.
+pub(super) fn seconds(at: Timestamp) -> i64 {
+    at.as_ms().div_euclid(1000)
+}
+
+#[cfg(test)]
+mod tests;

@@ -48,7 +48,8 @@ async fn only_declared_operations_are_called_and_only_as_declared() {
         ("chat.import", json!({}), "data.upload_id"),
         ("chat.import", json!({"upload_id": "junk"}), "data.upload_id"),
         ("chat.import", json!({"upload_id": uuid::Uuid::now_v7(), "format": "x"}), "data.format"),
-        ("chat.export", json!({"x": 1}), "data"),
+        ("chat.export", json!({"x": 1}), "data.x"),
+        ("chat.export", json!({"format": "x"}), "data.format"),
     ] {
         let refused = submit(&project, operation, data.clone()).await.refused(422, "invalid_field");
         assert_eq!(refused["field"], field, "{operation} {data}");

@@ -63,6 +63,10 @@ impl From<store::Error> for ApiError {
     fn from(error: store::Error) -> Self {
         match error {
             store::Error::Overloaded => Self::Overloaded,
+            error if error.is_temporary() => {
+                tracing::warn!(%error, "the database is away");
+                Self::Unavailable
+            }
             error => Self::Internal(error.into()),
         }
     }

@@ -4,6 +4,7 @@ mod bare;
 mod client;
 mod cluster;
 mod import;
+mod jobs;
 mod process;
 mod sends;
 mod server;
@@ -34,6 +35,8 @@ enum What {
     Streams(streams::Options),
     /// Sends and deliveries by way of nginx and several replicas, beside `pgbench` on the same database. Ends by itself.
     Cluster(cluster::Options),
+    /// Jobs from their submission to their end, how soon one starts, and how soon a cancel frees its worker.
+    Jobs(jobs::Options),
     /// Bare writes; started by `streams`.
     #[command(hide = true)]
     Floor,
@@ -49,6 +52,7 @@ async fn main() -> anyhow::Result<()> {
         What::Import { archive } => import::run(&archive).await,
         What::Streams(options) => streams::run(&options),
         What::Cluster(options) => cluster::run(options).await,
+        What::Jobs(options) => jobs::run(options).await,
         What::Floor => streams::floor::serve(),
         What::Serve(config) => server::serve(*config).await,
     }

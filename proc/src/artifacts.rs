@@ -43,6 +43,11 @@ impl Artifact {
     }
 }
 
+/// Returns where a job's artifacts are.
+pub(crate) fn folder(job: JobId) -> String {
+    format!("artifacts/{job}")
+}
+
 /// Writes down an artifact that is complete, in place of one that an attempt before made.
 pub(crate) fn insert(
     tx: &mut Tx<'_>,

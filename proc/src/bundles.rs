@@ -23,7 +23,7 @@ pub(crate) use self::http::HttpBundles;
 use crate::{
     error::ApiError,
     ingress::Role,
-    jobs::{JobContext, JobError},
+    jobs::{JobContext, JobError, Share, machine::Job},
     state::AppState,
 };
 
@@ -37,6 +37,16 @@ pub(crate) trait Operation: Send + Sync + 'static {
     fn role(&self) -> Role;
     /// Returns how long an attempt may take.
     fn timeout(&self) -> Duration;
+    /// Returns how many minutes its jobs go before others that became due with them.
+    fn priority(&self) -> i64 {
+        0
+    }
+
+    /// Returns what the job shares with others of which only some may run at once.
+    fn share(&self, _job: &Job) -> Option<Share> {
+        None
+    }
+
     /// Returns the JSON Schema of its input.
     fn schema(&self) -> Value;
     /// Does it, and returns the job's result.

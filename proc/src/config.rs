@@ -35,6 +35,9 @@ pub struct JobsConfig {
     /// How many jobs may wait; more are refused. Roles may go further.
     #[arg(long, env = "PROC_QUEUE_LIMIT", default_value = "1000,admin=1200")]
     pub proc_queue_limit: PerRole<u32>,
+    /// How long a job that has ended is kept, with its log and artifacts.
+    #[arg(long, env = "PROC_JOB_MAX_AGE", default_value = "30d", value_parser = duration)]
+    pub proc_job_max_age: Duration,
     /// How long a worker that is not heard of keeps its job.
     #[arg(long, env = "PROC_LEASE", default_value = "30s", value_parser = duration)]
     pub proc_lease: Duration,

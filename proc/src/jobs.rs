@@ -6,6 +6,7 @@ pub(crate) mod figures;
 mod logs;
 pub(crate) mod machine;
 mod queue;
+pub(crate) mod retention;
 mod store;
 
 use std::time::Duration;
@@ -24,7 +25,7 @@ use self::machine::{Refused, State as JobState};
 pub(crate) use self::{
     context::JobContext,
     engine::{Engine, Tools},
-    machine::{JobError, Progress},
+    machine::{JobError, Progress, Share},
     store::{Filter, Idempotency, find, list},
 };
 use crate::{
@@ -128,8 +129,9 @@ impl From<NewJob> for machine::Job {
             crashes: 0,
             fence: 0,
             worker: None,
-            lease_until: None,
             run_after: now,
+            priority: 0,
+            share: None,
             progress: Progress::default(),
             checkpoint: None,
             result: None,

@@ -34,7 +34,7 @@ use self::{
     blobs::Blobs,
     bundles::{HttpBundles, Registry},
     ingress::Ingress,
-    jobs::{Engine, Tools},
+    jobs::{Engine, Tools, retention},
     state::AppState,
 };
 
@@ -135,6 +135,7 @@ impl App {
             ingress: ingress.clone(),
             registry: registry.clone(),
         };
+        let job_age = config.jobs.proc_job_max_age;
         let engine = Engine::new(tools, config.jobs);
         let state = AppState {
             auth: auth.clone(),
@@ -163,10 +164,14 @@ impl App {
             .merge(jobs::figures::routes(store.clone(), metrics));
         lifecycle.serve("proc grpc", serve_internal(internal, grpc, lifecycle.clone()));
         lifecycle.spawn("job engine", engine.clone().run(lifecycle.closing()));
-        lifecycle.spawn("job leases", engine.keep_leases(lifecycle.shutdown()));
+        lifecycle.spawn("job leases", engine.clone().keep_leases(lifecycle.shutdown()));
+        lifecycle.spawn("job hints", engine.listen(lifecycle.shutdown()));
         // There is nothing here that outlives a request.
         lifecycle.spawn("ended sessions", endings.run(drop, lifecycle.shutdown()));
         lifecycle.spawn("bundle cancels", http_bundles.tell_of_cancels(lifecycle.shutdown()));
+        let retention =
+            retention::keep(store.clone(), blobs.clone(), job_age, lifecycle.shutdown());
+        lifecycle.spawn("old jobs", retention);
         let sweep = uploads::sweep(store, blobs, config.uploads, lifecycle.shutdown());
         lifecycle.spawn("uploads", sweep);
         Ok(())

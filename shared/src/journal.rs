@@ -127,15 +127,34 @@ pub struct Start {
 impl Tx<'_> {
     /// Appends an entry to `topic`, to be published when the transaction is committed.
     pub fn append(&mut self, topic: &Topic, kind: &str, data: &str) -> Result<Arc<Entry>, Error> {
+        let entries = self.append_all(topic, &[(kind, data)])?;
+        entries.into_iter().next().ok_or(Error::Gone)
+    }
+
+    /// Appends entries to `topic`, each a type and its data, to be published when the transaction is committed.
+    pub fn append_all(
+        &mut self,
+        topic: &Topic,
+        entries: &[(&str, &str)],
+    ) -> Result<Vec<Arc<Entry>>, Error> {
         let at = Timestamp::now();
-        let (epoch, seq) = self.advance(topic, 1)?;
-        self.execute(
-            "INSERT INTO entries (topic, seq, type, data, at) VALUES ($1, $2, $3, $4, $5)",
-            &[topic.as_str().into(), seq.into(), kind.into(), data.into(), at.into()],
-        )?;
-        let entry = Arc::new(Entry::new(topic, epoch, seq, kind, data, at));
-        self.appended.push(entry.clone());
-        Ok(entry)
+        let count = i64::try_from(entries.len()).unwrap_or(i64::MAX);
+        let (epoch, head) = self.advance(topic, count)?;
+        let numbered = (head - count + 1..).zip(entries);
+        let values: Vec<Value<'_>> = numbered
+            .clone()
+            .flat_map(|(seq, (kind, data))| {
+                [topic.as_str().into(), seq.into(), (*kind).into(), (*data).into(), at.into()]
+            })
+            .collect();
+        self.execute_rows("INSERT INTO entries (topic, seq, type, data, at)", "", 5, &values)?;
+        let entries = numbered
+            .map(|(seq, (kind, data))| Arc::new(Entry::new(topic, epoch, seq, kind, data, at)));
+        let entries: Vec<_> = entries.collect();
+        for entry in &entries {
+            self.appended(entry.clone());
+        }
+        Ok(entries)
     }
 
     /// Makes the topic if it does not exist, so that it has an epoch to put into cursors.

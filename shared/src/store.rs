@@ -253,8 +253,21 @@ impl std::fmt::Debug for Store {
     }
 }
 
-/// Entries appended in a transaction, to be published after its commit.
-type Appended = Vec<Arc<Entry>>;
+/// What the writes of a transaction append, to be published after its commit.
+#[derive(Clone, Debug, Default)]
+struct Appended {
+    entries: Vec<Arc<Entry>>,
+    /// To be appended when all writes are done, see [`Tx::append_last`].
+    last: Vec<Last>,
+}
+
+/// An entry that has no number yet.
+#[derive(Clone, Debug)]
+struct Last {
+    topic: Topic,
+    kind: &'static str,
+    data: Arc<str>,
+}
 
 #[cfg(test)]
 mod tests;

@@ -89,7 +89,7 @@ impl JobContext {
     /// Begins an artifact.
     pub(crate) fn artifact(&self, name: &'static str, media_type: &'static str) -> ArtifactWriter {
         // The fence keeps a worker that lost the job from writing over its successor's.
-        let blob = format!("artifacts/{}/{}/{name}", self.job.id, self.claim.fence);
+        let blob = format!("{}/{}/{name}", artifacts::folder(self.job.id), self.claim.fence);
         let out = self.tools.blobs.writer(&blob);
         ArtifactWriter { context: self.clone(), out, blob, name, media_type }
     }
@@ -106,7 +106,7 @@ impl JobContext {
         let applied = self
             .tools
             .store
-            .write_in(Topic::jobs(), move |tx| store::apply(tx, id, command.clone()))
+            .write_in(Topic::user(&self.job.owner), move |tx| store::apply(tx, id, command.clone()))
             .await;
         applied.map(drop).map_err(|error| self.refused(&error))
     }
@@ -117,7 +117,8 @@ impl JobContext {
         work: impl Fn(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, JobError> {
         let (id, claim) = (self.job.id, self.claim);
-        let written = self.tools.store.write_in(Topic::jobs(), move |tx| {
+        let log = Topic::user(&self.job.owner);
+        let written = self.tools.store.write_in(log, move |tx| {
             store::check(tx, id, claim)?;
             work(tx)
         });

@@ -8,7 +8,7 @@ use serde_json::Value;
 use shared::time::Timestamp;
 use uuid::Uuid;
 
-pub(crate) use self::job::{Claim, Job, JobError, Progress, State};
+pub(crate) use self::job::{Claim, Job, JobError, Progress, Share, State};
 
 /// How often a job may take its worker with it, without getting any further, before it is given up.
 const MAX_CRASHES: i64 = 3;
@@ -17,7 +17,7 @@ const MAX_CRASHES: i64 = 3;
 #[derive(Clone, Debug)]
 pub(crate) enum Command {
     /// A worker takes it.
-    Claim { worker: Uuid, lease: Duration },
+    Claim { worker: Uuid },
     /// The worker got further; the checkpoint is where a next worker goes on.
     Advance { claim: Claim, progress: Progress, checkpoint: Option<Value> },
     /// The worker's progress is shown.
@@ -26,10 +26,12 @@ pub(crate) enum Command {
     Succeed { claim: Claim, result: Value },
     /// The attempt failed; if another is left it begins after `backoff`.
     Fail { claim: Claim, error: JobError, backoff: Duration },
+    /// The worker cannot go on before `wait` has passed; that counts as no attempt.
+    Snooze { claim: Claim, wait: Duration },
     /// The worker is going away.
     HandBack { claim: Claim },
     /// The worker is gone.
-    Lose,
+    Lose { claim: Claim },
     /// Somebody does not want it any more.
     Cancel,
     /// Somebody wants it once more.
@@ -82,7 +84,7 @@ pub(crate) fn transition(
     now: Timestamp,
 ) -> Result<(Job, Option<Event>), Refused> {
     let event = match command {
-        Command::Claim { worker, lease } => {
+        Command::Claim { worker } => {
             let due = matches!(job.state, State::Queued | State::Interrupted);
             if !due || job.run_after > now {
                 return Err(Refused::State(job.state));
@@ -92,7 +94,6 @@ pub(crate) fn transition(
             job.state = State::Running;
             job.fence += 1;
             job.worker = Some(worker);
-            job.lease_until = Some(now.after(lease));
             job.started_at = job.started_at.or(Some(now));
             Some(Event::Started)
         }
@@ -129,15 +130,20 @@ pub(crate) fn transition(
                 Some(end(&mut job, State::Failed, Event::Failed, now))
             }
         }
+        Command::Snooze { claim, wait } => {
+            prove(&job, claim)?;
+            release(&mut job, State::Queued);
+            job.attempt -= 1;
+            job.run_after = now.after(wait);
+            Some(Event::Retrying)
+        }
         Command::HandBack { claim } => {
             prove(&job, claim)?;
             release(&mut job, State::Interrupted);
             Some(Event::Interrupted)
         }
-        Command::Lose => {
-            if job.state != State::Running {
-                return Err(Refused::State(job.state));
-            }
+        Command::Lose { claim } => {
+            prove(&job, claim)?;
             job.crashes += 1;
             if job.crashes > MAX_CRASHES {
                 let message = "its worker was lost again and again";
@@ -178,7 +184,6 @@ fn release(job: &mut Job, state: State) {
     job.state = state;
     job.fence += 1;
     job.worker = None;
-    job.lease_until = None;
 }
 
 fn end(job: &mut Job, state: State, event: Event, now: Timestamp) -> Event {

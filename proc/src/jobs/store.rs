@@ -1,25 +1,23 @@
-//! Jobs in the database: every change is one transaction with the entry that tells of it.
+//! Jobs in the database: every change is one transaction with the entry that tells of it, and holds its owner's log.
 
-use std::fmt::Write;
+pub(super) mod claims;
+mod rows;
 
-use serde_json::{Value as Json, json};
-use shared::{
-    ids::{IdempotencyKey, JobId, ProjectId, UserId},
-    journal::Topic,
-    store::{self, Reader, Row, Tx, Value},
-    time::Timestamp,
-};
-use uuid::Uuid;
+use std::{collections::HashSet, fmt::Write, sync::Arc};
 
+use self::rows::{COLUMNS, read};
 use super::{
     Error,
     machine::{self, Claim, Command, Event, Job, State},
     queue::QueueLimit,
 };
-
-const COLUMNS: &str = "j.id, j.owner, j.project_id, j.bundle, j.operation, j.input, j.state, j.attempt, \
-    j.max_attempts, j.crashes, j.fence, j.worker, j.lease_until, j.run_after, j.progress, j.checkpoint, \
-    j.result, j.error, j.trace_id, j.created_at, j.started_at, j.finished_at";
+use serde_json::json;
+use shared::{
+    ids::{IdempotencyKey, JobId, ProjectId, UserId},
+    journal::Topic,
+    store::{self, Reader, Tx, Value},
+    time::Timestamp,
+};
 
 /// What makes a repeated submission the same submission.
 #[derive(Clone, Debug)]
@@ -48,6 +46,11 @@ pub(crate) fn submit(
     idempotency: Option<&Idempotency>,
     limit: QueueLimit,
 ) -> Result<Job, Error> {
+    // A log that is new is nobody's yet: made first, it keeps the same request on another replica waiting.
+    let log = Topic::user(&job.owner);
+    if tx.head(&log)?.is_none() {
+        tx.ensure(&log)?;
+    }
     if let Some(idempotency) = idempotency {
         let sql = "SELECT id, request FROM jobs WHERE owner = $1 AND bundle = $2 AND operation = $3 AND idempotency = $4";
         let params = [
@@ -66,8 +69,8 @@ pub(crate) fn submit(
         }
     }
     make_room(tx, limit)?;
-    insert(tx, job, idempotency)?;
-    tell(tx, job, Event::Queued)?;
+    rows::insert(tx, job, idempotency)?;
+    tell(tx, &[(job.clone(), Event::Queued)])?;
     Ok(job.clone())
 }
 
@@ -77,6 +80,7 @@ pub(crate) fn retry(tx: &mut Tx<'_>, id: JobId, limit: QueueLimit) -> Result<Job
     apply(tx, id, Command::Retry)
 }
 
+/// Owners submit side by side, so together they may go past the limit by as many as do so at the same moment.
 fn make_room(reader: &Reader<'_>, limit: QueueLimit) -> Result<(), Error> {
     let waiting = u32::try_from(waiting(reader, limit.most.into())?).unwrap_or(u32::MAX);
     limit.admit(waiting).map_err(|retry_after| Error::QueueFull { retry_after })
@@ -90,48 +94,38 @@ pub(crate) fn waiting(reader: &Reader<'_>, at_most: i64) -> Result<i64, store::E
 
 /// Puts a job through the machine and writes what came of it, with the entry that tells of it.
 pub(crate) fn apply(tx: &mut Tx<'_>, id: JobId, command: Command) -> Result<Job, Error> {
-    let (job, event) = machine::transition(find(tx, id)?, command, Timestamp::now())?;
-    save(tx, &job)?;
-    if let Some(event) = event {
-        tell(tx, &job, event)?;
-    }
-    Ok(job)
+    apply_all(tx, vec![(id, command)])?.pop().unwrap_or(Err(Error::NotFound))
 }
 
-/// Claims the job that is due, of the owner with the fewest running and then the oldest, if there is one.
-pub(crate) fn claim(
+/// Like [`apply`] for several jobs of an owner at once; what is refused of one changes nothing for the others.
+pub(crate) fn apply_all(
     tx: &mut Tx<'_>,
-    worker: Uuid,
-    lease: std::time::Duration,
-) -> Result<Option<Job>, Error> {
-    let sql = "SELECT j.id FROM jobs j LEFT JOIN \
-               (SELECT owner, COUNT(*) AS running FROM jobs WHERE state = 'running' GROUP BY owner) r ON r.owner = j.owner \
-               WHERE j.state IN ('queued', 'interrupted') AND j.run_after <= $1 \
-               ORDER BY COALESCE(r.running, 0), j.run_after, j.id LIMIT 1";
-    let due: Option<JobId> = tx.find(sql, &[Timestamp::now().into()], |row| row.get(0))?;
-    due.map(|id| apply(tx, id, Command::Claim { worker, lease })).transpose()
-}
-
-/// Keeps every job of a worker for another lease and returns which they are.
-pub(crate) fn renew(
-    tx: &mut Tx<'_>,
-    worker: Uuid,
-    until: Timestamp,
-) -> Result<Vec<JobId>, store::Error> {
-    let sql = "UPDATE jobs SET lease_until = $2 WHERE state = 'running' AND worker = $1";
-    tx.execute(sql, &[Value::Uuid(worker), until.into()])?;
-    let sql = "SELECT id FROM jobs WHERE state = 'running' AND worker = $1";
-    tx.query(sql, &[Value::Uuid(worker)], |row| row.get(0))
-}
-
-/// Takes jobs from workers whose lease ended before `now`, and returns how many.
-pub(crate) fn reap(tx: &mut Tx<'_>, now: Timestamp) -> Result<usize, Error> {
-    let sql = "SELECT id FROM jobs WHERE state = 'running' AND lease_until < $1";
-    let lost: Vec<JobId> = tx.query(sql, &[now.into()], |row| row.get(0))?;
-    for id in &lost {
-        apply(tx, *id, Command::Lose)?;
+    commands: Vec<(JobId, Command)>,
+) -> Result<Vec<Result<Job, Error>>, store::Error> {
+    let ids: Vec<JobId> = commands.iter().map(|(id, _)| *id).collect();
+    let mut jobs = rows::find_all(tx, &ids)?;
+    let (now, mut told) = (Timestamp::now(), Vec::new());
+    let mut outcomes = Vec::new();
+    let mut changed = HashSet::new();
+    for (id, command) in commands {
+        let outcome = match jobs.get(&id) {
+            None => Err(Error::NotFound),
+            Some(job) => machine::transition(job.clone(), command, now).map_err(Error::from),
+        };
+        outcomes.push(outcome.map(|(job, event)| {
+            jobs.insert(id, job.clone());
+            changed.insert(id);
+            told.extend(event.map(|event| (job.clone(), event)));
+            job
+        }));
     }
-    Ok(lost.len())
+    jobs.retain(|id, _| changed.contains(id));
+    rows::save(tx, jobs.values())?;
+    for job in jobs.values().filter(|job| job.share.is_some() && job.state != State::Running) {
+        claims::give_back(tx, job.id)?;
+    }
+    tell(tx, &told)?;
+    Ok(outcomes)
 }
 
 /// Refuses a worker that has lost its job.
@@ -182,112 +176,28 @@ pub(crate) fn list(
     reader.query(&sql, &params, read)
 }
 
-/// Appends the event to the log of its owner and to everybody's.
-fn tell(tx: &mut Tx<'_>, job: &Job, event: Event) -> Result<(), store::Error> {
-    let data = json!({
+/// Appends events to the logs of their owners and to everybody's.
+fn tell(tx: &mut Tx<'_>, told: &[(Job, Event)]) -> Result<(), store::Error> {
+    for of_owner in told.chunk_by(|(one, _), (other, _)| one.owner == other.owner) {
+        let lines: Vec<(&'static str, Arc<str>)> =
+            of_owner.iter().map(|(job, event)| (event.as_str(), line(job, *event))).collect();
+        let entries: Vec<_> = lines.iter().map(|(kind, data)| (*kind, &**data)).collect();
+        tx.append_all(&Topic::user(&of_owner[0].0.owner), &entries)?;
+        for (kind, data) in lines {
+            tx.append_last(&Topic::jobs(), kind, data);
+        }
+    }
+    Ok(())
+}
+
+fn line(job: &Job, event: Event) -> Arc<str> {
+    let line = json!({
         "type": event.as_str(),
         "project_id": job.project_id,
         "at": Timestamp::now(),
         "actor": job.owner,
         "trace_id": job.trace_id,
         "job": super::Job::from(job),
-    })
-    .to_string();
-    tx.append(&Topic::user(&job.owner), event.as_str(), &data)?;
-    tx.append(&Topic::jobs(), event.as_str(), &data)?;
-    Ok(())
-}
-
-fn insert(
-    tx: &mut Tx<'_>,
-    job: &Job,
-    idempotency: Option<&Idempotency>,
-) -> Result<(), store::Error> {
-    tx.execute(
-        "INSERT INTO jobs (id, owner, project_id, bundle, operation, input, state, attempt, max_attempts, crashes, fence, \
-         run_after, progress, trace_id, idempotency, request, created_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
-        &[
-            job.id.into(),
-            (&job.owner).into(),
-            job.project_id.into(),
-            (&job.bundle).into(),
-            (&job.operation).into(),
-            (&job.input.to_string()).into(),
-            job.state.as_str().into(),
-            job.attempt.into(),
-            job.max_attempts.into(),
-            job.crashes.into(),
-            job.fence.into(),
-            job.run_after.into(),
-            (&json!(job.progress).to_string()).into(),
-            (&job.trace_id).into(),
-            idempotency.map(|idempotency| &idempotency.key).into(),
-            idempotency.map(|idempotency| idempotency.request.as_slice()).into(),
-            job.created_at.into(),
-        ],
-    )?;
-    Ok(())
-}
-
-fn save(tx: &mut Tx<'_>, job: &Job) -> Result<(), store::Error> {
-    let text = |value: &Option<Json>| value.as_ref().map(Json::to_string);
-    tx.execute(
-        "UPDATE jobs SET state = $2, attempt = $3, crashes = $4, fence = $5, worker = $6, lease_until = $7, run_after = $8, \
-         progress = $9, checkpoint = $10, result = $11, error = $12, started_at = $13, finished_at = $14 WHERE id = $1",
-        &[
-            job.id.into(),
-            job.state.as_str().into(),
-            job.attempt.into(),
-            job.crashes.into(),
-            job.fence.into(),
-            job.worker.map_or(Value::Null, Value::Uuid),
-            job.lease_until.into(),
-            job.run_after.into(),
-            (&json!(job.progress).to_string()).into(),
-            text(&job.checkpoint).as_ref().into(),
-            text(&job.result).as_ref().into(),
-            job.error.as_ref().map(|error| json!(error).to_string()).as_ref().into(),
-            job.started_at.into(),
-            job.finished_at.into(),
-        ],
-    )?;
-    Ok(())
-}
-
-fn read(row: &Row<'_>) -> Result<Job, store::Error> {
-    let state = row.get::<String>(6)?.parse().map_err(|()| store::Error::Column { column: 6 })?;
-    Ok(Job {
-        id: row.get(0)?,
-        owner: row.get(1)?,
-        project_id: row.get(2)?,
-        bundle: row.get(3)?,
-        operation: row.get(4)?,
-        input: row.json(5)?,
-        state,
-        attempt: row.get(7)?,
-        max_attempts: row.get(8)?,
-        crashes: row.get(9)?,
-        fence: row.get(10)?,
-        worker: row.get(11)?,
-        lease_until: row.get(12)?,
-        run_after: row.get(13)?,
-        progress: row.json(14)?,
-        checkpoint: optional(row, 15)?,
-        result: optional(row, 16)?,
-        error: optional(row, 17)?,
-        trace_id: row.get(18)?,
-        created_at: row.get(19)?,
-        started_at: row.get(20)?,
-        finished_at: row.get(21)?,
-    })
-}
-
-fn optional<T: serde::de::DeserializeOwned>(
-    row: &Row<'_>,
-    column: usize,
-) -> Result<Option<T>, store::Error> {
-    let text: Option<String> = row.get(column)?;
-    let parsed = text.map(|text| serde_json::from_str(&text)).transpose();
-    parsed.map_err(|_| store::Error::Column { column })
+    });
+    line.to_string().into()
 }

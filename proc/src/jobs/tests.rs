@@ -1,6 +1,11 @@
 //! Tests the engine over a real store, with no ingress to ask.
 
-use std::{sync::Arc, time::Duration};
+mod claiming;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use clap::Parser;
@@ -15,14 +20,16 @@ use shared::{
     lifecycle::Lifecycle,
     service_token::{Service, ServiceToken},
     store::Store,
+    time::Timestamp,
 };
 use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::{
     Engine, Error, Idempotency, JobContext, JobError, NewJob, Tools, logs,
-    machine::{Claim, Command, Job, Refused, State},
-    store,
+    machine::{Claim, Command, Job, Refused, Share, State},
+    retention,
+    store::{self, claims},
 };
 use crate::{
     JobsConfig,
@@ -36,11 +43,11 @@ on_both_stores!(
     a_job_is_claimed_run_and_told_of,
     progress_is_told_while_work_goes_on,
     a_cancel_while_running_is_final,
-    a_late_worker_can_change_nothing,
     a_panic_fails_the_job_and_nothing_else,
     a_retryable_failure_is_queued_again_and_can_be_read_up,
     a_drain_hands_back_with_the_checkpoint,
-    an_owner_with_nothing_running_goes_first,
+    a_failure_says_when_to_come_back_and_a_snooze_is_none,
+    a_job_that_ended_long_ago_goes_with_its_log,
     a_full_queue_refuses_and_a_repeated_submission_is_the_first,
 );
 
@@ -65,12 +72,27 @@ impl Operation for Broken {
         Duration::from_secs(10)
     }
 
+    fn priority(&self) -> i64 {
+        7
+    }
+
+    fn share(&self, job: &Job) -> Option<Share> {
+        let shares = job.input == "share";
+        shares.then(|| Share { name: "test.broken".into(), limit: 2 })
+    }
+
     fn schema(&self) -> Value {
         json!({})
     }
 
     async fn run(&self, context: JobContext, input: Value) -> Result<Value, JobError> {
         context.log("info", "about to break".into()).await?;
+        if input == "snooze" {
+            return Err(JobError::snooze(Duration::from_hours(1)));
+        }
+        if input == "busy" {
+            return Err(JobError::transient("busy", "not now").after(Duration::from_hours(2)));
+        }
         assert!(input.is_string(), "broken as asked");
         Err(JobError::transient("later", "not now"))
     }
@@ -85,6 +107,7 @@ struct Settings {
 struct Fixture {
     tools: Tools,
     engine: Engine,
+    settings: JobsConfig,
     lifecycle: Lifecycle,
     notices: Subscription,
     /// The number of the last event that was looked at.
@@ -111,15 +134,24 @@ impl Fixture {
             ingress: Ingress::new(&peer),
             registry: Arc::new(registry),
         };
-        let settings = Settings::parse_from([&["test"], settings].concat());
-        let engine = Engine::new(tools.clone(), settings.jobs);
-        Self { tools, engine, lifecycle: Lifecycle::default(), notices, seen: 0, _folder: folder }
+        let settings = Settings::parse_from([&["test"], settings].concat()).jobs;
+        let engine = Engine::new(tools.clone(), settings.clone());
+        Self {
+            tools,
+            engine,
+            settings,
+            lifecycle: Lifecycle::default(),
+            notices,
+            seen: 0,
+            _folder: folder,
+        }
     }
 
     fn start(&self) {
         let shutdown = self.lifecycle.shutdown();
         self.lifecycle.spawn("engine", self.engine.clone().run(shutdown.clone()));
-        self.lifecycle.spawn("leases", self.engine.clone().keep_leases(shutdown));
+        self.lifecycle.spawn("leases", self.engine.clone().keep_leases(shutdown.clone()));
+        self.lifecycle.spawn("hints", self.engine.clone().listen(shutdown));
     }
 
     async fn stop(&self) {
@@ -132,8 +164,12 @@ impl Fixture {
     }
 
     async fn submit(&self, bundle: &str, operation: &str, input: Value) -> Job {
+        self.submit_as("ada", bundle, operation, input).await
+    }
+
+    async fn submit_as(&self, owner: &str, bundle: &str, operation: &str, input: Value) -> Job {
         let new = NewJob {
-            owner: "ada".parse().unwrap(),
+            owner: owner.parse().unwrap(),
             project_id: ProjectId::mint(),
             bundle: bundle.into(),
             operation: operation.into(),
@@ -172,12 +208,25 @@ impl Fixture {
         self.tools.store.write(move |tx| store::apply(tx, id, command.clone())).await
     }
 
+    /// Claims the next job for a worker that is not heard of after `lease`.
     async fn claim(&self, lease: Duration) -> (Job, Claim) {
+        self.claim_some(lease, 1).await.pop().expect("a job is due")
+    }
+
+    async fn claim_some(&self, lease: Duration, free: i64) -> Vec<(Job, Claim)> {
         let worker = Uuid::now_v7();
-        let job = self.tools.store.write(move |tx| store::claim(tx, worker, lease)).await;
-        let job = job.unwrap().unwrap();
-        let claim = Claim { worker, fence: job.fence };
-        (job, claim)
+        let until = Timestamp::now().after(lease);
+        let claimed = self.tools.store.write(move |tx| {
+            claims::renew(tx, worker, until)?;
+            let waiting = claims::waiting_owners(tx, Timestamp::now(), free)?;
+            let mut jobs = Vec::new();
+            for (owner, count) in claims::share_out(waiting, free) {
+                jobs.extend(claims::claim(tx, worker, &owner, count)?);
+            }
+            Ok::<_, Error>(jobs)
+        });
+        let claims = claimed.await.unwrap().into_iter();
+        claims.map(|job| (job.clone(), Claim { worker, fence: job.fence })).collect()
     }
 }
 
@@ -221,20 +270,6 @@ async fn a_cancel_while_running_is_final(home: Home) {
     fixture.engine.wait(next.id, &next.owner, LONG).await.unwrap();
     assert_eq!(fixture.find(job.id).await, cancelled);
     fixture.stop().await;
-}
-
-async fn a_late_worker_can_change_nothing(home: Home) {
-    let fixture = Fixture::new(home, &[]);
-    let job = fixture.submit("demo", "count", json!({"to": 1})).await;
-    let (_, late) = fixture.claim(Duration::ZERO).await;
-    let now = shared::time::Timestamp::now().after(Duration::from_secs(1));
-    let reaped = fixture.tools.store.write(move |tx| store::reap(tx, now)).await;
-    assert_eq!(reaped.unwrap(), 1);
-    let (current, _) = fixture.claim(LONG).await;
-    let result = json!("late");
-    let refused = fixture.apply(job.id, Command::Succeed { claim: late, result }).await;
-    assert!(matches!(refused, Err(Error::Refused(Refused::Stale))));
-    assert_eq!(fixture.find(job.id).await, current);
 }
 
 async fn a_panic_fails_the_job_and_nothing_else(home: Home) {
@@ -282,31 +317,12 @@ async fn a_drain_hands_back_with_the_checkpoint(home: Home) {
     fixture.start();
     let job = fixture.submit("demo", "count", json!({"to": 10_000, "delay_ms": 10})).await;
     fixture.event("job.progress").await;
+    let stopping = Instant::now();
     fixture.stop().await;
+    assert!(stopping.elapsed() < Duration::from_secs(1), "{:?}", stopping.elapsed());
     let job = fixture.find(job.id).await;
     assert_eq!((job.state, job.attempt, job.crashes), (State::Interrupted, 1, 0));
     assert!(job.checkpoint.unwrap()["counted"].as_u64().unwrap() > 0);
-}
-
-async fn an_owner_with_nothing_running_goes_first(home: Home) {
-    let fixture = Fixture::new(home, &[]);
-    for _ in 0..2 {
-        fixture.submit("demo", "count", json!({"to": 1})).await;
-    }
-    let other = NewJob {
-        owner: "grace".parse().unwrap(),
-        project_id: ProjectId::mint(),
-        bundle: "demo".into(),
-        operation: "count".into(),
-        input: json!({"to": 1}),
-        trace: TraceId::mint(),
-    };
-    fixture.engine.submit(other.into(), Roles::default(), None).await.unwrap();
-    let mut owners = Vec::new();
-    for _ in 0..3 {
-        owners.push(fixture.claim(LONG).await.0.owner.to_string());
-    }
-    assert_eq!(owners, ["ada", "grace", "ada"]);
 }
 
 async fn a_full_queue_refuses_and_a_repeated_submission_is_the_first(home: Home) {
@@ -323,4 +339,37 @@ async fn a_full_queue_refuses_and_a_repeated_submission_is_the_first(home: Home)
     assert_eq!(repeated.id, first.id);
     let other = fixture.engine.submit(third, Roles::default(), key(2)).await;
     assert!(matches!(other, Err(Error::IdempotencyConflict)));
+}
+
+async fn a_failure_says_when_to_come_back_and_a_snooze_is_none(home: Home) {
+    let mut fixture = Fixture::new(home, &[]);
+    fixture.start();
+    for (input, attempt, hours) in [("snooze", 0, 1), ("busy", 1, 2)] {
+        let before = Timestamp::now().after(Duration::from_hours(hours));
+        let job = fixture.submit("test", "broken", json!(input)).await;
+        fixture.event("job.retrying").await;
+        let job = fixture.find(job.id).await;
+        assert_eq!((job.state, job.attempt), (State::Queued, attempt));
+        assert!(job.run_after >= before && job.run_after <= before.after(LONG));
+    }
+    fixture.stop().await;
+}
+
+async fn a_job_that_ended_long_ago_goes_with_its_log(home: Home) {
+    let mut fixture = Fixture::new(home, &[]);
+    fixture.start();
+    let waiting = fixture.submit("test", "broken", json!("snooze")).await;
+    let ended = fixture.submit("test", "broken", json!({})).await;
+    fixture.event("job.failed").await;
+    let Tools { store, blobs, .. } = &fixture.tools;
+    let sweep = async |oldest| retention::sweep(store, blobs, oldest).await.unwrap();
+    assert_eq!(sweep(Timestamp::now().before(LONG)).await, 0);
+    assert_eq!(sweep(Timestamp::now().after(LONG)).await, 1);
+    let id = ended.id;
+    let gone = store.read(move |reader| store::find(reader, id)).await;
+    assert!(matches!(gone, Err(Error::NotFound)));
+    let logs = fixture.mine(&ended).read(|reader, job| logs::read(reader, job, 0, 10)).await;
+    assert!(logs.map_err(|error: shared::store::Error| error).unwrap().is_empty());
+    assert_eq!(fixture.find(waiting.id).await.state, State::Queued);
+    fixture.stop().await;
 }

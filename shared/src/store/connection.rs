@@ -1,9 +1,15 @@
 //! One connection to whichever database it is, and what a transaction on it can do.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
-use super::{Appended, Error, Row, Value, postgres::Postgres, sqlite::Sqlite};
-use crate::{journal::Topic, sabotage::Sabotage};
+use super::{Appended, Error, Last, Row, Value, postgres::Postgres, sqlite::Sqlite};
+use crate::{
+    journal::{Entry, Topic},
+    sabotage::Sabotage,
+};
+
+/// Rows that one statement writes at most.
+const ROWS: usize = 64;
 
 /// A connection of one thread.
 #[derive(Debug)]
@@ -146,7 +152,7 @@ impl Reader<'_> {
 #[derive(Debug)]
 pub struct Tx<'a> {
     reader: Reader<'a>,
-    pub(crate) appended: &'a mut Appended,
+    pub(super) appended: &'a mut Appended,
     pub(crate) sabotage: Option<Sabotage>,
 }
 
@@ -165,5 +171,38 @@ impl Tx<'_> {
             Connection::Sqlite(sqlite) => sqlite.execute(sql, params),
             Connection::Postgres(postgres) => postgres.execute(sql, params),
         }
+    }
+
+    /// Runs an `INSERT` whose `VALUES`, between `before` and `after`, are rows of `width` values; many at once.
+    pub fn execute_rows(
+        &mut self,
+        before: &str,
+        after: &str,
+        width: usize,
+        mut values: &[Value<'_>],
+    ) -> Result<(), Error> {
+        while let Some(most) = (values.len() / width).min(ROWS).checked_ilog2() {
+            // Few lengths, so that few statements are prepared.
+            let (some, more) = values.split_at(width << most);
+            values = more;
+            let row = |first: usize| {
+                let numbers: Vec<String> = (1..=width).map(|n| format!("${}", first + n)).collect();
+                format!("({})", numbers.join(", "))
+            };
+            let rows: Vec<String> = (0..some.len()).step_by(width).map(row).collect();
+            self.execute(&format!("{before} VALUES {} {after}", rows.join(", ")), some)?;
+        }
+        Ok(())
+    }
+
+    /// Appends an entry to `topic` when all writes of the transaction are done, so that a log which many kinds of work
+    /// append to is locked for the time of the commit alone. Nothing else may lock such a log.
+    pub fn append_last(&mut self, topic: &Topic, kind: &'static str, data: Arc<str>) {
+        self.appended.last.push(Last { topic: topic.clone(), kind, data });
+    }
+
+    /// Notes an entry for whoever publishes.
+    pub(crate) fn appended(&mut self, entry: Arc<Entry>) {
+        self.appended.entries.push(entry);
     }
 }

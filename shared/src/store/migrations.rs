@@ -14,6 +14,7 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0006_presence.sql"),
     include_str!("migrations/0007_session_ends.sql"),
     include_str!("migrations/0008_users.sql"),
+    include_str!("migrations/0009_workers.sql"),
     include_str!("migrations/0010_http_bundles.sql"),
 ];
 

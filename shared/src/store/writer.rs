@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     bus::{Bus, Notice},
-    journal::{Entry, Topic},
+    journal::Topic,
     sabotage::Sabotage,
 };
 
@@ -92,14 +92,14 @@ impl Writer {
     fn commit(&mut self, mut group: Vec<Box<dyn Write>>) {
         let until = Instant::now() + PATIENCE;
         // What a transaction appended whose fate is not known.
-        let mut lost = Appended::new();
+        let mut lost = Appended::default();
         let outcome = loop {
-            let mut appended = Appended::new();
+            let mut appended = Appended::default();
             match self.attempt(&mut group, &mut appended, &lost, self.begins_with()) {
                 Ok(Done::Now) => break Ok(appended),
                 Ok(Done::Before) => break Ok(lost),
                 Err(Failed::Unknown(error)) => {
-                    if appended.is_empty() {
+                    if appended.entries.is_empty() {
                         break Err(error);
                     }
                     lost = appended;
@@ -132,7 +132,7 @@ impl Writer {
     }
 
     fn publish(&self, appended: Appended) {
-        for entry in appended {
+        for entry in appended.entries {
             self.bus.publish(&entry.topic.clone(), Notice::Entry(entry));
         }
     }
@@ -141,11 +141,13 @@ impl Writer {
         &mut self,
         group: &mut Vec<Box<dyn Write>>,
         appended: &mut Appended,
-        lost: &[Arc<Entry>],
+        before: &Appended,
         keep: Keep,
     ) -> Result<Done, Failed> {
         let of_group = group.iter().filter_map(|work| work.topic());
-        let of_lost = lost.iter().map(|entry| &entry.topic);
+        // One log of the lost transaction tells its fate; the ones that are taken last are not to be taken first.
+        let lost = before.entries.first();
+        let of_lost = lost.map(|entry| &entry.topic);
         let mut topics: Vec<&Topic> = of_group.chain(of_lost).collect();
         topics.sort_unstable();
         topics.dedup();
@@ -154,8 +156,8 @@ impl Writer {
         }
         self.connection.begin(&topics).map_err(Failed::Nothing)?;
         // The log is ours now, so the transaction before this one has ended one way or the other.
-        if let Some(last) = lost.last()
-            && self.connection.reader().has(last).map_err(Failed::Nothing)?
+        if let Some(entry) = lost
+            && self.connection.reader().has(entry).map_err(Failed::Nothing)?
         {
             self.connection.run("ROLLBACK").map_err(Failed::Nothing)?;
             return Ok(Done::Before);
@@ -171,15 +173,16 @@ impl Writer {
             }
             if !self.one(&mut *group[count], appended, keep).map_err(Failed::Nothing)? {
                 self.connection.run("ROLLBACK").map_err(Failed::Nothing)?;
-                appended.clear();
+                *appended = Appended::default();
                 // Alone, it has rolled back nobody else's.
                 if group.len() == 1 {
                     return Ok(Done::Now);
                 }
-                return self.attempt(group, appended, lost, Keep::Each);
+                return self.attempt(group, appended, before, Keep::Each);
             }
             count += 1;
         }
+        self.append_last(appended).map_err(Failed::Nothing)?;
         match self.sabotage {
             Some(Sabotage::AnswerEarly) => {
                 group.drain(..).for_each(|work| work.settle(Ok(())));
@@ -198,6 +201,17 @@ impl Writer {
         }
     }
 
+    /// Appends what was to wait until all writes are done.
+    fn append_last(&self, appended: &mut Appended) -> Result<(), Error> {
+        let last = std::mem::take(&mut appended.last);
+        let mut tx = self.connection.tx(appended, self.sabotage);
+        for some in last.chunk_by(|one, other| one.topic == other.topic) {
+            let entries: Vec<_> = some.iter().map(|last| (last.kind, &*last.data)).collect();
+            tx.append_all(&some[0].topic, &entries)?;
+        }
+        self.connection.take_failure().map_or(Ok(()), Err)
+    }
+
     /// Runs one write, and says whether the transaction may go on. An error is the database's: the whole group is lost.
     fn one(
         &self,
@@ -208,7 +222,7 @@ impl Writer {
         if keep == Keep::Each {
             self.connection.run("SAVEPOINT write")?;
         }
-        let before = appended.len();
+        let (entries, last) = (appended.entries.len(), appended.last.len());
         let mut tx = self.connection.tx(appended, self.sabotage);
         // The panic hook has logged a panic; the caller hears that the write was not done.
         let is_kept = catch_unwind(AssertUnwindSafe(|| work.run(&mut tx))).unwrap_or(false);
@@ -218,7 +232,8 @@ impl Writer {
         }
         if !is_kept {
             self.connection.run("ROLLBACK TO SAVEPOINT write")?;
-            appended.truncate(before);
+            appended.entries.truncate(entries);
+            appended.last.truncate(last);
         }
         self.connection.run("RELEASE SAVEPOINT write")?;
         Ok(true)

@@ -1,6 +1,7 @@
 //! The parts of a cluster as processes, and what nginx makes of the services.
 
 mod bundles;
+mod jobs;
 mod link;
 mod nginx;
 mod origin;

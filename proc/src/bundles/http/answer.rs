@@ -111,7 +111,7 @@ impl From<Failed> for JobError {
                 && code.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
         };
         let code = if is_code(&code) { code } else { "bundle_failed".into() };
-        Self { code, message: short(&message), retryable }
+        Self { retryable, ..Self::permanent(&code, short(&message)) }
     }
 }
 

@@ -1,5 +1,7 @@
 //! A job and its parts.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shared::{
@@ -93,17 +95,40 @@ pub(crate) struct JobError {
     pub(crate) message: String,
     /// Whether trying again may help.
     pub(crate) retryable: bool,
+    /// How long to wait before that, where the failure itself says so.
+    #[serde(skip)]
+    pub(crate) wait: Option<Duration>,
+    /// It was no failure: nothing could be done yet.
+    #[serde(skip)]
+    pub(crate) is_snooze: bool,
 }
 
 impl JobError {
     /// Says that the same input will fail again.
     pub(crate) fn permanent(code: &str, message: impl Into<String>) -> Self {
-        Self { code: code.into(), message: message.into(), retryable: false }
+        Self {
+            code: code.into(),
+            message: message.into(),
+            retryable: false,
+            wait: None,
+            is_snooze: false,
+        }
     }
 
     /// Says that it may go well next time.
     pub(crate) fn transient(code: &str, message: impl Into<String>) -> Self {
-        Self { code: code.into(), message: message.into(), retryable: true }
+        Self { retryable: true, ..Self::permanent(code, message) }
+    }
+
+    /// Says that nothing could be done yet; the job comes back after `wait`, which counts as no attempt.
+    #[cfg_attr(not(test), expect(dead_code, reason = "no operation waits for others yet"))]
+    pub(crate) fn snooze(wait: Duration) -> Self {
+        Self { is_snooze: true, ..Self::transient("snoozed", "it comes back later").after(wait) }
+    }
+
+    /// Says when to try again, such as a server's `Retry-After`; at most a day is waited.
+    pub(crate) fn after(self, wait: Duration) -> Self {
+        Self { wait: Some(wait.min(Duration::from_hours(24))), ..self }
     }
 }
 
@@ -125,8 +150,10 @@ pub(crate) struct Job {
     /// Grows whenever the job changes hands; a worker that shows an older one has lost the job.
     pub(crate) fence: i64,
     pub(crate) worker: Option<Uuid>,
-    pub(crate) lease_until: Option<Timestamp>,
     pub(crate) run_after: Timestamp,
+    /// How many minutes it goes before others that became due with it.
+    pub(crate) priority: i64,
+    pub(crate) share: Option<Share>,
     pub(crate) progress: Progress,
     pub(crate) checkpoint: Option<Value>,
     pub(crate) result: Option<Value>,
@@ -135,6 +162,21 @@ pub(crate) struct Job {
     pub(crate) created_at: Timestamp,
     pub(crate) started_at: Option<Timestamp>,
     pub(crate) finished_at: Option<Timestamp>,
+}
+
+impl Job {
+    /// Returns its place among its owner's waiting jobs, the lowest first. What has waited for long enough goes before
+    /// anything of a higher priority.
+    pub(crate) fn rank(&self) -> i64 {
+        self.run_after.as_ms().saturating_sub(self.priority.saturating_mul(60_000))
+    }
+}
+
+/// What some jobs share, so that only so many of them may run at once, whoever owns them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Share {
+    pub(crate) name: String,
+    pub(crate) limit: i64,
 }
 
 /// What a worker shows to prove that the job is still its own.

@@ -23,8 +23,9 @@ pub(crate) fn fresh() -> Job {
         crashes: 0,
         fence: 0,
         worker: None,
-        lease_until: None,
         run_after: now,
+        priority: 0,
+        share: None,
         progress: Progress::default(),
         checkpoint: None,
         result: None,
@@ -41,7 +42,7 @@ fn now() -> Timestamp {
 }
 
 fn claimed() -> (Job, Claim) {
-    let command = Command::Claim { worker: WORKER, lease: Duration::from_secs(30) };
+    let command = Command::Claim { worker: WORKER };
     let (job, event) = transition(fresh(), command, now()).unwrap();
     assert_eq!(event, Some(Event::Started));
     let claim = Claim { worker: WORKER, fence: job.fence };
@@ -65,7 +66,7 @@ fn a_drain_counts_no_attempt_and_keeps_the_checkpoint() {
     let (job, _) = transition(job, advance, now()).unwrap();
     let (job, _) = transition(job, Command::HandBack { claim }, now()).unwrap();
     assert_eq!((job.state, job.attempt, job.crashes), (State::Interrupted, 1, 0));
-    let again = Command::Claim { worker: Uuid::from_u128(2), lease: Duration::ZERO };
+    let again = Command::Claim { worker: Uuid::from_u128(2) };
     let (job, _) = transition(job, again, now()).unwrap();
     assert_eq!((job.attempt, job.checkpoint), (1, Some(json!(7))));
 }
@@ -73,13 +74,16 @@ fn a_drain_counts_no_attempt_and_keeps_the_checkpoint() {
 #[test]
 fn a_job_that_kills_workers_is_given_up() {
     let (mut job, _) = claimed();
+    let lose = |job: &Job| Command::Lose { claim: Claim { worker: WORKER, fence: job.fence } };
     for crash in 1..=MAX_CRASHES {
-        (job, _) = transition(job, Command::Lose, now()).unwrap();
+        let lost = lose(&job);
+        (job, _) = transition(job, lost, now()).unwrap();
         assert_eq!((job.state, job.crashes), (State::Interrupted, crash));
-        let again = Command::Claim { worker: WORKER, lease: Duration::ZERO };
+        let again = Command::Claim { worker: WORKER };
         (job, _) = transition(job, again, now()).unwrap();
     }
-    (job, _) = transition(job, Command::Lose, now()).unwrap();
+    let lost = lose(&job);
+    (job, _) = transition(job, lost, now()).unwrap();
     assert_eq!(job.state, State::Failed);
     assert_eq!(job.error.unwrap().code, "worker_lost");
 }
@@ -98,11 +102,32 @@ fn a_retryable_error_waits_and_the_last_attempt_fails() {
             break;
         }
         assert_eq!((job.state, event), (State::Queued, Some(Event::Retrying)));
-        let early = Command::Claim { worker: WORKER, lease: Duration::ZERO };
+        let early = Command::Claim { worker: WORKER };
         assert!(transition(job.clone(), early.clone(), now()).is_err());
         (job, _) = transition(job, early, now().after(Duration::from_secs(2))).unwrap();
         claim.fence = job.fence;
     }
+}
+
+#[test]
+fn a_snooze_waits_and_counts_no_attempt() {
+    let (job, claim) = claimed();
+    let wait = Duration::from_secs(5);
+    let (job, event) = transition(job, Command::Snooze { claim, wait }, now()).unwrap();
+    assert_eq!((job.state, job.attempt, event), (State::Queued, 0, Some(Event::Retrying)));
+    assert_eq!(job.run_after, now().after(wait));
+}
+
+#[test]
+fn what_has_waited_goes_before_a_higher_priority() {
+    let urgent = |minutes| Job {
+        priority: 5,
+        run_after: now().after(Duration::from_mins(minutes)),
+        ..fresh()
+    };
+    let patient = Job { run_after: now(), ..fresh() };
+    assert!(urgent(4).rank() < patient.rank());
+    assert!(urgent(6).rank() > patient.rank());
 }
 
 #[test]
@@ -117,7 +142,7 @@ fn commands() -> impl Strategy<Value = Command> {
         .prop_map(|(worker, fence)| Claim { worker: Uuid::from_u128(worker), fence });
     let fail = (claim.clone(), any::<bool>()).prop_map(|(claim, retryable)| Command::Fail {
         claim,
-        error: JobError { code: "x".into(), message: "x".into(), retryable },
+        error: JobError { retryable, ..JobError::permanent("x", "x") },
         backoff: Duration::ZERO,
     });
     let advance = (claim.clone(), 0..3).prop_map(|(claim, at)| Command::Advance {
@@ -125,18 +150,16 @@ fn commands() -> impl Strategy<Value = Command> {
         progress: Progress::default(),
         checkpoint: (at > 0).then(|| json!(at)),
     });
-    let take = (1..3_u128).prop_map(|worker| Command::Claim {
-        worker: Uuid::from_u128(worker),
-        lease: Duration::from_secs(30),
-    });
+    let take = (1..3_u128).prop_map(|worker| Command::Claim { worker: Uuid::from_u128(worker) });
     prop_oneof![
         4 => take,
         2 => advance,
         1 => claim.clone().prop_map(|claim| Command::Announce { claim }),
         2 => claim.clone().prop_map(|claim| Command::Succeed { claim, result: json!(1) }),
         2 => fail,
-        2 => claim.prop_map(|claim| Command::HandBack { claim }),
-        2 => Just(Command::Lose),
+        2 => claim.clone().prop_map(|claim| Command::HandBack { claim }),
+        1 => claim.clone().prop_map(|claim| Command::Snooze { claim, wait: Duration::ZERO }),
+        2 => claim.prop_map(|claim| Command::Lose { claim }),
         1 => Just(Command::Cancel),
         1 => Just(Command::Retry),
     ]
@@ -148,8 +171,10 @@ fn claim_of(command: &Command) -> Option<Claim> {
         | Command::Announce { claim }
         | Command::Succeed { claim, .. }
         | Command::Fail { claim, .. }
+        | Command::Snooze { claim, .. }
+        | Command::Lose { claim }
         | Command::HandBack { claim } => Some(*claim),
-        Command::Claim { .. } | Command::Lose | Command::Cancel | Command::Retry => None,
+        Command::Claim { .. } | Command::Cancel | Command::Retry => None,
     }
 }
 
@@ -178,7 +203,6 @@ proptest! {
             prop_assert!((0..=after.max_attempts).contains(&after.attempt));
             prop_assert!(after.crashes <= MAX_CRASHES + 1);
             prop_assert_eq!(after.worker.is_some(), after.state == State::Running);
-            prop_assert_eq!(after.lease_until.is_some(), after.state == State::Running);
             prop_assert_eq!(after.finished_at.is_some(), after.state.is_terminal());
             prop_assert_eq!(after.result.is_some(), after.state == State::Succeeded);
             job = after;

@@ -1,0 +1,161 @@
+//! Sees a claimed job through: runs its operation beside a clock, a cancel and a drain, and writes how it ended.
+
+use std::time::Duration;
+
+use shared::{
+    http::with_trace,
+    ids::{JobId, UserId},
+};
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior, interval_at, sleep},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use super::{
+    super::{
+        Error, JobContext,
+        machine::{self, Claim, Command, Job, JobError},
+    },
+    Engine, POLL,
+};
+
+/// How often a running job's progress is told, even if it stands still: streams hear of it at least each second.
+const ANNOUNCE: Duration = Duration::from_millis(800);
+
+/// How long an operation that was told to stop is waited for.
+const STUCK: Duration = Duration::from_millis(500);
+
+/// How an operation came to its end.
+enum Ended {
+    Done(Result<serde_json::Value, JobError>),
+    /// It was told to stop: by a drain, a cancel, or because it is another worker's now.
+    Stopped,
+}
+
+impl Engine {
+    /// Sees one claimed job through, holding its slot.
+    pub(super) async fn drive(
+        self,
+        job: Job,
+        stop: CancellationToken,
+        shutdown: CancellationToken,
+        _slot: OwnedSemaphorePermit,
+    ) {
+        let (id, attempt, owner) = (job.id, job.attempt, job.owner.clone());
+        let claim = Claim { worker: self.inner.worker, fence: job.fence };
+        let operation = format!("{}.{}", job.bundle, job.operation);
+        tracing::info!(job.id = %id, operation, attempt, "job started");
+        let command = match self.operate(job, claim, stop).await {
+            Ended::Done(Ok(result)) => Some(Command::Succeed { claim, result }),
+            // What it needs is going away just as we are.
+            Ended::Done(Err(error)) if error.retryable && shutdown.is_cancelled() => {
+                Some(Command::HandBack { claim })
+            }
+            Ended::Done(Err(JobError { wait: Some(wait), is_snooze: true, .. })) => {
+                Some(Command::Snooze { claim, wait })
+            }
+            Ended::Done(Err(error)) => {
+                let backoff = || machine::backoff(attempt, rand::random());
+                let backoff = error.wait.unwrap_or_else(backoff);
+                Some(Command::Fail { claim, error, backoff })
+            }
+            Ended::Stopped if shutdown.is_cancelled() => Some(Command::HandBack { claim }),
+            Ended::Stopped => None,
+        };
+        if let Some(command) = command {
+            self.settle(&owner, id, command, &shutdown).await;
+        }
+        self.running(|running| running.remove(&id));
+    }
+
+    /// Runs the operation in a task of its own, so that its panic is its own too.
+    async fn operate(&self, job: Job, claim: Claim, stop: CancellationToken) -> Ended {
+        let tools = &self.inner.tools;
+        let operation = match tools.registry.find(&job.bundle, &job.operation).await {
+            Ok(Some(operation)) => operation,
+            Ok(None) => {
+                let message = "there is no such operation any more";
+                return Ended::Done(Err(JobError::permanent("unknown_operation", message)));
+            }
+            Err(error) => {
+                tracing::warn!(job.id = %job.id, %error, "an operation could not be looked up");
+                let message = "the operation could not be looked up";
+                return Ended::Done(Err(JobError::transient("unavailable", message)));
+            }
+        };
+        let (operation, input) = (operation.operation(), job.input.clone());
+        let timeout = sleep(operation.timeout());
+        tokio::pin!(timeout);
+        let trace = job.trace_id.clone();
+        let context = JobContext::new(tools.clone(), job, claim, stop.clone());
+        let shown = context.clone();
+        let mut task = JoinSet::new();
+        let span = tracing::debug_span!("job", job.id = %shown.job().id, trace.id = %trace);
+        let work = async move { operation.run(context, input).await };
+        task.spawn(with_trace(trace, work.instrument(span)));
+        let mut beat = interval_at(Instant::now() + ANNOUNCE, ANNOUNCE);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {
+                    stopped(&mut task).await;
+                    return Ended::Stopped;
+                }
+                joined = task.join_next() => return Ended::Done(match joined {
+                    Some(Ok(outcome)) => outcome,
+                    // The panic hook has logged it.
+                    _ => Err(JobError::permanent("internal", "the operation broke")),
+                }),
+                () = &mut timeout => {
+                    stopped(&mut task).await;
+                    return Ended::Done(Err(JobError::transient("timeout", "the operation took too long")));
+                }
+                _ = beat.tick() => {
+                    shown.announce().await;
+                }
+            }
+        }
+    }
+
+    /// Writes a job's end, again and again if need be: without it the job would look as if it ran for ever.
+    async fn settle(
+        &self,
+        owner: &UserId,
+        id: JobId,
+        command: Command,
+        shutdown: &CancellationToken,
+    ) {
+        loop {
+            match self.finish(owner, id, command.clone()).await {
+                Ok(job) => {
+                    let code = job.error.as_ref().map(|error| &error.code);
+                    tracing::info!(job.id = %id, state = job.state.as_str(), code, "job left its worker");
+                    return;
+                }
+                Err(Error::Store(error)) => {
+                    tracing::warn!(job.id = %id, %error, "a job's end could not be written");
+                    if shutdown.is_cancelled() {
+                        // The next start takes it over.
+                        return;
+                    }
+                    sleep(POLL).await;
+                }
+                Err(error) => {
+                    tracing::info!(job.id = %id, %error, "a job's end came too late");
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Ends an operation at its next `await`; one that reaches none for long is left behind, where nothing it writes counts.
+async fn stopped(task: &mut JoinSet<Result<serde_json::Value, JobError>>) {
+    if tokio::time::timeout(STUCK, task.shutdown()).await.is_err() {
+        tracing::error!("an operation blocks its thread and does not stop");
+    }
+}

@@ -1,0 +1,68 @@
+//! Deletes jobs that ended long ago, with what they left.
+
+use std::time::Duration;
+
+use shared::{
+    ids::{JobId, UserId},
+    journal::Topic,
+    store::{Error, Store, Tx, Value},
+    time::Timestamp,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{artifacts, blobs::Blobs};
+
+/// Jobs deleted in one go.
+const MOST: i64 = 200;
+const ENDED: &str = "state IN ('succeeded', 'failed', 'cancelled')";
+
+/// Deletes what ended longer ago than `age`, now and then, until shutdown.
+pub(crate) async fn keep(store: Store, blobs: Blobs, age: Duration, shutdown: CancellationToken) {
+    let mut tick = tokio::time::interval(Duration::from_mins(10));
+    while shutdown.run_until_cancelled(tick.tick()).await.is_some() {
+        let sweep = sweep(&store, &blobs, Timestamp::now().before(age));
+        match shutdown.run_until_cancelled(sweep).await {
+            Some(Err(error)) => tracing::warn!(%error, "old jobs were not deleted"),
+            Some(Ok(jobs)) if jobs > 0 => tracing::info!(jobs, "old jobs deleted"),
+            _ => {}
+        }
+    }
+}
+
+/// Deletes jobs that ended before `oldest`, and returns how many.
+pub(super) async fn sweep(
+    store: &Store,
+    blobs: &Blobs,
+    oldest: Timestamp,
+) -> anyhow::Result<usize> {
+    let mut deleted = 0;
+    loop {
+        let sql = format!("SELECT id, owner FROM jobs WHERE {ENDED} AND finished_at < $1 LIMIT $2");
+        let old = store.read(move |reader| {
+            reader.query(&sql, &[oldest.into(), MOST.into()], |row| Ok((row.get(0)?, row.get(1)?)))
+        });
+        let old: Result<Vec<(JobId, UserId)>, Error> = old.await;
+        let before = deleted;
+        for (id, owner) in old? {
+            // Bytes first: the row is what a next sweep finds them by.
+            blobs.sweep(&artifacts::folder(id), Duration::ZERO).await?;
+            let log = Topic::user(&owner);
+            deleted += store.write_in(log, move |tx| delete(tx, id, oldest)).await?;
+        }
+        if deleted == before {
+            return Ok(deleted);
+        }
+    }
+}
+
+/// Deletes the job unless somebody has begun it anew.
+fn delete(tx: &mut Tx<'_>, id: JobId, oldest: Timestamp) -> Result<usize, Error> {
+    let sql = format!("DELETE FROM jobs WHERE id = $1 AND {ENDED} AND finished_at < $2");
+    let deleted = tx.execute(&sql, &[id.into(), oldest.into()])?;
+    if deleted > 0 {
+        let id = [Value::from(id)];
+        tx.execute("DELETE FROM job_logs WHERE job_id = $1", &id)?;
+        tx.execute("DELETE FROM artifacts WHERE job_id = $1", &id)?;
+    }
+    Ok(deleted)
+}

@@ -1,0 +1,158 @@
+//! Who runs what: claims, the leases of workers, and what jobs share.
+
+use std::{cmp::Reverse, collections::BinaryHeap};
+
+use shared::{
+    ids::{JobId, UserId},
+    store::{Error, Reader, Row, Tx, Value},
+    time::Timestamp,
+};
+use uuid::Uuid;
+
+use super::{
+    super::{
+        Error as JobsError,
+        machine::{Claim, Command, Job, Share},
+    },
+    COLUMNS, apply_all, read,
+};
+
+const WAITING: &str = "j.state IN ('queued', 'interrupted')";
+/// It is due, and what it shares with others is not all taken.
+const FREE: &str = "j.run_after <= $1 AND (j.shares IS NULL \
+    OR (SELECT COUNT(*) FROM job_shares s WHERE s.name = j.shares) < j.share_limit)";
+
+/// An owner who has jobs to run.
+#[derive(Clone, Debug)]
+pub(in super::super) struct Waiting {
+    pub(in super::super) owner: UserId,
+    /// How many of theirs run now.
+    running: i64,
+    /// How many are to run, as far as anybody has room for them.
+    due: i64,
+    /// The place of the first of them.
+    rank: i64,
+}
+
+/// Returns who has jobs to run; at most `limit` of each are counted.
+pub(in super::super) fn waiting_owners(
+    reader: &Reader<'_>,
+    now: Timestamp,
+    limit: i64,
+) -> Result<Vec<Waiting>, Error> {
+    // Goes from owner to owner along the index, however many jobs each has.
+    let sql = format!(
+        "WITH RECURSIVE owners (owner) AS (SELECT MIN(j.owner) FROM jobs j WHERE {WAITING} \
+         UNION ALL SELECT (SELECT MIN(j.owner) FROM jobs j WHERE {WAITING} AND j.owner > o.owner) \
+         FROM owners o WHERE o.owner IS NOT NULL) \
+         SELECT o.owner, (SELECT COUNT(*) FROM jobs j WHERE j.state = 'running' AND j.owner = o.owner), \
+         (SELECT COUNT(*) FROM (SELECT 1 FROM jobs j WHERE {WAITING} AND j.owner = o.owner AND {FREE} LIMIT $2) due), \
+         (SELECT j.rank FROM jobs j WHERE {WAITING} AND j.owner = o.owner AND {FREE} ORDER BY j.rank, j.id LIMIT 1) \
+         FROM owners o WHERE o.owner IS NOT NULL"
+    );
+    let owners = reader.query(&sql, &[now.into(), limit.into()], |row| {
+        let (running, due) = (row.get(1)?, row.get(2)?);
+        let rank = row.get::<Option<i64>>(3)?.unwrap_or(i64::MAX);
+        Ok(Waiting { owner: row.get(0)?, running, due, rank })
+    })?;
+    Ok(owners.into_iter().filter(|waiting| waiting.due > 0).collect())
+}
+
+/// Shares free places out: each goes to the owner with the fewest running, and of those to who waits for longest.
+pub(in super::super) fn share_out(owners: Vec<Waiting>, free: i64) -> Vec<(UserId, i64)> {
+    let order = |index: usize, owner: &Waiting, given: i64| {
+        Reverse((owner.running + given, owner.rank, index))
+    };
+    let mut given = vec![0; owners.len()];
+    let indexed = owners.iter().enumerate();
+    let mut next: BinaryHeap<_> = indexed.map(|(index, owner)| order(index, owner, 0)).collect();
+    for _ in 0..free {
+        let Some(Reverse((_, _, index))) = next.pop() else { break };
+        given[index] += 1;
+        if given[index] < owners[index].due {
+            next.push(order(index, &owners[index], given[index]));
+        }
+    }
+    let shares = owners.into_iter().zip(given).map(|(waiting, given)| (waiting.owner, given));
+    shares.filter(|(_, given)| *given > 0).collect()
+}
+
+/// Claims at most `limit` of the owner's jobs.
+pub(in super::super) fn claim(
+    tx: &mut Tx<'_>,
+    worker: Uuid,
+    owner: &UserId,
+    limit: i64,
+) -> Result<Vec<Job>, JobsError> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM jobs j WHERE {WAITING} AND j.owner = $2 AND {FREE} ORDER BY j.rank, j.id LIMIT $3"
+    );
+    let due = tx.query(&sql, &[Timestamp::now().into(), owner.into(), limit.into()], read)?;
+    let mut commands = Vec::new();
+    for job in due {
+        let free = match &job.share {
+            Some(share) => take(tx, share, job.id)?,
+            None => true,
+        };
+        if free {
+            commands.push((job.id, Command::Claim { worker }));
+        }
+    }
+    apply_all(tx, commands)?.into_iter().collect()
+}
+
+/// Takes one of what is shared, if one is left.
+fn take(tx: &mut Tx<'_>, share: &Share, id: JobId) -> Result<bool, Error> {
+    let sql = "SELECT n FROM job_shares WHERE name = $1";
+    let taken: Vec<i64> = tx.query(sql, &[(&share.name).into()], |row| row.get(0))?;
+    let Some(free) = (0..share.limit).find(|n| !taken.contains(n)) else { return Ok(false) };
+    // Another replica may have taken it just now; whoever is second waits for the next turn.
+    let sql = "INSERT INTO job_shares (name, n, job_id) VALUES ($1, $2, $3) ON CONFLICT (name, n) DO NOTHING";
+    Ok(tx.execute(sql, &[(&share.name).into(), free.into(), id.into()])? == 1)
+}
+
+/// Gives back what the job had taken.
+pub(super) fn give_back(tx: &mut Tx<'_>, id: JobId) -> Result<(), Error> {
+    tx.execute("DELETE FROM job_shares WHERE job_id = $1", &[id.into()]).map(drop)
+}
+
+/// Keeps a worker, and with it all of its jobs, for another lease.
+pub(in super::super) fn renew(
+    tx: &mut Tx<'_>,
+    worker: Uuid,
+    until: Timestamp,
+) -> Result<(), Error> {
+    let sql = "INSERT INTO workers (id, lease_until) VALUES ($1, $2) \
+               ON CONFLICT (id) DO UPDATE SET lease_until = excluded.lease_until";
+    tx.execute(sql, &[Value::Uuid(worker), until.into()]).map(drop)
+}
+
+/// Forgets workers that are gone and have no jobs left.
+pub(in super::super) fn forget(tx: &mut Tx<'_>, now: Timestamp) -> Result<(), Error> {
+    let sql = "DELETE FROM workers WHERE lease_until < $1 \
+               AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.state = 'running' AND j.worker = workers.id)";
+    tx.execute(sql, &[now.into()]).map(drop)
+}
+
+/// A running job, its owner, and the claim that it runs under.
+type Held = (JobId, UserId, Claim);
+
+/// Returns the jobs that a worker has.
+pub(in super::super) fn of_worker(reader: &Reader<'_>, worker: Uuid) -> Result<Vec<Held>, Error> {
+    let sql = "SELECT id, owner, worker, fence FROM jobs WHERE state = 'running' AND worker = $1";
+    reader.query(sql, &[Value::Uuid(worker)], held)
+}
+
+fn held(row: &Row<'_>) -> Result<Held, Error> {
+    Ok((row.get(0)?, row.get(1)?, Claim { worker: row.get(2)?, fence: row.get(3)? }))
+}
+
+/// Returns running jobs whose worker's lease ended before `now`.
+pub(in super::super) fn lost(reader: &Reader<'_>, now: Timestamp) -> Result<Vec<Held>, Error> {
+    let sql = "SELECT j.id, j.owner, j.worker, j.fence FROM jobs j LEFT JOIN workers w ON w.id = j.worker \
+               WHERE j.state = 'running' AND (w.id IS NULL OR w.lease_until < $1)";
+    reader.query(sql, &[now.into()], held)
+}
+
+#[cfg(test)]
+mod tests;

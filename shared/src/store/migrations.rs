@@ -14,8 +14,8 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0006_presence.sql"),
     include_str!("migrations/0007_session_ends.sql"),
     include_str!("migrations/0008_users.sql"),
-    include_str!("migrations/0009_workers.sql"),
     include_str!("migrations/0010_http_bundles.sql"),
+    include_str!("migrations/0011_workers.sql"),
 ];
 
 /// Held by the replica that migrates; the number means nothing.

@@ -1,5 +1,5 @@
 # `make test` is the whole test run: what CI runs, and nothing else of weight.
-.PHONY: help run cluster cluster-stop setup test check check-faults check-faults-long check-sabotage audit check-manifests proto settings bench bench-cluster bench-quick bench-streams
+.PHONY: help run cluster cluster-stop setup test check check-faults check-faults-long check-jobs check-sabotage audit check-manifests proto settings bench bench-cluster bench-quick bench-streams
 
 CHECKER = $${CARGO_TARGET_DIR:-target}/debug/checker
 
@@ -41,6 +41,10 @@ check-faults-long: ## The same for ten minutes with faults by chance, then a min
 	$(CHECKER) run long $(ARGS)
 	$(CHECKER) run nats-down $(ARGS)
 	$(CHECKER) run rolling $(ARGS)
+
+check-jobs:      ## Runs 5,000 jobs on each database while their workers are killed, frozen and stopped; five minutes. ARGS=--help lists what else it can.
+	cargo build --locked -p ingress -p proc -p standalone -p checker
+	$(CHECKER) jobs $(ARGS)
 
 check-sabotage:  ## Whether deliberate bugs are noticed, each beside the same run without it.
 	cargo build --locked -p ingress -p proc -p checker

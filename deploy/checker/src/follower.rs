@@ -26,9 +26,9 @@ use crate::{
 };
 
 /// How long the head of an answer may take.
-const OPENING: Duration = Duration::from_secs(6);
+pub(crate) const OPENING: Duration = Duration::from_secs(6);
 /// How long a stream may say nothing if it does not say how long.
-const SILENCE: Duration = Duration::from_secs(15);
+pub(crate) const SILENCE: Duration = Duration::from_secs(15);
 /// How often who may not read asks again.
 const KNOCK: Duration = Duration::from_secs(1);
 
@@ -190,9 +190,10 @@ pub(crate) fn seq(cursor: &str) -> i64 {
     seq.unwrap_or(-1)
 }
 
-type Events = EventStream<Pin<Box<dyn Bytes<Item = reqwest::Result<bytes::Bytes>> + Send>>>;
+pub(crate) type Events =
+    EventStream<Pin<Box<dyn Bytes<Item = reqwest::Result<bytes::Bytes>> + Send>>>;
 
-fn events(response: Response) -> Events {
+pub(crate) fn events(response: Response) -> Events {
     let bytes: Pin<Box<dyn Bytes<Item = _> + Send>> = Box::pin(response.bytes_stream());
     bytes.eventsource()
 }

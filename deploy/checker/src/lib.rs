@@ -5,6 +5,7 @@
 mod faults;
 mod follower;
 pub mod history;
+pub mod jobs;
 pub mod judge;
 mod latency;
 mod log;

@@ -6,6 +6,7 @@ use std::{
 };
 
 use checker::{
+    jobs::{Database, Load},
     run::{Options, run, scenarios},
     scenario::Scenario,
 };
@@ -37,6 +38,17 @@ struct Arguments {
 enum What {
     /// Runs a scenario: a file, or the name of one that comes with the checker, such as `short`.
     Run { scenario: PathBuf },
+    /// Runs jobs while their workers are killed, frozen for longer than their lease, and asked to end.
+    Jobs {
+        /// On which database; on one after the other if it is not given.
+        #[arg(long)]
+        database: Option<Database>,
+        /// The deliberate bug of the services, such as `no-fence`; of debug builds only.
+        #[arg(long)]
+        sabotage: Option<String>,
+        #[command(flatten)]
+        load: Load,
+    },
     /// Runs each scenario with its deliberate bug and without: the bug has to be noticed, and nothing else.
     Sabotage,
 }
@@ -47,6 +59,9 @@ async fn main() -> anyhow::Result<ExitCode> {
     raise_descriptors();
     let as_promised = match &arguments.what {
         What::Run { scenario } => check(&arguments, Scenario::read(&file(scenario))?).await?,
+        What::Jobs { database, sabotage, load } => {
+            jobs(&arguments, *database, sabotage.as_ref(), load).await?
+        }
         What::Sabotage => sabotage(&arguments).await?,
     };
     Ok(if as_promised { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -72,6 +87,31 @@ async fn check(arguments: &Arguments, scenario: Scenario) -> anyhow::Result<bool
     let report = run(scenario, options).await?;
     println!("{report}");
     Ok(report.is_clean())
+}
+
+async fn jobs(
+    arguments: &Arguments,
+    database: Option<Database>,
+    sabotage: Option<&String>,
+    load: &Load,
+) -> anyhow::Result<bool> {
+    let mut as_promised = true;
+    let databases = database.map_or(vec![Database::Sqlite, Database::Postgres], |one| vec![one]);
+    for database in databases {
+        let report = checker::jobs::run(checker::jobs::Options {
+            database,
+            load: load.clone(),
+            seed: arguments.seed.unwrap_or_else(|| rand::random_range(0..1_000_000)),
+            folder: arguments.folder.clone(),
+            programs: arguments.programs.clone(),
+            sabotage: sabotage.cloned(),
+            progress: |step| println!("{step}"),
+        })
+        .await?;
+        println!("{report}");
+        as_promised &= report.is_clean();
+    }
+    Ok(as_promised)
 }
 
 async fn sabotage(arguments: &Arguments) -> anyhow::Result<bool> {

@@ -17,9 +17,10 @@ mod process;
 mod programs;
 pub mod scratch;
 mod service;
+mod standalone;
 
 pub use self::{
     cluster::Cluster, folder::Folder, link::Link, nats::Nats, nginx::Nginx, options::Options,
     ports::Ports, postgres::Postgres, process::Process, programs::build as build_programs,
-    service::Service,
+    service::Service, standalone::Standalone,
 };

@@ -38,6 +38,22 @@ pub(crate) enum Command {
     Retry,
 }
 
+impl Command {
+    /// Returns what a worker shows with it; others need nothing.
+    pub(crate) fn claim(&self) -> Option<Claim> {
+        match self {
+            Self::Advance { claim, .. }
+            | Self::Announce { claim }
+            | Self::Succeed { claim, .. }
+            | Self::Fail { claim, .. }
+            | Self::Snooze { claim, .. }
+            | Self::Lose { claim }
+            | Self::HandBack { claim } => Some(*claim),
+            Self::Claim { .. } | Self::Cancel | Self::Retry => None,
+        }
+    }
+}
+
 /// What streams are told.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Event {

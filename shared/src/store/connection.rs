@@ -153,7 +153,8 @@ impl Reader<'_> {
 pub struct Tx<'a> {
     reader: Reader<'a>,
     pub(super) appended: &'a mut Appended,
-    pub(crate) sabotage: Option<Sabotage>,
+    /// The deliberate bug that its users have, for a test to notice.
+    pub sabotage: Option<Sabotage>,
 }
 
 impl<'a> std::ops::Deref for Tx<'a> {

@@ -1,5 +1,7 @@
 //! A real cluster under real faults, and deliberate bugs that have to be noticed.
 
+mod jobs;
+
 use std::{fs, os::unix::fs::PermissionsExt};
 
 use checker::{
@@ -19,12 +21,17 @@ fn read(name: &str) -> Scenario {
     Scenario::read(&scenarios().join(name).with_extension("json")).expect("it is sound")
 }
 
+/// A temporary folder that everybody may enter, since who runs PostgreSQL may not be who made it.
+fn open_folder() -> TempDir {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("it is ours");
+    dir
+}
+
 async fn report(scenario: Scenario) -> Report {
     let _one = ONE.lock().await;
     cluster::build_programs();
-    let dir: TempDir = tempfile::tempdir().expect("a temporary folder");
-    // Who runs PostgreSQL may not be who made it.
-    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("it is ours");
+    let dir = open_folder();
     let options = Options {
         seed: SEED,
         folder: dir.path().to_owned(),

@@ -1,7 +1,6 @@
 //! The parts of a cluster as processes, and what nginx makes of the services.
 
 mod bundles;
-mod jobs;
 mod link;
 mod nginx;
 mod origin;

@@ -165,19 +165,6 @@ fn commands() -> impl Strategy<Value = Command> {
     ]
 }
 
-fn claim_of(command: &Command) -> Option<Claim> {
-    match command {
-        Command::Advance { claim, .. }
-        | Command::Announce { claim }
-        | Command::Succeed { claim, .. }
-        | Command::Fail { claim, .. }
-        | Command::Snooze { claim, .. }
-        | Command::Lose { claim }
-        | Command::HandBack { claim } => Some(*claim),
-        Command::Claim { .. } | Command::Cancel | Command::Retry => None,
-    }
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -186,7 +173,7 @@ proptest! {
         let mut job = fresh();
         for command in commands {
             let before = job.clone();
-            let owned = claim_of(&command).is_none_or(|claim| {
+            let owned = command.claim().is_none_or(|claim| {
                 before.state == State::Running
                     && before.fence == claim.fence
                     && before.worker == Some(claim.worker)

@@ -1,0 +1,172 @@
+//! What is wrong with what clients saw of their jobs; knows nothing of sockets.
+
+use std::collections::{HashMap, HashSet};
+
+use uuid::Uuid;
+
+/// What all clients saw.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    pub owners: Vec<Owned>,
+    /// How far every job was to count.
+    pub counts: u64,
+}
+
+/// What an owner's clients saw.
+#[derive(Clone, Debug, Default)]
+pub struct Owned {
+    /// The number of the log where the stream began.
+    pub begins: Option<i64>,
+    /// How often the stream was opened.
+    pub opened: usize,
+    /// How often it was told to begin anew.
+    pub resets: usize,
+    /// In the order in which it came.
+    pub told: Vec<Told>,
+    /// What was acknowledged, once for each submission.
+    pub submitted: Vec<Submitted>,
+    /// How each job was in the end.
+    pub last: HashMap<Uuid, Last>,
+}
+
+/// An event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    pub seq: i64,
+    pub job: Uuid,
+    /// Such as `job.started`.
+    pub kind: String,
+}
+
+/// A submission that was acknowledged.
+#[derive(Clone, Debug)]
+pub struct Submitted {
+    pub job: Uuid,
+}
+
+/// A job as it is when all is over.
+#[derive(Clone, Debug)]
+pub struct Last {
+    pub state: String,
+    pub attempt: u64,
+    pub counted: Option<u64>,
+}
+
+const ENDS: [&str; 3] = ["job.succeeded", "job.failed", "job.cancelled"];
+
+impl Owned {
+    /// Returns how many events told of an end.
+    #[must_use]
+    pub fn ended(&self) -> usize {
+        self.told.iter().filter(|told| ENDS.contains(&&*told.kind)).count()
+    }
+
+    /// Returns how many events told of a job that was interrupted.
+    #[must_use]
+    pub fn interrupted(&self) -> usize {
+        self.told.iter().filter(|told| told.kind == "job.interrupted").count()
+    }
+}
+
+/// How often something was not as it should be.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Acknowledged, and no end was told.
+    pub lost: usize,
+    /// More ends than one.
+    pub ended_twice: usize,
+    /// Two submissions got the same job.
+    pub merged: usize,
+    /// Told of, and never acknowledged.
+    pub phantom: usize,
+    /// An event that cannot follow the one before it, such as a start of a job that runs.
+    pub out_of_turn: usize,
+    /// Numbers of the log that were not told.
+    pub holes: usize,
+    /// Numbers of the log that were told again or too late.
+    pub repeated: usize,
+    /// Streams that were told to begin anew.
+    pub resets: usize,
+    /// Jobs that did not do what they were to do.
+    pub failed: usize,
+    /// Jobs that were charged an attempt for what was done to their worker.
+    pub charged: usize,
+}
+
+impl Counts {
+    /// Returns each with its name.
+    #[must_use]
+    pub fn named(&self) -> [(&'static str, usize); 10] {
+        [
+            ("lost", self.lost),
+            ("ended twice", self.ended_twice),
+            ("merged", self.merged),
+            ("phantom", self.phantom),
+            ("events out of turn", self.out_of_turn),
+            ("holes in a log", self.holes),
+            ("repeated", self.repeated),
+            ("resets", self.resets),
+            ("failed", self.failed),
+            ("charged for a lost worker", self.charged),
+        ]
+    }
+}
+
+/// Counts what is wrong.
+#[must_use]
+pub fn judge(history: &History) -> Counts {
+    let mut counts = Counts::default();
+    for owned in &history.owners {
+        judge_one(owned, history.counts, &mut counts);
+    }
+    counts
+}
+
+fn judge_one(owned: &Owned, to: u64, counts: &mut Counts) {
+    let submitted: HashSet<Uuid> = owned.submitted.iter().map(|submitted| submitted.job).collect();
+    counts.merged += owned.submitted.len() - submitted.len();
+    counts.resets += owned.resets;
+    let mut next = owned.begins.unwrap_or_default() + 1;
+    let mut told: HashMap<Uuid, &str> = HashMap::new();
+    let mut ends: HashMap<Uuid, usize> = HashMap::new();
+    for Told { seq, job, kind } in &owned.told {
+        if *seq < next {
+            counts.repeated += 1;
+            continue;
+        }
+        counts.holes += usize::try_from(*seq - next).unwrap_or_default();
+        next = *seq + 1;
+        if !follows(told.insert(*job, kind), kind) {
+            counts.out_of_turn += 1;
+        }
+        if ENDS.contains(&&**kind) {
+            *ends.entry(*job).or_default() += 1;
+        }
+    }
+    counts.phantom += told.keys().filter(|job| !submitted.contains(job)).count();
+    counts.lost += submitted.iter().filter(|job| !ends.contains_key(job)).count();
+    counts.ended_twice += ends.values().filter(|ends| **ends > 1).count();
+    for job in &submitted {
+        match owned.last.get(job) {
+            Some(last) if last.state == "succeeded" && last.counted == Some(to) => {
+                counts.charged += usize::from(last.attempt != 1);
+            }
+            _ => counts.failed += 1,
+        }
+    }
+}
+
+/// Says whether an event may come after the one before it of the same job.
+fn follows(before: Option<&str>, kind: &str) -> bool {
+    match before {
+        None => kind == "job.queued",
+        Some("job.queued" | "job.interrupted" | "job.retrying") => {
+            ["job.started", "job.cancelled"].contains(&kind)
+        }
+        Some("job.started" | "job.progress") => !["job.queued", "job.started"].contains(&kind),
+        Some(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,57 @@
+use super::*;
+
+const JOB: Uuid = Uuid::from_u128(1);
+
+fn history(kinds: &[&str]) -> History {
+    let told = (1..).zip(kinds).map(|(seq, kind)| Told { seq, job: JOB, kind: (*kind).into() });
+    let last = Last { state: "succeeded".into(), attempt: 1, counted: Some(4) };
+    let owned = Owned {
+        begins: Some(0),
+        opened: 1,
+        told: told.collect(),
+        submitted: vec![Submitted { job: JOB }],
+        last: [(JOB, last)].into(),
+        ..Owned::default()
+    };
+    History { owners: vec![owned], counts: 4 }
+}
+
+const WELL: [&str; 6] = [
+    "job.queued",
+    "job.started",
+    "job.progress",
+    "job.interrupted",
+    "job.started",
+    "job.succeeded",
+];
+
+fn changed(change: impl FnOnce(&mut Owned)) -> Counts {
+    let mut history = history(&WELL);
+    change(&mut history.owners[0]);
+    judge(&history)
+}
+
+#[test]
+fn a_life_is_as_it_should_be() {
+    assert_eq!(judge(&history(&WELL)), Counts::default());
+}
+
+#[test]
+fn each_fault_is_counted_as_what_it_is() {
+    let none = Counts::default();
+    let twice = judge(&history(&[&WELL[..], &["job.succeeded"]].concat()));
+    assert_eq!(twice, Counts { ended_twice: 1, out_of_turn: 1, ..none });
+    let twofold = judge(&history(&["job.queued", "job.started", "job.started", "job.succeeded"]));
+    assert_eq!(twofold, Counts { out_of_turn: 1, ..none });
+    assert_eq!(judge(&history(&WELL[..5])), Counts { lost: 1, ..none });
+    assert_eq!(changed(|owned| drop(owned.told.remove(2))), Counts { holes: 1, ..none });
+    let again = |owned: &mut Owned| owned.told.push(owned.told[1].clone());
+    assert_eq!(changed(again), Counts { repeated: 1, ..none });
+    assert_eq!(changed(|owned| owned.resets = 1), Counts { resets: 1, ..none });
+    let merged = |owned: &mut Owned| owned.submitted.push(Submitted { job: JOB });
+    assert_eq!(changed(merged), Counts { merged: 1, ..none });
+    assert_eq!(changed(|owned| owned.submitted.clear()), Counts { phantom: 1, ..none });
+    assert_eq!(changed(|owned| owned.last.clear()), Counts { failed: 1, ..none });
+    let charged = |owned: &mut Owned| owned.last.get_mut(&JOB).expect("it is there").attempt = 2;
+    assert_eq!(changed(charged), Counts { charged: 1, ..none });
+}

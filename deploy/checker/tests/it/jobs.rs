@@ -1,0 +1,58 @@
+//! Jobs whose workers are taken away, on both databases, and a deliberate bug that has to be noticed.
+
+use std::time::Duration;
+
+use checker::jobs::{Database, Load, Options, Report, run};
+
+use crate::{ONE, SEED, open_folder};
+
+/// The long form is `checker jobs`.
+const LOAD: Load = Load {
+    jobs: 200,
+    lasts: Duration::from_secs(15),
+    every: Duration::from_millis(1_500),
+    counts: 12,
+};
+
+async fn report(database: Database, load: Load, sabotage: Option<&str>) -> Report {
+    let _one = ONE.lock().await;
+    cluster::build_programs();
+    let dir = open_folder();
+    let options = Options {
+        database,
+        load,
+        seed: SEED,
+        folder: dir.path().to_owned(),
+        programs: None,
+        sabotage: sabotage.map(str::to_owned),
+        progress: |step| println!("{step}"),
+    };
+    let report = run(options).await.expect("it runs");
+    println!("{report}");
+    report
+}
+
+async fn end_once(database: Database) {
+    let report = report(database, LOAD, None).await;
+    assert!(report.is_clean());
+    assert!(report.taken.values().sum::<usize>() > 3 && report.interrupted > 0);
+}
+
+#[tokio::test]
+async fn jobs_end_once_whatever_becomes_of_their_workers_on_postgres() {
+    end_once(Database::Postgres).await;
+}
+
+#[tokio::test]
+async fn jobs_end_once_whatever_becomes_of_their_workers_on_sqlite() {
+    end_once(Database::Sqlite).await;
+}
+
+#[cfg(debug_assertions)]
+#[tokio::test]
+async fn workers_that_are_believed_without_a_fence_are_noticed() {
+    // Long jobs and few, so that one is frozen with its worker and ends elsewhere meanwhile.
+    let load = Load { jobs: 60, counts: 40, every: Duration::from_secs(1), ..LOAD };
+    let report = report(Database::Postgres, load, Some("no-fence")).await;
+    assert!(report.counts.ended_twice + report.counts.out_of_turn > 0);
+}

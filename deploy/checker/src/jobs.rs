@@ -33,8 +33,10 @@ use self::{
 const OWNERS: [&str; 2] = ["ada", "grace"];
 /// Clients that submit for each owner.
 const SUBMITTERS: usize = 4;
-/// How long the last jobs may take once nothing is taken away any more.
-const SETTLE: Duration = Duration::from_mins(3);
+/// How long it may last until the streams are open.
+const OPENING: Duration = Duration::from_mins(1);
+/// How long no job may end once nothing is taken away any more, until those that are left are taken for lost.
+const STILL: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(50);
 /// How long is waited for what should not come: an event of a job that has ended.
 const REST: Duration = Duration::from_secs(2);
@@ -125,11 +127,11 @@ pub async fn run(options: Options) -> anyhow::Result<Report> {
         let (url, seen, over) = (home.ingress_url(), seen.clone(), over.clone());
         clients.spawn(follow(url, number, owner, seen, over));
     }
-    let all = Instant::now() + SETTLE;
-    until("the streams are open", all, || {
-        seen.with(|history| history.owners.iter().all(|owner| owner.begins.is_some()))
-    })
-    .await?;
+    let began = Instant::now();
+    while seen.with(|history| history.owners.iter().any(|owner| owner.begins.is_none())) {
+        ensure!(began.elapsed() < OPENING, "the streams do not open");
+        sleep(LOOK).await;
+    }
 
     let mut submitters = JoinSet::new();
     let pause = load.lasts.mul_f64(0.9) / u32::try_from(load.jobs)?.max(1);
@@ -147,9 +149,14 @@ pub async fn run(options: Options) -> anyhow::Result<Report> {
     while let Some(submitted) = submitters.join_next().await {
         submitted??;
     }
-    let deadline = Instant::now() + SETTLE;
+    let (mut ended, mut at) = (seen.ended(), Instant::now());
     // What is missing is for the judge to say.
-    let _ = until("every job has ended", deadline, || seen.ended() >= load.jobs).await;
+    while ended < load.jobs && at.elapsed() < STILL {
+        sleep(LOOK).await;
+        if seen.ended() > ended {
+            (ended, at) = (seen.ended(), Instant::now());
+        }
+    }
     sleep(REST).await;
     submitter::read_all(&home, &OWNERS, &seen).await?;
     over.cancel();
@@ -181,14 +188,6 @@ async fn take_away(
         *taken.entry(what.as_str()).or_default() += 1;
     }
     Ok(taken)
-}
-
-async fn until(what: &str, deadline: Instant, is_so: impl Fn() -> bool) -> anyhow::Result<()> {
-    while !is_so() {
-        ensure!(Instant::now() < deadline, "not in time: {what}");
-        sleep(LOOK).await;
-    }
-    Ok(())
 }
 
 impl fmt::Display for Report {

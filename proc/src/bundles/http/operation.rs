@@ -19,7 +19,7 @@ use super::{
 use crate::{
     bundles::Operation,
     ingress::Role,
-    jobs::{JobContext, JobError, Progress},
+    jobs::{JobContext, JobError, Progress, Share, machine::Job},
 };
 
 /// How often progress is written at most; what comes in between gives way to what is newer.
@@ -56,6 +56,11 @@ impl Operation for HttpOperation {
         self.manifest.timeout()
     }
 
+    fn share(&self, job: &Job) -> Option<Share> {
+        let limit = self.manifest.concurrency?.into();
+        Some(Share { name: format!("{}.{}", job.bundle, job.operation), limit })
+    }
+
     fn schema(&self) -> Value {
         self.manifest.input.clone()
     }
@@ -79,6 +84,7 @@ impl Operation for HttpOperation {
                 Begun::Accepted { fence, called_at } => {
                     return self.wait(&mut listener, fence, called_at).await;
                 }
+                // It had its share, yet the bundle still works for a job whose worker was lost.
                 Begun::Full => {
                     sleep(LOOK).await;
                     continue;

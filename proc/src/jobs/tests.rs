@@ -1,6 +1,7 @@
 //! Tests the engine over a real store, with no ingress to ask.
 
 mod claiming;
+mod unruly;
 
 use std::{
     sync::Arc,
@@ -26,7 +27,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::{
-    Engine, Error, Idempotency, JobContext, JobError, NewJob, Tools, logs,
+    Engine, Error, Idempotency, JobContext, JobError, NewJob, Progress, Tools, logs,
     machine::{Claim, Command, Job, Refused, Share, State},
     retention,
     store::{self, claims},
@@ -123,7 +124,9 @@ impl Fixture {
         let nowhere = vec!["http://127.0.0.1:1".parse().unwrap()];
         let peer = Peer::new(Service::Proc, nowhere, ServiceToken::random());
         let registry = Registry::built_in().unwrap();
-        let registry = registry.with("test", "For tests.", vec![Arc::new(Broken)]).unwrap();
+        let registry = registry
+            .with("test", "For tests.", vec![Arc::new(Broken), Arc::new(unruly::Unruly)])
+            .unwrap();
         let tools = Tools {
             store: match home.url() {
                 None => Store::open(folder.path(), &bus).unwrap(),

@@ -47,6 +47,11 @@ pub(crate) trait Operation: Send + Sync + 'static {
         None
     }
 
+    /// Returns what its owner has only one unfinished job for: submitted again meanwhile, it is the same one.
+    fn unique_key(&self, _job: &Job) -> Option<String> {
+        None
+    }
+
     /// Returns the JSON Schema of its input.
     fn schema(&self) -> Value;
     /// Does it, and returns the job's result.

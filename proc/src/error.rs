@@ -79,6 +79,7 @@ impl From<jobs::Error> for ApiError {
             jobs::Error::Refused(refused) => Self::Conflict(refused.to_string()),
             jobs::Error::QueueFull { retry_after } => Self::QueueFull { retry_after },
             jobs::Error::IdempotencyConflict => Self::IdempotencyConflict,
+            jobs::Error::Superseded => Self::Conflict("another job does the same".into()),
             jobs::Error::Store(error) => error.into(),
         }
     }

@@ -48,6 +48,8 @@ pub(crate) enum Error {
     QueueFull { retry_after: Duration },
     #[error("this idempotency key was used with another body")]
     IdempotencyConflict,
+    #[error("another job does the same")]
+    Superseded,
     #[error(transparent)]
     Store(#[from] shared::store::Error),
 }
@@ -132,6 +134,7 @@ impl From<NewJob> for machine::Job {
             run_after: now,
             priority: 0,
             share: None,
+            unique_key: None,
             progress: Progress::default(),
             checkpoint: None,
             result: None,

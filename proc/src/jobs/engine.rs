@@ -80,7 +80,7 @@ impl Engine {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Queues a job, or finds the one that the same request made before.
+    /// Queues a job, or finds the one that the same request made before, or that has the same unique key.
     pub(crate) async fn submit(
         &self,
         mut job: Job,
@@ -92,6 +92,7 @@ impl Engine {
             let operation = declared.operation();
             job.priority = operation.priority();
             job.share = operation.share(&job);
+            job.unique_key = operation.unique_key(&job);
         }
         let limit = self.inner.queue.limit(roles, Instant::now());
         let log = Topic::user(&job.owner);

@@ -69,6 +69,10 @@ pub(crate) fn submit(
             };
         }
     }
+    // Whoever submits for this owner holds their log, so nobody else adds one meanwhile.
+    if let Some(same) = unfinished(tx, job)? {
+        return find(tx, same);
+    }
     make_room(tx, limit)?;
     rows::insert(tx, job, idempotency)?;
     tell(tx, &[(job.clone(), Event::Queued)])?;
@@ -77,8 +81,20 @@ pub(crate) fn submit(
 
 /// Starts an ended job over, if the queue has room for it.
 pub(crate) fn retry(tx: &mut Tx<'_>, id: JobId, limit: QueueLimit) -> Result<Job, Error> {
+    if unfinished(tx, &find(tx, id)?)?.is_some_and(|same| same != id) {
+        return Err(Error::Superseded);
+    }
     make_room(tx, limit)?;
     apply(tx, id, Command::Retry)
+}
+
+/// Returns the job that has not ended and has the same unique key.
+fn unfinished(reader: &Reader<'_>, job: &Job) -> Result<Option<JobId>, store::Error> {
+    let Some(key) = &job.unique_key else { return Ok(None) };
+    let sql = "SELECT id FROM jobs WHERE owner = $1 AND bundle = $2 AND operation = $3 AND unique_key = $4 \
+               AND state IN ('queued', 'running', 'interrupted')";
+    let params = [(&job.owner).into(), (&job.bundle).into(), (&job.operation).into(), key.into()];
+    reader.find(sql, &params, |row| row.get(0))
 }
 
 /// Owners submit side by side, so together they may go past the limit by as many as do so at the same moment.

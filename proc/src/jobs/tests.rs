@@ -1,6 +1,7 @@
 //! Tests the engine over a real store, with no ingress to ask.
 
 mod claiming;
+mod unique;
 mod unruly;
 
 use std::{
@@ -80,6 +81,10 @@ impl Operation for Broken {
     fn share(&self, job: &Job) -> Option<Share> {
         let shares = job.input == "share";
         shares.then(|| Share { name: "test.broken".into(), limit: 2 })
+    }
+
+    fn unique_key(&self, job: &Job) -> Option<String> {
+        job.input["only"].as_str().map(str::to_owned)
     }
 
     fn schema(&self) -> Value {

@@ -154,6 +154,8 @@ pub(crate) struct Job {
     /// How many minutes it goes before others that became due with it.
     pub(crate) priority: i64,
     pub(crate) share: Option<Share>,
+    /// What it is the only unfinished one of, among its owner's of the same operation.
+    pub(crate) unique_key: Option<String>,
     pub(crate) progress: Progress,
     pub(crate) checkpoint: Option<Value>,
     pub(crate) result: Option<Value>,

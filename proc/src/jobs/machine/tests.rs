@@ -26,6 +26,7 @@ pub(crate) fn fresh() -> Job {
         run_after: now,
         priority: 0,
         share: None,
+        unique_key: None,
         progress: Progress::default(),
         checkpoint: None,
         result: None,

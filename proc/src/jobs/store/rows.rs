@@ -15,7 +15,7 @@ use super::{
 
 pub(super) const COLUMNS: &str = "j.id, j.owner, j.project_id, j.bundle, j.operation, j.input, j.state, j.attempt, \
     j.max_attempts, j.crashes, j.fence, j.worker, j.run_after, j.priority, j.shares, j.share_limit, j.progress, \
-    j.checkpoint, j.result, j.error, j.trace_id, j.created_at, j.started_at, j.finished_at";
+    j.checkpoint, j.result, j.error, j.trace_id, j.created_at, j.started_at, j.finished_at, j.unique_key";
 
 /// Returns those of the jobs that there are.
 pub(super) fn find_all(reader: &Reader<'_>, ids: &[JobId]) -> Result<HashMap<JobId, Job>, Error> {
@@ -39,8 +39,8 @@ pub(super) fn insert(
 ) -> Result<(), Error> {
     tx.execute(
         "INSERT INTO jobs (id, owner, project_id, bundle, operation, input, state, attempt, max_attempts, crashes, fence, \
-         run_after, priority, rank, shares, share_limit, progress, trace_id, idempotency, request, created_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)",
+         run_after, priority, rank, shares, share_limit, progress, trace_id, idempotency, request, created_at, unique_key) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)",
         &[
             job.id.into(),
             (&job.owner).into(),
@@ -63,6 +63,7 @@ pub(super) fn insert(
             idempotency.map(|idempotency| &idempotency.key).into(),
             idempotency.map(|idempotency| idempotency.request.as_slice()).into(),
             job.created_at.into(),
+            job.unique_key.as_ref().into(),
         ],
     )?;
     Ok(())
@@ -169,6 +170,7 @@ pub(super) fn read(row: &Row<'_>) -> Result<Job, Error> {
         created_at: row.get(21)?,
         started_at: row.get(22)?,
         finished_at: row.get(23)?,
+        unique_key: row.get(24)?,
     })
 }
 

@@ -9,6 +9,7 @@ mod error;
 mod grpc;
 mod ingress;
 mod jobs;
+mod outgoing;
 mod state;
 mod uploads;
 
@@ -35,6 +36,7 @@ use self::{
     bundles::{HttpBundles, Registry},
     ingress::Ingress,
     jobs::{Engine, Tools, retention},
+    outgoing::Outgoing,
     state::AppState,
 };
 
@@ -81,7 +83,8 @@ impl App {
         );
         let base = config.http_bundles.proc_public_url.as_ref().map(ToString::to_string);
         let base = base.unwrap_or_else(|| format!("http://{addr}"));
-        let http_bundles = HttpBundles::new(parts.store.clone(), &config.http_bundles, &base)?;
+        let outgoing = Outgoing::new(&config.http_bundles)?;
+        let http_bundles = HttpBundles::new(parts.store.clone(), outgoing.clone(), &base);
         let registry = Registry::built_in()?.with_registered(http_bundles.clone());
         tracing::info!(public = %addr, internal = %internal_addr, "proc bound");
         let common = common.clone();

@@ -1,6 +1,5 @@
 //! Bundles behind a URL, in any language: registered by an admin, called over HTTP, signed both ways.
 
-mod address;
 mod admin;
 mod answer;
 mod callback;
@@ -9,7 +8,6 @@ mod cancels;
 mod client;
 mod manifest;
 mod operation;
-mod signature;
 mod store;
 
 use std::{
@@ -30,7 +28,7 @@ use self::{
     store::Registered,
 };
 use super::{Declared, Offer};
-use crate::{HttpBundlesConfig, state::AppState};
+use crate::{outgoing::Outgoing, state::AppState};
 
 /// The bundles that admins have registered; a clone is the same ones.
 ///
@@ -52,15 +50,10 @@ struct Ready {
 }
 
 impl HttpBundles {
-    /// Makes the client; `base` is where bundles reach proc.
-    pub(crate) fn new(
-        store: Store,
-        config: &HttpBundlesConfig,
-        base: &str,
-    ) -> anyhow::Result<Self> {
+    /// Calls by `outgoing`; `base` is where bundles reach proc.
+    pub(crate) fn new(store: Store, outgoing: Outgoing, base: &str) -> Self {
         let callbacks = format!("{}/api/integrations/callbacks", base.trim_end_matches('/')).into();
-        let caller = Caller::new(config)?;
-        Ok(Self { store, caller, callbacks, ready: Arc::default() })
+        Self { store, caller: Caller { outgoing }, callbacks, ready: Arc::default() }
     }
 
     /// Tells bundles of jobs that are not wanted any more, until shutdown.

@@ -14,11 +14,13 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     HttpBundles,
-    manifest::{Address, Manifest, Name, OperationManifest, Registration},
+    manifest::{Manifest, Name, OperationManifest, Registration},
     store::{self, Registered},
     validator,
 };
-use crate::{access::Admin, bundles::Registry, error::ApiError, state::AppState};
+use crate::{
+    access::Admin, bundles::Registry, error::ApiError, outgoing::Address, state::AppState,
+};
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(show, put, delete))
@@ -91,7 +93,7 @@ async fn put(
     check(&manifest)?;
     let Address(url) = url;
     let field = |field: &str, message: String| ApiError::Field { field: field.into(), message };
-    let checked = http.caller.guard().check_name(&url).await;
+    let checked = http.caller.outgoing.guard().check_name(&url).await;
     checked.map_err(|refused| field("url", refused.to_string()))?;
     let text = json!(manifest).to_string();
     let secret = secret.map(|given| given.0.text());

@@ -1,27 +1,18 @@
-//! Calls of a bundle: signed, to where the guard allows, and every way in which they may fail.
+//! Calls of a bundle, and every way in which they may fail.
 
 use std::time::Duration;
 
-use anyhow::Context;
-use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
-use reqwest::{Client, Response, Url, redirect};
+use http::StatusCode;
+use reqwest::{Response, Url};
 use serde::Serialize;
 use serde_json::Value;
-use shared::{
-    ids::{JobId, ProjectId, UserId},
-    time::Timestamp,
+use shared::ids::{JobId, ProjectId, UserId};
+
+use crate::{
+    jobs::JobError,
+    outgoing::{Outgoing, Secret, Unsent, retry_after},
 };
 
-use super::{
-    address::{Guard, Refused},
-    signature::{ID, SIGNATURE, Secret, TIMESTAMP, seconds},
-};
-use crate::{HttpBundlesConfig, jobs::JobError};
-
-const CONNECT: Duration = Duration::from_secs(10);
-/// How soon a machine that went without a word is missed.
-const KEEPALIVE: Duration = Duration::from_secs(15);
 const CANCEL: Duration = Duration::from_secs(5);
 
 /// What a bundle is sent.
@@ -60,35 +51,10 @@ pub(super) enum Answered {
 /// Calls bundles; a clone is the same one.
 #[derive(Clone, Debug)]
 pub(super) struct Caller {
-    client: Client,
-    guard: Guard,
+    pub(super) outgoing: Outgoing,
 }
 
 impl Caller {
-    pub(super) fn new(config: &HttpBundlesConfig) -> anyhow::Result<Self> {
-        let guard = Guard::new(config);
-        let client = Client::builder()
-            .user_agent(concat!("parley/", env!("CARGO_PKG_VERSION")))
-            .https_only(!guard.allows_loopback())
-            .dns_resolver(guard.clone())
-            .redirect(redirect::Policy::none())
-            .no_proxy()
-            .referer(false)
-            // Each call looks the name up, and is guarded, anew.
-            .pool_max_idle_per_host(0)
-            .connect_timeout(CONNECT)
-            .tcp_keepalive(KEEPALIVE)
-            .tcp_keepalive_interval(KEEPALIVE)
-            .tcp_keepalive_retries(2)
-            .build()
-            .context("failed to make the client of bundles")?;
-        Ok(Self { client, guard })
-    }
-
-    pub(super) fn guard(&self) -> &Guard {
-        &self.guard
-    }
-
     /// Asks a bundle to do something. Dropped, the connection is closed.
     pub(super) async fn run(
         &self,
@@ -117,25 +83,21 @@ impl Caller {
         id: &str,
         message: &Message<'_>,
     ) -> Result<Response, JobError> {
-        self.guard.check(url).map_err(refused)?;
-        let internal = |_| JobError::permanent("internal", "the call could not be made");
-        let body =
-            Bytes::from(serde_json::to_vec(message).map_err(|error| internal(error.into()))?);
-        let at = Timestamp::now();
-        let mut head = HeaderMap::new();
-        let signature = secret.sign(id, at, &body);
-        let signed = [(ID, id), (TIMESTAMP, &seconds(at).to_string()), (SIGNATURE, &signature)];
-        for (name, value) in signed {
-            head.insert(
-                name,
-                HeaderValue::from_str(value).map_err(|e| internal(anyhow::Error::from(e)))?,
-            );
-        }
-        head.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        head.insert(header::ACCEPT, HeaderValue::from_static("application/x-ndjson"));
-        let sent = self.client.post(url.clone()).headers(head).body(body).send().await;
-        sent.map_err(|error| failed(&error))
+        let body = serde_json::to_vec(message).map_err(|_| internal())?;
+        let sent = self.outgoing.post(url, secret, id, body.into(), "application/x-ndjson").await;
+        sent.map_err(|unsent| match unsent {
+            Unsent::Refused(refused) => JobError::permanent("address_refused", refused.to_string()),
+            Unsent::NotConnected => {
+                JobError::transient("bundle_unreachable", "the bundle could not be connected to")
+            }
+            Unsent::Lost => connection_lost(),
+            Unsent::NotMade => internal(),
+        })
     }
+}
+
+fn internal() -> JobError {
+    JobError::permanent("internal", "the call could not be made")
 }
 
 fn answered(response: Response) -> Answered {
@@ -169,34 +131,6 @@ fn is_passing(status: StatusCode) -> bool {
     status.is_server_error()
         || [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS]
             .contains(&status)
-}
-
-fn retry_after(head: &HeaderMap) -> Option<Duration> {
-    let seconds = head.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
-}
-
-fn refused(refused: Refused) -> JobError {
-    JobError::permanent("address_refused", refused.to_string())
-}
-
-/// Says what a failure of the connection means to the job. Its own words stay in the log: they may name addresses.
-fn failed(error: &reqwest::Error) -> JobError {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    let mut innermost = String::new();
-    while let Some(reason) = cause {
-        innermost = reason.to_string();
-        if let Some(reason) = reason.downcast_ref::<Refused>() {
-            return refused(*reason);
-        }
-        cause = reason.source();
-    }
-    tracing::info!(%error, cause = innermost, "a bundle could not be called");
-    if error.is_connect() {
-        JobError::transient("bundle_unreachable", "the bundle could not be connected to")
-    } else {
-        connection_lost()
-    }
 }
 
 /// Says that the answer ended before its end.

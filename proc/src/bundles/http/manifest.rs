@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use reqwest::Url;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::signature::{NoSecret, Secret};
-use crate::ingress::Role;
+use crate::{
+    ingress::Role,
+    outgoing::{Address, NoSecret, Secret},
+};
 
 /// Operations that a bundle may have.
 const MAX_OPERATIONS: usize = 64;
@@ -126,20 +127,6 @@ impl TryFrom<String> for Name {
         } else {
             Err("a name has 1 to 64 of a-z 0-9 _ - and begins with a letter")
         }
-    }
-}
-
-/// A URL.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(try_from = "String")]
-pub(super) struct Address(pub(super) Url);
-
-impl TryFrom<String> for Address {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Self, &'static str> {
-        let parsed = text.parse().ok().filter(|_| text.len() <= 2_000).map(Self);
-        parsed.ok_or("it is no URL")
     }
 }
 

@@ -6,7 +6,8 @@ use shared::{
 };
 use uuid::Uuid;
 
-use super::{manifest::Manifest, signature::Secret};
+use super::manifest::Manifest;
+use crate::outgoing::Secret;
 
 const COLUMNS: &str = "name, revision, url, secret, manifest, updated_at";
 

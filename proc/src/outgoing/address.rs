@@ -1,4 +1,4 @@
-//! Where a bundle may be: on the Internet, and nowhere that only we can reach.
+//! Where a call may go: to the Internet, and nowhere that only we can reach.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -11,11 +11,12 @@ use reqwest::{
     Url,
     dns::{Name, Resolve, Resolving},
 };
+use serde::Deserialize;
 use tokio::time::timeout;
 
 use crate::HttpBundlesConfig;
 
-/// How long a look at a new bundle's name may take.
+/// How long a look at a new URL's name may take.
 const LOOKUP: Duration = Duration::from_secs(2);
 
 /// IPv4 that is not the Internet's: IANA's registry of special purposes, multicast, and an address that a cloud gives its
@@ -68,7 +69,7 @@ fn is_global(addr: IpAddr) -> bool {
 
 /// Why Parley does not call a URL.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Refused {
+pub(crate) enum Refused {
     #[error("the URL begins with https://")]
     Scheme,
     #[error("the URL has no user, password or fragment")]
@@ -79,26 +80,40 @@ pub(super) enum Refused {
     Address,
 }
 
+/// A URL in a body.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct Address(pub(crate) Url);
+
+impl TryFrom<String> for Address {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, &'static str> {
+        let parsed = text.parse().ok().filter(|_| text.len() <= 2_000).map(Self);
+        parsed.ok_or("it is no URL")
+    }
+}
+
 /// Decides which URLs may be called, and looks up names so that nothing else is connected to; a clone decides the same.
 #[derive(Clone, Debug)]
-pub(super) struct Guard {
+pub(crate) struct Guard {
     ports: Arc<[u16]>,
     loopback: bool,
 }
 
 impl Guard {
-    pub(super) fn new(config: &HttpBundlesConfig) -> Self {
+    pub(crate) fn new(config: &HttpBundlesConfig) -> Self {
         let ports = config.proc_http_bundles_ports.as_slice().into();
         Self { ports, loopback: config.proc_http_bundles_loopback }
     }
 
     /// Says whether plain HTTP may be spoken, on loopback.
-    pub(super) fn allows_loopback(&self) -> bool {
+    pub(crate) fn allows_loopback(&self) -> bool {
         self.loopback
     }
 
     /// Refuses what can be told from the URL itself. A name is looked at when it is connected to.
-    pub(super) fn check(&self, url: &Url) -> Result<(), Refused> {
+    pub(crate) fn check(&self, url: &Url) -> Result<(), Refused> {
         if url.scheme() != "https" && !(self.loopback && url.scheme() == "http") {
             return Err(Refused::Scheme);
         }
@@ -118,7 +133,7 @@ impl Guard {
     }
 
     /// Refuses a URL whose name leads inward today. One that leads nowhere yet may do so later.
-    pub(super) async fn check_name(&self, url: &Url) -> Result<(), Refused> {
+    pub(crate) async fn check_name(&self, url: &Url) -> Result<(), Refused> {
         self.check(url)?;
         let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
         match timeout(LOOKUP, self.look_up(host)).await {

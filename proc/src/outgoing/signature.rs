@@ -9,9 +9,9 @@ use secrecy::{ExposeSecret, SecretBox, zeroize::Zeroizing};
 use sha2::Sha256;
 use shared::time::Timestamp;
 
-pub(super) const ID: &str = "webhook-id";
-pub(super) const TIMESTAMP: &str = "webhook-timestamp";
-pub(super) const SIGNATURE: &str = "webhook-signature";
+pub(crate) const ID: &str = "webhook-id";
+pub(crate) const TIMESTAMP: &str = "webhook-timestamp";
+pub(crate) const SIGNATURE: &str = "webhook-signature";
 
 const PREFIX: &str = "whsec_";
 const VERSION: &str = "v1,";
@@ -21,12 +21,12 @@ const MAX_ID_BYTES: usize = 128;
 const TOLERANCE: Duration = Duration::from_mins(5);
 
 /// What a bundle and Parley both know: `whsec_` and 24 to 64 bytes in base64.
-pub(super) struct Secret(SecretBox<Vec<u8>>);
+pub(crate) struct Secret(SecretBox<Vec<u8>>);
 
 /// Why a text is no secret. It never shows the text.
 #[derive(Debug, thiserror::Error)]
 #[error("a secret is `whsec_` and 24 to 64 random bytes in base64")]
-pub(super) struct NoSecret;
+pub(crate) struct NoSecret;
 
 impl FromStr for Secret {
     type Err = NoSecret;
@@ -46,18 +46,18 @@ impl fmt::Debug for Secret {
 
 impl Secret {
     /// Returns the secret as text, for the store alone.
-    pub(super) fn text(&self) -> Zeroizing<String> {
+    pub(crate) fn text(&self) -> Zeroizing<String> {
         Zeroizing::new(format!("{PREFIX}{}", BASE64_STANDARD.encode(self.0.expose_secret())))
     }
 
     /// Returns the signature of a message.
-    pub(super) fn sign(&self, id: &str, at: Timestamp, body: &[u8]) -> String {
+    pub(crate) fn sign(&self, id: &str, at: Timestamp, body: &[u8]) -> String {
         let mac = self.mac(id, seconds(at), body).finalize().into_bytes();
         format!("{VERSION}{}", BASE64_STANDARD.encode(mac))
     }
 
     /// Returns the id of a message that is signed with this secret, not long ago.
-    pub(super) fn check(&self, head: &HeaderMap, body: &[u8], now: Timestamp) -> Option<String> {
+    pub(crate) fn check(&self, head: &HeaderMap, body: &[u8], now: Timestamp) -> Option<String> {
         let value = |name: &str| head.get(name).and_then(|value| value.to_str().ok());
         let id = value(ID).filter(|id| (1..=MAX_ID_BYTES).contains(&id.len()))?;
         let at: i64 = value(TIMESTAMP)?.parse().ok()?;
@@ -82,7 +82,7 @@ impl Secret {
 }
 
 /// Returns a time as the header has it.
-pub(super) fn seconds(at: Timestamp) -> i64 {
+pub(crate) fn seconds(at: Timestamp) -> i64 {
     at.as_ms().div_euclid(1000)
 }
 

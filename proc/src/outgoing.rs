@@ -1,0 +1,125 @@
+//! Calls of URLs that users have given: signed, to where the guard allows, and to nowhere that their answers name.
+
+mod address;
+mod signature;
+
+use std::time::Duration;
+
+use anyhow::Context;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use reqwest::{Client, Response, Url, redirect};
+use shared::time::Timestamp;
+
+use self::{
+    address::Guard,
+    signature::{ID, SIGNATURE, TIMESTAMP, seconds},
+};
+pub(crate) use self::{
+    address::{Address, Refused},
+    signature::{NoSecret, Secret},
+};
+use crate::HttpBundlesConfig;
+
+const CONNECT: Duration = Duration::from_secs(10);
+/// How soon a machine that went without a word is missed.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+
+/// Why there is no answer. The connection's own words stay in the log: they may name addresses.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unsent {
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    #[error("it could not be connected to")]
+    NotConnected,
+    #[error("the connection was lost")]
+    Lost,
+    #[error("the call could not be made")]
+    NotMade,
+}
+
+/// The client for all that users have given; a clone is the same one.
+#[derive(Clone, Debug)]
+pub(crate) struct Outgoing {
+    client: Client,
+    guard: Guard,
+}
+
+impl Outgoing {
+    pub(crate) fn new(config: &HttpBundlesConfig) -> anyhow::Result<Self> {
+        let guard = Guard::new(config);
+        let client = Client::builder()
+            .user_agent(concat!("parley/", env!("CARGO_PKG_VERSION")))
+            .https_only(!guard.allows_loopback())
+            .dns_resolver(guard.clone())
+            .redirect(redirect::Policy::none())
+            .no_proxy()
+            .referer(false)
+            // Each call looks the name up, and is guarded, anew.
+            .pool_max_idle_per_host(0)
+            .connect_timeout(CONNECT)
+            .tcp_keepalive(KEEPALIVE)
+            .tcp_keepalive_interval(KEEPALIVE)
+            .tcp_keepalive_retries(2)
+            .build()
+            .context("failed to make the client for URLs of users")?;
+        Ok(Self { client, guard })
+    }
+
+    pub(crate) fn guard(&self) -> &Guard {
+        &self.guard
+    }
+
+    /// Posts a body of JSON, signed at this moment. Dropped, the connection is closed.
+    pub(crate) async fn post(
+        &self,
+        url: &Url,
+        secret: &Secret,
+        id: &str,
+        body: Bytes,
+        accept: &'static str,
+    ) -> Result<Response, Unsent> {
+        self.guard.check(url)?;
+        let head = head(secret, id, &body, accept).map_err(|_| Unsent::NotMade)?;
+        let sent = self.client.post(url.clone()).headers(head).body(body).send().await;
+        sent.map_err(|error| unsent(&error))
+    }
+}
+
+fn head(
+    secret: &Secret,
+    id: &str,
+    body: &[u8],
+    accept: &'static str,
+) -> Result<HeaderMap, http::header::InvalidHeaderValue> {
+    let at = Timestamp::now();
+    let signature = secret.sign(id, at, body);
+    let mut head = HeaderMap::new();
+    for (name, value) in [(ID, id), (TIMESTAMP, &seconds(at).to_string()), (SIGNATURE, &signature)]
+    {
+        head.insert(HeaderName::from_static(name), HeaderValue::from_str(value)?);
+    }
+    head.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    head.insert(header::ACCEPT, HeaderValue::from_static(accept));
+    Ok(head)
+}
+
+fn unsent(error: &reqwest::Error) -> Unsent {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    let mut innermost = String::new();
+    while let Some(reason) = cause {
+        innermost = reason.to_string();
+        if let Some(refused) = reason.downcast_ref::<Refused>() {
+            return Unsent::Refused(*refused);
+        }
+        cause = reason.source();
+    }
+    tracing::info!(%error, cause = innermost, "a URL could not be called");
+    if error.is_connect() { Unsent::NotConnected } else { Unsent::Lost }
+}
+
+/// Returns how long an answer asks to be left alone.
+pub(crate) fn retry_after(head: &HeaderMap) -> Option<Duration> {
+    let seconds = head.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}

@@ -1,5 +1,6 @@
 //! `parley.v1.Chat`: what proc reads and writes of chat, by chat's own rules.
 
+mod events;
 mod export;
 mod import;
 
@@ -8,8 +9,9 @@ use std::pin::Pin;
 use axum::Router;
 use futures_util::Stream;
 use proto::{
-    ExportPage, ExportProjectRequest, GetAccessRequest, GetAccessResponse, ImportChannelsRequest,
-    ImportMessagesRequest, ImportPeopleRequest, ImportResponse, Principal,
+    ExportPage, ExportProjectRequest, GetAccessRequest, GetAccessResponse, GetEventsRequest,
+    GetEventsResponse, ImportChannelsRequest, ImportMessagesRequest, ImportPeopleRequest,
+    ImportResponse, Principal,
     chat_server::{self, ChatServer},
 };
 use shared::{
@@ -98,6 +100,16 @@ impl chat_server::Chat for Chat {
         let viewer = self.caller::<Viewer>(request.principal)?;
         let pages = export::pages(viewer, order, self.closing.clone());
         Ok(Response::new(Box::pin(pages)))
+    }
+
+    async fn get_events(
+        &self,
+        request: Request<GetEventsRequest>,
+    ) -> Result<Response<GetEventsResponse>, Status> {
+        let GetEventsRequest { principal, after, limit } = request.into_inner();
+        let owner = self.caller::<Owner>(principal)?;
+        let page = owner.read(move |reader, caller| events::page(reader, caller, &after, limit));
+        page.await.map(Response::new).map_err(status)
     }
 }
 

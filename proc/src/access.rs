@@ -1,4 +1,5 @@
-//! The ways from a handler to the database: as the owner of a job, for what is the caller's own, and as an admin. There is no other.
+//! The ways from a handler to the database: as the owner of a job, for what is the caller's own, as an owner of a project,
+//! and as an admin. There is no other.
 
 use std::ops::Deref;
 
@@ -10,15 +11,18 @@ use http::request::Parts;
 use serde::Deserialize;
 use shared::{
     auth::{Roles, User},
-    http::Path,
-    ids::JobId,
+    http::{Path, current_trace},
+    ids::{JobId, ProjectId, TraceId, WebhookId},
+    journal::Topic,
     store::{self, Reader, Store, Tx},
 };
 
 use crate::{
     error::ApiError,
+    ingress::{Ingress, Role},
     jobs::{self, machine::Job},
     state::AppState,
+    webhooks::{self, Stored as Webhook},
 };
 
 /// The database as handlers' state has it: closed.
@@ -127,6 +131,97 @@ impl FromRequestParts<AppState> for Own {
         let user = User::from_request_parts(parts, state).await;
         let user = user.map_err(IntoResponse::into_response)?;
         Ok(Self { store: state.store.0.clone(), user })
+    }
+}
+
+impl Own {
+    /// Lets pass who is an owner of the project; for a stranger there is no such project.
+    pub(crate) async fn owner_of(
+        self,
+        project: ProjectId,
+        ingress: &Ingress,
+    ) -> Result<OwnerOf, ApiError> {
+        let trace = current_trace().unwrap_or_else(TraceId::mint);
+        let role = ingress.role(&self.user.id, project, &trace).await?;
+        match role.ok_or(ApiError::NotFound("the project"))? {
+            Role::Owner => Ok(OwnerOf { own: self, project }),
+            Role::Viewer | Role::Member => {
+                Err(ApiError::Forbidden("your role in the project does not allow this"))
+            }
+        }
+    }
+}
+
+/// Who was seen to be an owner of a project, for what belongs to it here.
+#[derive(Clone, Debug)]
+pub(crate) struct OwnerOf {
+    own: Own,
+    project: ProjectId,
+}
+
+impl OwnerOf {
+    /// Reads what belongs to the project.
+    pub(crate) async fn read<T: Send + 'static, E: From<store::Error> + Send + 'static>(
+        &self,
+        work: impl Fn(&Reader<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E> {
+        self.own.read(work).await
+    }
+
+    /// Writes under the project's log.
+    pub(crate) async fn write<T: Send + 'static, E: From<store::Error> + Send + 'static>(
+        &self,
+        work: impl Fn(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E> {
+        self.own.store.write_in(Topic::project(self.project), work).await
+    }
+}
+
+impl Deref for OwnerOf {
+    type Target = User;
+
+    fn deref(&self) -> &User {
+        &self.own.user
+    }
+}
+
+/// A webhook as it was when an owner of its project began to ask; for a stranger it does not exist.
+#[derive(Debug)]
+pub(crate) struct OfWebhook {
+    webhook: Webhook,
+    pub(crate) owner: OwnerOf,
+}
+
+impl Deref for OfWebhook {
+    type Target = Webhook;
+
+    fn deref(&self) -> &Webhook {
+        &self.webhook
+    }
+}
+
+/// The part of every webhook's paths.
+#[derive(Deserialize)]
+struct OfId {
+    id: WebhookId,
+}
+
+impl FromRequestParts<AppState> for OfWebhook {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Response> {
+        let own = Own::from_request_parts(parts, state).await?;
+        let path = Path::from_request_parts(parts, state).await;
+        let Path(OfId { id }) = path.map_err(IntoResponse::into_response)?;
+        let found = own.read(move |reader| webhooks::find(reader, id)).await;
+        let found = found.map_err(|error: store::Error| ApiError::from(error).into_response())?;
+        let missing = || ApiError::NotFound("the webhook").into_response();
+        let webhook = found.ok_or_else(missing)?;
+        match own.owner_of(webhook.project_id, &state.ingress).await {
+            Ok(owner) => Ok(Self { webhook, owner }),
+            Err(ApiError::NotFound(_)) => Err(missing()),
+            Err(error) => Err(error.into_response()),
+        }
     }
 }
 

@@ -90,10 +90,35 @@ struct Offer {
     operations: Vec<Arc<Declared>>,
 }
 
+impl Offer {
+    /// Declares a bundle of ours.
+    fn new(
+        name: &str,
+        description: &str,
+        operations: Vec<Arc<dyn Operation>>,
+    ) -> anyhow::Result<Self> {
+        let declared = operations.into_iter().map(|operation| {
+            let options = jsonschema::options().should_validate_formats(true);
+            let validator = options.build(&operation.schema());
+            let validator = validator.map_err(|error| anyhow::anyhow!("{error}"))?;
+            Ok(Arc::new(Declared::new(operation, validator)))
+        });
+        let operations = declared.collect::<anyhow::Result<_>>()?;
+        Ok(Self { name: name.into(), version: None, description: description.into(), operations })
+    }
+
+    fn find(&self, operation: &str) -> Option<Arc<Declared>> {
+        let is_it = |declared: &&Arc<Declared>| declared.operation.name() == operation;
+        self.operations.iter().find(is_it).cloned()
+    }
+}
+
 /// Every bundle there is.
 #[derive(Default)]
 pub(crate) struct Registry {
     built_in: BTreeMap<&'static str, Arc<Offer>>,
+    /// What only Parley itself makes jobs of.
+    hidden: BTreeMap<&'static str, Arc<Offer>>,
     registered: Option<HttpBundles>,
 }
 
@@ -122,16 +147,17 @@ impl Registry {
         description: &'static str,
         operations: Vec<Arc<dyn Operation>>,
     ) -> anyhow::Result<Self> {
-        let declared = operations.into_iter().map(|operation| {
-            let options = jsonschema::options().should_validate_formats(true);
-            let validator = options.build(&operation.schema());
-            let validator = validator.map_err(|error| anyhow::anyhow!("{error}"))?;
-            Ok(Arc::new(Declared::new(operation, validator)))
-        });
-        let operations = declared.collect::<anyhow::Result<_>>()?;
-        let description = description.to_owned();
-        let offer = Offer { name: name.to_owned(), version: None, description, operations };
-        self.built_in.insert(name, Arc::new(offer));
+        self.built_in.insert(name, Offer::new(name, description, operations)?.into());
+        Ok(self)
+    }
+
+    /// Adds a bundle that nobody sees and nobody can call; its jobs are run like any other.
+    pub(crate) fn with_hidden(
+        mut self,
+        name: &'static str,
+        operations: Vec<Arc<dyn Operation>>,
+    ) -> anyhow::Result<Self> {
+        self.hidden.insert(name, Offer::new(name, "", operations)?.into());
         Ok(self)
     }
 
@@ -141,7 +167,7 @@ impl Registry {
     }
 
     fn is_built_in(&self, bundle: &str) -> bool {
-        self.built_in.contains_key(bundle)
+        self.built_in.contains_key(bundle) || self.hidden.contains_key(bundle)
     }
 
     async fn offer(&self, bundle: &str) -> Result<Option<Arc<Offer>>, store::Error> {
@@ -152,14 +178,25 @@ impl Registry {
         }
     }
 
+    /// Returns an operation that jobs may be of.
     pub(crate) async fn find(
         &self,
         bundle: &str,
         operation: &str,
     ) -> Result<Option<Arc<Declared>>, store::Error> {
-        let offer = self.offer(bundle).await?;
-        let is_it = |declared: &&Arc<Declared>| declared.operation.name() == operation;
-        Ok(offer.and_then(|offer| offer.operations.iter().find(is_it).cloned()))
+        match self.hidden.get(bundle) {
+            Some(offer) => Ok(offer.find(operation)),
+            None => self.find_callable(bundle, operation).await,
+        }
+    }
+
+    /// Returns an operation that may be asked for.
+    pub(crate) async fn find_callable(
+        &self,
+        bundle: &str,
+        operation: &str,
+    ) -> Result<Option<Arc<Declared>>, store::Error> {
+        Ok(self.offer(bundle).await?.and_then(|offer| offer.find(operation)))
     }
 
     async fn all(&self) -> Result<Vec<Arc<Offer>>, store::Error> {

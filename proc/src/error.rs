@@ -10,7 +10,7 @@ use shared::{
     store,
 };
 
-use crate::jobs;
+use crate::{jobs, outgoing::Refused};
 
 /// One variant for each outcome that a client can act on; all else is `Internal`.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +69,12 @@ impl From<store::Error> for ApiError {
             }
             error => Self::Internal(error.into()),
         }
+    }
+}
+
+impl From<Refused> for ApiError {
+    fn from(refused: Refused) -> Self {
+        Self::Field { field: "url".into(), message: refused.to_string() }
     }
 }
 

@@ -12,6 +12,7 @@ mod jobs;
 mod outgoing;
 mod state;
 mod uploads;
+mod webhooks;
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -38,6 +39,7 @@ use self::{
     jobs::{Engine, Tools, retention},
     outgoing::Outgoing,
     state::AppState,
+    webhooks::Deliver,
 };
 
 #[derive(OpenApi)]
@@ -57,6 +59,7 @@ pub struct App {
     blobs: Blobs,
     registry: Registry,
     http_bundles: HttpBundles,
+    outgoing: Outgoing,
     common: shared::config::Config,
     config: Config,
     parts: Parts,
@@ -85,7 +88,10 @@ impl App {
         let base = base.unwrap_or_else(|| format!("http://{addr}"));
         let outgoing = Outgoing::new(&config.http_bundles)?;
         let http_bundles = HttpBundles::new(parts.store.clone(), outgoing.clone(), &base);
-        let registry = Registry::built_in()?.with_registered(http_bundles.clone());
+        let deliver = Deliver::new(outgoing.clone(), config.jobs.proc_workers);
+        let registry = Registry::built_in()?
+            .with_hidden(webhooks::BUNDLE, vec![Arc::new(deliver)])?
+            .with_registered(http_bundles.clone());
         tracing::info!(public = %addr, internal = %internal_addr, "proc bound");
         let common = common.clone();
         let endings = Endings::begin(auth.clone(), &parts.bus).await?;
@@ -97,6 +103,7 @@ impl App {
             blobs,
             registry,
             http_bundles,
+            outgoing,
             common,
             config,
             parts,
@@ -123,6 +130,7 @@ impl App {
             blobs,
             registry,
             http_bundles,
+            outgoing,
             common,
             config,
             parts,
@@ -149,6 +157,7 @@ impl App {
             registry,
             http_bundles: http_bundles.clone(),
             engine: engine.clone(),
+            outgoing,
             uploads: config.uploads.clone(),
         };
         let (routes, document) = routes().split_for_parts();
@@ -168,6 +177,8 @@ impl App {
         lifecycle.serve("proc grpc", serve_internal(internal, grpc, lifecycle.clone()));
         lifecycle.spawn("job engine", engine.clone().run(lifecycle.closing()));
         lifecycle.spawn("job leases", engine.clone().keep_leases(lifecycle.shutdown()));
+        let dispatch = webhooks::dispatch(engine.clone(), store.clone(), lifecycle.closing());
+        lifecycle.spawn("webhooks", dispatch);
         lifecycle.spawn("job hints", engine.listen(lifecycle.shutdown()));
         // There is nothing here that outlives a request.
         lifecycle.spawn("ended sessions", endings.run(drop, lifecycle.shutdown()));
@@ -186,7 +197,8 @@ fn routes() -> OpenApiRouter<AppState> {
         .merge(bundles::routes())
         .merge(jobs::routes())
         .merge(artifacts::routes())
-        .merge(uploads::routes());
+        .merge(uploads::routes())
+        .merge(webhooks::routes());
     OpenApiRouter::with_openapi(Document::openapi()).nest("/api/integrations", integrations)
 }
 

@@ -12,6 +12,7 @@ use crate::{
     bundles::{HttpBundles, Registry},
     ingress::Ingress,
     jobs::Engine,
+    outgoing::Outgoing,
 };
 
 /// Everything a handler may ask for, by its type.
@@ -25,5 +26,6 @@ pub(crate) struct AppState {
     pub(crate) registry: Arc<Registry>,
     pub(crate) http_bundles: HttpBundles,
     pub(crate) engine: Engine,
+    pub(crate) outgoing: Outgoing,
     pub(crate) uploads: UploadsConfig,
 }

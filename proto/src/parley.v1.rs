@@ -119,6 +119,41 @@ pub struct ImportMessagesRequest {
     pub messages: ::prost::alloc::vec::Vec<ImportMessage>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetEventsRequest {
+    #[prost(message, optional, tag = "1")]
+    pub principal: ::core::option::Option<Principal>,
+    #[prost(string, tag = "2")]
+    pub after: ::prost::alloc::string::String,
+    /// Events at most; fewer come if they are large.
+    #[prost(uint32, tag = "3")]
+    pub limit: u32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetEventsResponse {
+    /// In the log's order, none if there is nothing more.
+    #[prost(message, repeated, tag = "1")]
+    pub events: ::prost::alloc::vec::Vec<Event>,
+    /// Why the log does not go on at `after`, as on a stream. There are no events then, and it goes on at `cursor`.
+    #[prost(string, optional, tag = "2")]
+    pub reset: ::core::option::Option<::prost::alloc::string::String>,
+    /// What to give as `after` next.
+    #[prost(string, tag = "3")]
+    pub cursor: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Event {
+    #[prost(string, tag = "1")]
+    pub r#type: ::prost::alloc::string::String,
+    /// The event as clients see it: one line of JSON.
+    #[prost(string, tag = "2")]
+    pub json: ::prost::alloc::string::String,
+    /// The cursor that stands after it.
+    #[prost(string, tag = "3")]
+    pub cursor: ::prost::alloc::string::String,
+    #[prost(int64, tag = "4")]
+    pub at_ms: i64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ExportProjectRequest {
     #[prost(message, optional, tag = "1")]
     pub principal: ::core::option::Option<Principal>,
@@ -363,6 +398,29 @@ pub mod chat_client {
                 .insert(GrpcMethod::new("parley.v1.Chat", "ExportProject"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// Reads the events of a project's log after a cursor, as an owner's own stream has them: those that have an id.
+        /// NOT_FOUND or PERMISSION_DENIED for who is no owner.
+        pub async fn get_events(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetEventsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetEventsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/parley.v1.Chat/GetEvents");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("parley.v1.Chat", "GetEvents"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -413,6 +471,15 @@ pub mod chat_server {
             request: tonic::Request<super::ExportProjectRequest>,
         ) -> std::result::Result<
             tonic::Response<Self::ExportProjectStream>,
+            tonic::Status,
+        >;
+        /// Reads the events of a project's log after a cursor, as an owner's own stream has them: those that have an id.
+        /// NOT_FOUND or PERMISSION_DENIED for who is no owner.
+        async fn get_events(
+            &self,
+            request: tonic::Request<super::GetEventsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetEventsResponse>,
             tonic::Status,
         >;
     }
@@ -710,6 +777,49 @@ pub mod chat_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/parley.v1.Chat/GetEvents" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetEventsSvc<T: Chat>(pub Arc<T>);
+                    impl<T: Chat> tonic::server::UnaryService<super::GetEventsRequest>
+                    for GetEventsSvc<T> {
+                        type Response = super::GetEventsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetEventsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Chat>::get_events(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetEventsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

@@ -62,6 +62,8 @@ minted! {
     UploadId
     /// An open stream's connection.
     ConnectionId
+    /// A subscription of a URL to the events of a project.
+    WebhookId
     /// A process that serves streams.
     ReplicaId
 }

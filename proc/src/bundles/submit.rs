@@ -71,7 +71,7 @@ async fn submit(
     headers: HeaderMap,
     body: Result<Json<Submission>, BodyError>,
 ) -> Result<Response, ApiError> {
-    let declared = registry.find(&bundle, &operation).await?;
+    let declared = registry.find_callable(&bundle, &operation).await?;
     let declared = declared.ok_or(ApiError::NotFound("the operation"))?;
     let Json(Submission { project_id, data }) = body?;
     let trace = current_trace().unwrap_or_else(TraceId::mint);

@@ -112,7 +112,7 @@ impl JobContext {
     }
 
     /// Writes something that belongs to the job, if the job is still ours.
-    async fn write<T: Send + 'static>(
+    pub(crate) async fn write<T: Send + 'static>(
         &self,
         work: impl Fn(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, JobError> {

@@ -30,7 +30,7 @@ use self::finishing::Finishing;
 use super::{
     Error,
     machine::{Command, Job, Refused, State as JobState},
-    queue::Queue,
+    queue::{Queue, QueueLimit},
     store::{self, Idempotency, claims},
 };
 use crate::{JobsConfig, access::Mine, blobs::Blobs, bundles::Registry, ingress::Ingress};
@@ -83,9 +83,25 @@ impl Engine {
     /// Queues a job, or finds the one that the same request made before, or that has the same unique key.
     pub(crate) async fn submit(
         &self,
-        mut job: Job,
+        job: Job,
         roles: Roles,
         idempotency: Option<Idempotency>,
+    ) -> Result<Job, Error> {
+        let limit = self.inner.queue.limit(roles, Instant::now());
+        self.submit_within(job, idempotency, limit).await
+    }
+
+    /// Queues a job of Parley's own making, for which half of the queue has to do: the other half is for those who ask.
+    pub(crate) async fn submit_aside(&self, job: Job) -> Result<Job, Error> {
+        let limit = self.inner.queue.limit(Roles::default(), Instant::now()).half();
+        self.submit_within(job, None, limit).await
+    }
+
+    async fn submit_within(
+        &self,
+        mut job: Job,
+        idempotency: Option<Idempotency>,
+        limit: QueueLimit,
     ) -> Result<Job, Error> {
         let declared = self.inner.tools.registry.find(&job.bundle, &job.operation).await?;
         if let Some(declared) = declared {
@@ -94,7 +110,6 @@ impl Engine {
             job.share = operation.share(&job);
             job.unique_key = operation.unique_key(&job);
         }
-        let limit = self.inner.queue.limit(roles, Instant::now());
         let log = Topic::user(&job.owner);
         let submit = move |tx: &mut shared::store::Tx<'_>| {
             store::submit(tx, &job, idempotency.as_ref(), limit)

@@ -54,6 +54,11 @@ pub(crate) struct QueueLimit {
 }
 
 impl QueueLimit {
+    /// Returns the limit for what leaves half of the queue to others.
+    pub(super) fn half(self) -> Self {
+        Self { mine: self.mine.div_ceil(2), ..self }
+    }
+
     /// Lets one more join those who wait, or says how long it may be until there is room.
     pub(super) fn admit(self, waiting: u32) -> Result<(), Duration> {
         match waiting.checked_sub(self.mine) {

@@ -10,8 +10,10 @@ use shared::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{artifacts, blobs::Blobs};
+use crate::{artifacts, blobs::Blobs, webhooks};
 
+/// Deliveries have a log of their own, so their jobs, of which there are many, are kept for this long.
+const DELIVERIES: Duration = Duration::from_hours(1);
 /// Jobs deleted in one go.
 const MOST: i64 = 200;
 const ENDED: &str = "state IN ('succeeded', 'failed', 'cancelled')";
@@ -20,26 +22,35 @@ const ENDED: &str = "state IN ('succeeded', 'failed', 'cancelled')";
 pub(crate) async fn keep(store: Store, blobs: Blobs, age: Duration, shutdown: CancellationToken) {
     let mut tick = tokio::time::interval(Duration::from_mins(10));
     while shutdown.run_until_cancelled(tick.tick()).await.is_some() {
-        let sweep = sweep(&store, &blobs, Timestamp::now().before(age));
-        match shutdown.run_until_cancelled(sweep).await {
-            Some(Err(error)) => tracing::warn!(%error, "old jobs were not deleted"),
-            Some(Ok(jobs)) if jobs > 0 => tracing::info!(jobs, "old jobs deleted"),
-            _ => {}
+        let all = (None, age);
+        let deliveries = (Some(webhooks::BUNDLE), age.min(DELIVERIES));
+        for (bundle, age) in [all, deliveries] {
+            let sweep = sweep(&store, &blobs, bundle, Timestamp::now().before(age));
+            match shutdown.run_until_cancelled(sweep).await {
+                Some(Err(error)) => tracing::warn!(%error, "old jobs were not deleted"),
+                Some(Ok(jobs)) if jobs > 0 => tracing::info!(jobs, "old jobs deleted"),
+                _ => {}
+            }
         }
     }
 }
 
-/// Deletes jobs that ended before `oldest`, and returns how many.
+/// Deletes jobs of a bundle, or of all, that ended before `oldest`, and returns how many.
 pub(super) async fn sweep(
     store: &Store,
     blobs: &Blobs,
+    bundle: Option<&'static str>,
     oldest: Timestamp,
 ) -> anyhow::Result<usize> {
     let mut deleted = 0;
     loop {
-        let sql = format!("SELECT id, owner FROM jobs WHERE {ENDED} AND finished_at < $1 LIMIT $2");
+        let sql = format!(
+            "SELECT id, owner FROM jobs WHERE {ENDED} AND finished_at < $1 AND bundle = COALESCE($3, bundle) LIMIT $2"
+        );
         let old = store.read(move |reader| {
-            reader.query(&sql, &[oldest.into(), MOST.into()], |row| Ok((row.get(0)?, row.get(1)?)))
+            reader.query(&sql, &[oldest.into(), MOST.into(), bundle.into()], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
         });
         let old: Result<Vec<(JobId, UserId)>, Error> = old.await;
         let before = deleted;

@@ -45,6 +45,11 @@ impl fmt::Debug for Secret {
 }
 
 impl Secret {
+    /// Makes a new secret.
+    pub(crate) fn random() -> Self {
+        Self(Box::new(rand::random::<[u8; 32]>().to_vec()).into())
+    }
+
     /// Returns the secret as text, for the store alone.
     pub(crate) fn text(&self) -> Zeroizing<String> {
         Zeroizing::new(format!("{PREFIX}{}", BASE64_STANDARD.encode(self.0.expose_secret())))

@@ -93,8 +93,7 @@ async fn put(
     check(&manifest)?;
     let Address(url) = url;
     let field = |field: &str, message: String| ApiError::Field { field: field.into(), message };
-    let checked = http.caller.outgoing.guard().check_name(&url).await;
-    checked.map_err(|refused| field("url", refused.to_string()))?;
+    http.caller.outgoing.guard().check_name(&url).await?;
     let text = json!(manifest).to_string();
     let secret = secret.map(|given| given.0.text());
     let written = database.write(move |tx| {

@@ -1,0 +1,217 @@
+//! What became of each event: the log that owners read, and how they have one delivered again.
+
+use axum::extract::State;
+use http::{StatusCode, header};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use shared::{
+    http::{Json, Limit, Path, Query, current_trace},
+    ids::{TraceId, WebhookId},
+    store::{Error, Reader, Row, Tx, Value},
+    time::Timestamp,
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{
+    attempt::{Attempt, Message},
+    deliver,
+};
+use crate::{
+    access::OfWebhook,
+    error::ApiError,
+    jobs::{Engine, Job, NewJob},
+    state::AppState,
+};
+
+/// Deliveries that are kept of a webhook.
+const MOST: i64 = 1_000;
+/// The type of what tells that the log did not go on.
+pub(super) const RESET: &str = "reset";
+
+const PENDING: &str = "pending";
+const DELIVERED: &str = "delivered";
+const FAILED: &str = "failed";
+
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(redeliver))
+}
+
+/// What became of one event.
+#[derive(Serialize, utoipa::ToSchema)]
+struct Delivery {
+    /// Its number in the project's log.
+    seq: i64,
+    r#type: String,
+    /// `webhook-id` of the call.
+    message_id: String,
+    /// `pending` while it is tried again, `delivered`, or `failed` when that was given up.
+    status: String,
+    attempts: i64,
+    /// What the URL answered last, if it did.
+    http_status: Option<i64>,
+    /// Why the last attempt failed: `timeout`, `unreachable`, `connection_lost`, `address_refused`, `redirected`, `gone`,
+    /// `not_accepted`.
+    error: Option<String>,
+    /// How long the last attempt took.
+    duration_ms: i64,
+    /// When the last attempt ended.
+    at: Timestamp,
+}
+
+#[derive(Serialize, utoipa::ToSchema)]
+struct Deliveries {
+    deliveries: Vec<Delivery>,
+    next: Option<i64>,
+}
+
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct DeliveriesPage {
+    /// At most 200.
+    #[serde(default)]
+    #[param(value_type = Option<i64>, minimum = 1, maximum = 200)]
+    limit: Limit,
+    /// `next` of the page before.
+    cursor: Option<i64>,
+}
+
+/// Lists what was delivered, newest first: the last thousand, for a week.
+#[utoipa::path(get, path = "/webhooks/{id}/deliveries", tag = "webhooks",
+    params(("id" = WebhookId, Path), DeliveriesPage),
+    responses((status = 200, body = Deliveries), (status = 403), (status = 404)))]
+async fn list(
+    webhook: OfWebhook,
+    Query(DeliveriesPage { limit, cursor }): Query<DeliveriesPage>,
+) -> Result<Json<Deliveries>, ApiError> {
+    let (id, before) = (webhook.id, cursor.unwrap_or(i64::MAX));
+    let sql = "SELECT seq, type, message_id, status, attempts, http_status, error, duration_ms, at FROM webhook_deliveries \
+               WHERE webhook_id = $1 AND seq < $2 ORDER BY seq DESC LIMIT $3";
+    let read = move |reader: &Reader<'_>| {
+        reader.query(sql, &[id.into(), before.into(), limit.and_one().into()], |row: &Row<'_>| {
+            Ok(Delivery {
+                seq: row.get(0)?,
+                r#type: row.get(1)?,
+                message_id: row.get(2)?,
+                status: row.get(3)?,
+                attempts: row.get(4)?,
+                http_status: row.get(5)?,
+                error: row.get(6)?,
+                duration_ms: row.get(7)?,
+                at: row.get(8)?,
+            })
+        })
+    };
+    let mut deliveries: Vec<Delivery> =
+        webhook.owner.read(read).await.map_err(|error: Error| error)?;
+    let next = limit.cut(&mut deliveries).map(|last| last.seq);
+    Ok(Json(Deliveries { deliveries, next }))
+}
+
+/// Part of a delivery's path.
+#[derive(Deserialize)]
+struct OfDelivery {
+    seq: i64,
+}
+
+/// Delivers an event again, besides those that wait, in a job of the caller's.
+#[utoipa::path(post, path = "/webhooks/{id}/deliveries/{seq}/redeliver", tag = "webhooks",
+    params(("id" = WebhookId, Path), ("seq" = i64, Path)),
+    responses((status = 202, body = Job), (status = 403), (status = 404),
+        (status = 409, description = "It is still being delivered, or was no event"), (status = 503)))]
+async fn redeliver(
+    State(engine): State<Engine>,
+    webhook: OfWebhook,
+    Path(OfDelivery { seq }): Path<OfDelivery>,
+) -> Result<(StatusCode, [(header::HeaderName, String); 1], Json<Job>), ApiError> {
+    let id = webhook.id;
+    let found = webhook.owner.read(move |reader| find(reader, id, seq)).await?;
+    let Kept { kind, is_pending, .. } = found.ok_or(ApiError::NotFound("the delivery"))?;
+    if is_pending {
+        return Err(ApiError::Conflict("it is being delivered and will be tried again".into()));
+    }
+    if kind == RESET {
+        return Err(ApiError::Conflict("a reset is not delivered again".into()));
+    }
+    let new = NewJob {
+        owner: webhook.owner.id.clone(),
+        project_id: webhook.project_id,
+        bundle: deliver::BUNDLE.into(),
+        operation: deliver::OPERATION.into(),
+        input: json!({"webhook_id": id, "seq": seq}),
+        trace: current_trace().unwrap_or_else(TraceId::mint),
+    };
+    let job = engine.submit(new.into(), webhook.owner.roles, None).await?;
+    let location = [(header::LOCATION, format!("/api/integrations/jobs/{}", job.id))];
+    Ok((StatusCode::ACCEPTED, location, Json(Job::from(&job))))
+}
+
+/// A delivery as it is kept, so that it can be made again.
+#[derive(Debug)]
+pub(super) struct Kept {
+    kind: String,
+    is_pending: bool,
+    /// The cursor before it.
+    pub(super) previous: String,
+}
+
+/// Returns what is kept of a delivery.
+pub(super) fn find(reader: &Reader<'_>, id: WebhookId, seq: i64) -> Result<Option<Kept>, Error> {
+    let sql =
+        "SELECT type, status, previous FROM webhook_deliveries WHERE webhook_id = $1 AND seq = $2";
+    reader.find(sql, &[id.into(), seq.into()], |row| {
+        let is_pending = row.get::<String>(1)? == PENDING;
+        Ok(Kept { kind: row.get(0)?, is_pending, previous: row.get(2)? })
+    })
+}
+
+/// Writes down what came of an attempt; `is_last` says that a failed one is not followed by another.
+pub(super) fn record(
+    tx: &mut Tx<'_>,
+    id: WebhookId,
+    message: &Message,
+    previous: &str,
+    attempt: Attempt,
+    is_last: bool,
+) -> Result<(), Error> {
+    let status = match attempt.failure {
+        None => DELIVERED,
+        Some(_) if is_last => FAILED,
+        Some(_) => PENDING,
+    };
+    let sql = "INSERT INTO webhook_deliveries (webhook_id, seq, message_id, type, previous, status, attempts, http_status, error, \
+               duration_ms, at) VALUES ($1, $2, $3, $4, $5, $6, 1, $7, $8, $9, $10) \
+               ON CONFLICT (webhook_id, seq) DO UPDATE SET message_id = excluded.message_id, type = excluded.type, \
+               previous = excluded.previous, status = excluded.status, http_status = excluded.http_status, \
+               attempts = 1 + CASE WHEN webhook_deliveries.message_id = excluded.message_id THEN webhook_deliveries.attempts ELSE 0 END, \
+               error = excluded.error, duration_ms = excluded.duration_ms, at = excluded.at";
+    let duration = i64::try_from(attempt.duration.as_millis()).unwrap_or(i64::MAX);
+    let params: [Value<'_>; 10] = [
+        id.into(),
+        message.seq.into(),
+        (&message.id).into(),
+        (&message.kind).into(),
+        previous.into(),
+        status.into(),
+        attempt.http_status.map(i64::from).into(),
+        attempt.failure.map(|failure| failure.code).into(),
+        duration.into(),
+        Timestamp::now().into(),
+    ];
+    tx.execute(sql, &params).map(drop)
+}
+
+/// Deletes deliveries from before `oldest`, and those of each webhook beyond the newest thousand.
+pub(super) fn prune(tx: &mut Tx<'_>, oldest: Timestamp) -> Result<(), Error> {
+    tx.execute(
+        "DELETE FROM webhook_deliveries WHERE at < $1 AND status <> $2",
+        &[oldest.into(), PENDING.into()],
+    )?;
+    let sql = "SELECT webhook_id FROM webhook_deliveries GROUP BY webhook_id HAVING COUNT(*) > $1";
+    let many: Vec<WebhookId> = tx.query(sql, &[MOST.into()], |row| row.get(0))?;
+    for id in many {
+        let sql = "DELETE FROM webhook_deliveries WHERE webhook_id = $1 AND seq <= (SELECT seq FROM webhook_deliveries \
+                   WHERE webhook_id = $1 ORDER BY seq DESC LIMIT 1 OFFSET $2)";
+        tx.execute(sql, &[id.into(), MOST.into()])?;
+    }
+    Ok(())
+}

@@ -54,13 +54,13 @@ pub struct UploadsConfig {
     pub proc_upload_max_age: Duration,
 }
 
-/// Settings of bundles behind a URL.
+/// Settings of bundles behind a URL, and of all else that users have called.
 #[derive(Clone, Debug, clap::Args)]
 pub struct HttpBundlesConfig {
     /// Where bundles reach the integrations API to call back, such as `https://chat.example.org`; without it, its address.
     #[arg(long, env = "PROC_PUBLIC_URL")]
     pub proc_public_url: Option<Uri>,
-    /// Ports at which bundles may be, comma separated.
+    /// Ports at which bundles and webhooks may be, comma separated.
     #[arg(
         long,
         env = "PROC_HTTP_BUNDLES_PORTS",
@@ -68,7 +68,7 @@ pub struct HttpBundlesConfig {
         default_value = "443,8443"
     )]
     pub proc_http_bundles_ports: Vec<u16>,
-    /// Whether bundles may be on this machine, at any port and over plain HTTP. For development: whoever is an admin reaches all that listens on loopback.
+    /// Whether bundles and webhooks may be on this machine, at any port and over plain HTTP. For development: whoever owns a project reaches all that listens on loopback.
     #[arg(long, env = "PROC_HTTP_BUNDLES_LOOPBACK", default_value_t = false, action = clap::ArgAction::Set)]
     pub proc_http_bundles_loopback: bool,
 }

@@ -82,7 +82,8 @@ impl Outgoing {
         self.guard.check(url)?;
         let head = head(secret, id, &body, accept).map_err(|_| Unsent::NotMade)?;
         let sent = self.client.post(url.clone()).headers(head).body(body).send().await;
-        sent.map_err(|error| unsent(&error))
+        // A URL may be a secret too.
+        sent.map_err(|error| unsent(&error.without_url()))
     }
 }
 

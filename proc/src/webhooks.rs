@@ -219,3 +219,6 @@ async fn delete(webhook: OfWebhook) -> Result<StatusCode, ApiError> {
     webhook.owner.write(move |tx| store::delete(tx, id)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
+
+#[cfg(test)]
+mod tests;

@@ -55,7 +55,7 @@ pub(crate) async fn dispatch(engine: Engine, store: Store, shutdown: Cancellatio
 }
 
 /// What is to be done for a webhook whose log has grown.
-enum Ahead {
+pub(super) enum Ahead {
     /// There is something that it wants, or its log is another one.
     Deliver,
     /// Nothing up to here is wanted.
@@ -89,7 +89,7 @@ async fn look(engine: &Engine, store: &Store) -> Result<(), jobs::Error> {
 }
 
 /// Looks by the types of events alone, so that what nobody wants makes no jobs. What is in them is asked of ingress.
-fn ahead(reader: &Reader<'_>, webhook: &Stored) -> Result<Ahead, Error> {
+pub(super) fn ahead(reader: &Reader<'_>, webhook: &Stored) -> Result<Ahead, Error> {
     let log = Topic::project(webhook.project_id);
     let start = reader.start(&log, Some(&webhook.cursor))?;
     let Some(start) = start.filter(|start| start.reset.is_none()) else {

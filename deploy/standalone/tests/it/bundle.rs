@@ -106,6 +106,8 @@ pub(crate) struct Rogue {
 /// What a bundle was sent, and that whoever sent it has hung up.
 pub(crate) struct Call {
     pub(crate) head: String,
+    /// The body as it came, and what it says.
+    pub(crate) text: String,
     pub(crate) body: Value,
     pub(crate) hung_up: tokio::sync::oneshot::Receiver<()>,
 }
@@ -123,7 +125,15 @@ impl Call {
 impl Rogue {
     /// Answers each call by its body.
     pub(crate) async fn start(answer: impl Fn(&Value) -> Says + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        Self::start_at("127.0.0.1:0", answer).await
+    }
+
+    /// Starts where another one was.
+    pub(crate) async fn start_at(
+        address: &str,
+        answer: impl Fn(&Value) -> Says + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(address).await.expect("a port");
         let url = format!("http://{}/", listener.local_addr().expect("an address"));
         let (tell, calls) = mpsc::unbounded_channel();
         let (answer, mut running) = (Arc::new(answer), JoinSet::new());
@@ -154,19 +164,19 @@ async fn serve(
     tell: mpsc::UnboundedSender<Call>,
 ) {
     let mut request = Vec::new();
-    let (head, body) = loop {
+    let (head, text, body) = loop {
         if socket.read_buf(&mut request).await.unwrap_or(0) == 0 {
             return;
         }
         let text = String::from_utf8_lossy(&request);
         let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-        if let Ok(body) = serde_json::from_str::<Value>(body) {
-            break (head.to_owned(), body);
+        if let Ok(said) = serde_json::from_str::<Value>(body) {
+            break (head.to_owned(), body.to_owned(), said);
         }
     };
     let says = answer(&body);
     let (hang_up, hung_up) = tokio::sync::oneshot::channel();
-    let _ = tell.send(Call { head, body, hung_up });
+    let _ = tell.send(Call { head, text, body, hung_up });
     match says {
         Says::Ends(bytes) => {
             let _ = socket.write_all(bytes.as_bytes()).await;

@@ -51,3 +51,5 @@ mod stats;
 mod streams;
 mod support;
 mod tickets;
+mod webhook;
+mod webhooks;

@@ -6,8 +6,10 @@ use reqwest::header::CONTENT_TYPE;
 use serde_json::{Value, json};
 
 use crate::{
+    bundle::LOOPBACK,
     project::Project,
     support::{Answer, Client, Parley, text},
+    webhook,
 };
 
 /// Who asks, in the order of the columns. The last is the owner again, who names things of another project in theirs.
@@ -86,6 +88,15 @@ const ROWS: &[Row] = &[
     ("DELETE", "/api/integrations/admin/bundles/{bundle}", "",                [401, 403, 403, 403, 403, 404, NONE]),
     // Bundles have no token; what they send is signed.
     ("POST",   "/api/integrations/callbacks/{job}", "{}",                     [401, 401, 401, 401, 401, 401, 401]),
+    // Like all of a project, not for an admin who is no member. The job that delivers again is the caller's.
+    ("GET",    "/api/integrations/webhooks?project_id={project}", "",         [401, 404, 403, 403, 200, 404, NONE]),
+    ("POST",   "/api/integrations/webhooks",
+               r#"{"project_id": "{project}", "url": "http://127.0.0.1:9/", "events": ["*"]}"#, [401, 404, 403, 403, 201, 404, NONE]),
+    ("GET",    "/api/integrations/webhooks/{webhook}", "",                    [401, 404, 403, 403, 200, 404, 404]),
+    ("PATCH",  "/api/integrations/webhooks/{webhook}", r#"{"active": false}"#, [401, 404, 403, 403, 200, 404, 404]),
+    ("DELETE", "/api/integrations/webhooks/{webhook}", "",                    [401, 404, 403, 403, 204, 404, 404]),
+    ("GET",    "/api/integrations/webhooks/{webhook}/deliveries", "",         [401, 404, 403, 403, 200, 404, 404]),
+    ("POST",   "/api/integrations/webhooks/{webhook}/deliveries/{seq}/redeliver", "", [401, 404, 403, 403, 404, 404, 404]),
     ("POST",   "/api/integrations/uploads", "bytes",                         [401, 201, 201, 201, 201, 201, NONE]),
     ("GET",    "/api/integrations/jobs", "",                                  [401, 200, 200, 200, 200, 200, NONE]),
     ("GET",    "/api/integrations/jobs?project_id={project}", "",             [401, 200, 200, 200, 200, 200, NONE]),
@@ -107,6 +118,7 @@ struct Place {
     channel: &'static str,
     member: &'static str,
     job: String,
+    webhook: String,
 }
 
 impl Place {
@@ -119,7 +131,9 @@ impl Place {
         let count = json!({"project_id": project.id, "data": {"to": 10_000, "delay_ms": 1000}});
         let path = "/api/integrations/bundles/demo/operations/count";
         let job = text(&owner.call("POST", path, &count).await.is(202)["id"]);
-        Self { project: project.id, message, channel, member, job }
+        let webhook = webhook::subscribe(&project, "http://127.0.0.1:9/", &["*"]).await.is(201);
+        let webhook = text(&webhook["id"]);
+        Self { project: project.id, message, channel, member, job, webhook }
     }
 
     /// Gives a template the ids of this place, or of `other` where they are not the project's own.
@@ -132,6 +146,8 @@ impl Place {
             ("channel", other.channel),
             ("user", other.member),
             ("job", &other.job),
+            ("webhook", &other.webhook),
+            ("seq", "1"),
             ("connection_id", &other.message),
             ("stream_id", "tab"),
             ("session", "none"),
@@ -160,7 +176,7 @@ async fn start() -> Parley {
     let file = file.to_str().expect("its name is text");
     let flags =
         ["--auth-users-file", file, "--sse-max-conn-per-ip", "1000", "--proc-workers", "200"];
-    Parley::start_in(&dir, &flags).await
+    Parley::start_in(&dir, &[&flags[..], &LOOPBACK].concat()).await
 }
 
 fn caller(parley: &Parley, name: &str) -> Client {
@@ -224,7 +240,8 @@ async fn every_route_is_in_the_matrix() {
     }
     let rows = ROWS.iter().map(|(method, path, ..)| {
         let path = path.split('?').next().unwrap_or_default();
-        let path = path.replace("jobs/{job}", "jobs/{id}");
+        let path =
+            path.replace("jobs/{job}", "jobs/{id}").replace("webhooks/{webhook}", "webhooks/{id}");
         (method, path.strip_prefix('P').map(|rest| format!("{P}{rest}")).unwrap_or(path))
     });
     let rows = rows.filter(|(_, path)| !ALIASES.contains(&path.as_str()));

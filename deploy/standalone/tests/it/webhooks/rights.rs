@@ -1,0 +1,80 @@
+//! Whose webhooks they are, what they may see, and what is said when something is not there any more.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::{
+    bundle::LOOPBACK,
+    project::Project,
+    support::{Parley, eventually, text},
+    webhook::{Subscription, receiver},
+};
+
+#[tokio::test]
+async fn who_is_no_owner_any_more_gets_no_more() {
+    let parley = Parley::start_with(&LOOPBACK).await;
+    let project = parley.as_user("ada").project().await;
+    let graces = project.with("grace", "owner").await;
+    let mut receiver = receiver().await;
+    let subscription = Subscription::make(&graces, &receiver.url, &["message.created"]).await;
+    project.send("before").await;
+    assert_eq!(subscription.verified(&receiver.called().await).1["message"]["text"], "before");
+    project.with("grace", "member").await;
+    project.send("after").await;
+    let by_ada = subscription.of(&project);
+    let disabled = async || by_ada.show().await["reason"] == "not_owner";
+    eventually("disabled", disabled).await;
+    assert_eq!(by_ada.show().await["state"], "disabled");
+    assert!(!receiver.is_called_within(Duration::from_millis(1)).await, "it was told");
+    let path = by_ada.path("");
+    graces.client.get(&path).await.refused(403, "forbidden");
+    graces.client.call("PATCH", &path, &json!({"active": true})).await.refused(403, "forbidden");
+    // Another owner takes it over, as theirs.
+    assert_eq!(by_ada.change(&json!({"active": true})).await["owner"], "ada");
+    assert_eq!(by_ada.verified(&receiver.called().await).1["message"]["text"], "after");
+    project.delete("/members/grace").await.is(204);
+    graces.client.get(&path).await.refused(404, "not_found");
+}
+
+#[tokio::test]
+async fn a_log_that_does_not_go_on_is_told_as_a_reset_and_never_a_silent_hole() {
+    let mut parley = Parley::start_with(&LOOPBACK).await;
+    let project = parley.as_user("ada").project().await;
+    let mut receiver = receiver().await;
+    let subscription = Subscription::make(&project, &receiver.url, &["message.created"]).await;
+    project.send("first").await;
+    receiver.called().await;
+    let delivered = async || subscription.deliveries().await.len() == 1;
+    eventually("the log of deliveries", delivered).await;
+    let first = subscription.deliveries().await.remove(0);
+    let old = project.cursor().await;
+    subscription.change(&json!({"active": false})).await;
+    for number in 0..10 {
+        project.send(&format!("missed {number}")).await;
+    }
+    parley.terminate().await;
+    let flags = [&LOOPBACK[..], &["--journal-max-entries", "3"]].concat();
+    let parley = Parley::start_in(&parley.dir, &flags).await;
+    let project = Project { client: parley.as_user("ada"), id: project.id };
+    let subscription = subscription.of(&project);
+    // Retention runs beside the start.
+    let page = format!("/events?after={old}");
+    let trimmed = async || project.get(&page).await.is(200)["reset"].is_string();
+    eventually("a reset", trimmed).await;
+    let old = subscription.redeliver(&first["seq"]).await.is(202);
+    let old = crate::job::until_state(&project.client, &text(&old["id"]), "failed").await;
+    assert_eq!(old["error"]["code"], "expired");
+    subscription.change(&json!({"active": true})).await;
+    let call = receiver.called().await;
+    let (kind, event) = subscription.verified(&call);
+    assert_eq!((kind.as_str(), &event["reason"]), ("reset", &json!("expired")));
+    assert_eq!(event["project_id"], json!(project.id));
+    project.send("next").await;
+    assert_eq!(subscription.verified(&receiver.called().await).1["message"]["text"], "next");
+    let logged = async || subscription.deliveries().await.len() == 3;
+    eventually("the log of deliveries", logged).await;
+    let log = subscription.deliveries().await;
+    assert_eq!((&log[1]["type"], &log[1]["status"]), (&json!("reset"), &json!("delivered")));
+    subscription.redeliver(&log[1]["seq"]).await.refused(409, "conflict");
+}

@@ -25,6 +25,7 @@ async fn send(project: &Project, texts: &[String]) {
 
 #[tokio::test]
 async fn all_that_happens_while_a_receiver_is_away_arrives_when_it_is_back() {
+    #[expect(clippy::disallowed_methods, reason = "how long a test lasts is no setting")]
     let outage = std::env::var(OUTAGE).ok().map(|text| text.parse().expect("seconds"));
     let outage = outage.map(Duration::from_secs);
     let parley = Parley::start_with(&[&LOOPBACK[..], &["--proc-workers", "4"]].concat()).await;

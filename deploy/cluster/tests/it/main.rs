@@ -10,4 +10,5 @@ mod replicas;
 mod retries;
 mod streams;
 mod support;
+mod webhooks;
 mod whole;

@@ -77,7 +77,7 @@ impl Whole {
     }
 
     /// Sends a message until it is taken: its key makes it the same one.
-    async fn send(&self, base: &str, project: &str, text: &str) {
+    pub(crate) async fn send(&self, base: &str, project: &str, text: &str) {
         let path = format!("/api/chat/projects/{project}/messages");
         let sending = async {
             loop {

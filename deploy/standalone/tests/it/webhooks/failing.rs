@@ -12,6 +12,7 @@ use serde_json::json;
 
 use crate::{
     bundle::{LOOPBACK, Rogue, Says, status},
+    project::Project,
     support::{Parley, eventually, text},
     webhook::{Subscription, receiver, takes},
 };
@@ -163,4 +164,55 @@ async fn a_receiver_that_asks_for_time_has_it_unless_its_owner_is_impatient() {
     let third = receiver.called().await;
     assert!(third.head.starts_with("POST /there "), "{}", third.head);
     subscription.verified(&third);
+}
+
+/// Starts Parley again as one whose webhooks have been failing for so long.
+async fn restart(mut parley: Parley, failing_for: Duration) -> Parley {
+    parley.terminate().await;
+    let script = "import sqlite3, sys, time; db = sqlite3.connect(sys.argv[1]); \
+                  since = int((time.time() - float(sys.argv[2])) * 1000); \
+                  db.execute('UPDATE webhooks SET failing_since = ?, next_at = 0', [since]); db.commit()";
+    let mut python = tokio::process::Command::new("python3");
+    python.arg("-c").arg(script).arg(parley.dir.path().join("parley.db"));
+    python.arg(failing_for.as_secs().to_string());
+    assert!(python.status().await.expect("python3 starts").success());
+    Parley::start_in(&parley.dir, &LOOPBACK).await
+}
+
+#[tokio::test]
+async fn a_receiver_that_takes_nothing_for_three_days_is_given_up_and_still_misses_nothing() {
+    let parley = Parley::start_with(&LOOPBACK).await;
+    let project = parley.as_user("ada").project().await;
+    let is_back = Arc::new(Mutex::new(false));
+    let back = is_back.clone();
+    let mut receiver = Rogue::start(move |_| {
+        if *back.lock().unwrap() { takes() } else { Says::Ends(status("500 Error", "")) }
+    })
+    .await;
+    let subscription = Subscription::make(&project, &receiver.url, &["message.created"]).await;
+    for text in ["one", "two"] {
+        project.send(text).await;
+    }
+    let failures = async |of: &Subscription| of.show().await["failures"].as_i64().unwrap();
+    eventually("a failure", async || failures(&subscription).await > 0).await;
+    // Almost three days are not enough.
+    let parley = restart(parley, Duration::from_hours(71)).await;
+    let project = Project { client: parley.as_user("ada"), id: project.id };
+    let subscription = subscription.of(&project);
+    let before = failures(&subscription).await;
+    eventually("another failure", async || failures(&subscription).await > before).await;
+    assert_eq!(subscription.show().await["state"], "active");
+    let parley = restart(parley, Duration::from_hours(72)).await;
+    let project = Project { client: parley.as_user("ada"), id: project.id };
+    let subscription = subscription.of(&project);
+    eventually("the end", async || subscription.show().await["state"] == "disabled").await;
+    assert_eq!(subscription.show().await["reason"], "failing");
+    let log = subscription.deliveries().await;
+    assert_eq!((log.len(), &log[0]["status"]), (1, &json!("failed")));
+    while receiver.is_called_within(Duration::from_millis(1)).await {}
+    *is_back.lock().unwrap() = true;
+    subscription.change(&json!({"active": true})).await;
+    for text in ["one", "two"] {
+        assert_eq!(subscription.verified(&receiver.called().await).1["message"]["text"], text);
+    }
 }

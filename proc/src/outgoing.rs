@@ -70,17 +70,17 @@ impl Outgoing {
         &self.guard
     }
 
-    /// Posts a body of JSON, signed at this moment. Dropped, the connection is closed.
+    /// Posts a body of JSON, signed at this moment with each of the secrets. Dropped, the connection is closed.
     pub(crate) async fn post(
         &self,
         url: &Url,
-        secret: &Secret,
+        secrets: &[&Secret],
         id: &str,
         body: Bytes,
         accept: &'static str,
     ) -> Result<Response, Unsent> {
         self.guard.check(url)?;
-        let head = head(secret, id, &body, accept).map_err(|_| Unsent::NotMade)?;
+        let head = head(secrets, id, &body, accept).map_err(|_| Unsent::NotMade)?;
         let sent = self.client.post(url.clone()).headers(head).body(body).send().await;
         // A URL may be a secret too.
         sent.map_err(|error| unsent(&error.without_url()))
@@ -88,13 +88,14 @@ impl Outgoing {
 }
 
 fn head(
-    secret: &Secret,
+    secrets: &[&Secret],
     id: &str,
     body: &[u8],
     accept: &'static str,
 ) -> Result<HeaderMap, http::header::InvalidHeaderValue> {
     let at = Timestamp::now();
-    let signature = secret.sign(id, at, body);
+    let signatures: Vec<String> = secrets.iter().map(|secret| secret.sign(id, at, body)).collect();
+    let signature = signatures.join(" ");
     let mut head = HeaderMap::new();
     for (name, value) in [(ID, id), (TIMESTAMP, &seconds(at).to_string()), (SIGNATURE, &signature)]
     {

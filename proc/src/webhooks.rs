@@ -9,6 +9,8 @@ mod page;
 mod patience;
 mod store;
 
+use std::time::Duration;
+
 use axum::extract::State;
 use http::{StatusCode, header};
 use serde::{Deserialize, Serialize};
@@ -39,11 +41,14 @@ use crate::{
 
 /// Subscriptions that a project may have.
 const MOST: i64 = 10;
+/// How long a secret is good after it was replaced.
+const ROTATION: Duration = Duration::from_hours(24);
 
 pub(crate) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(list, create))
         .routes(routes!(show, change, delete))
+        .routes(routes!(rotate))
         .merge(deliveries::routes())
 }
 
@@ -126,7 +131,8 @@ struct NewWebhook {
 
 /// A webhook with the secret that its calls are signed with.
 #[derive(Serialize, utoipa::ToSchema)]
-struct CreatedWebhook {
+#[schema(as = WebhookWithSecret)]
+struct WithSecret {
     #[serde(flatten)]
     webhook: Webhook,
     /// `whsec_…`, shown this once.
@@ -135,14 +141,14 @@ struct CreatedWebhook {
 
 /// Subscribes a URL to what happens in a project from now on.
 #[utoipa::path(post, path = "/webhooks", tag = "webhooks", request_body = NewWebhook,
-    responses((status = 201, body = CreatedWebhook), (status = 403), (status = 404),
+    responses((status = 201, body = WithSecret), (status = 403), (status = 404),
         (status = 409, description = "The project has ten"), (status = 422)))]
 async fn create(
     State(ingress): State<Ingress>,
     State(outgoing): State<Outgoing>,
     own: Own,
     body: Result<Json<NewWebhook>, BodyError>,
-) -> Result<(StatusCode, [(header::HeaderName, String); 1], Json<CreatedWebhook>), ApiError> {
+) -> Result<(StatusCode, [(header::HeaderName, String); 1], Json<WithSecret>), ApiError> {
     let Json(NewWebhook { project_id, url: Address(url), events }) = body?;
     let owner = own.owner_of(project_id, &ingress).await?;
     outgoing.guard().check_name(&url).await?;
@@ -164,7 +170,7 @@ async fn create(
     let created = created.await?;
     tracing::info!(webhook.id = %id, project.id = %project_id, "webhook created");
     let location = [(header::LOCATION, format!("/api/integrations/webhooks/{id}"))];
-    let body = CreatedWebhook { webhook: Webhook::from(&created), secret: secret.to_string() };
+    let body = WithSecret { webhook: Webhook::from(&created), secret: secret.to_string() };
     Ok((StatusCode::CREATED, location, Json(body)))
 }
 
@@ -209,6 +215,17 @@ async fn change(
     let changed = webhook.owner.write(move |tx| store::change(tx, id, &change)).await?;
     let changed = changed.ok_or(ApiError::NotFound("the webhook"))?;
     Ok(Json(Webhook::from(&changed)))
+}
+
+/// Gives a webhook a new secret. For a day calls are signed with the one before as well.
+#[utoipa::path(post, path = "/webhooks/{id}/rotate", tag = "webhooks", params(("id" = WebhookId, Path)),
+    responses((status = 200, body = WithSecret), (status = 403), (status = 404)))]
+async fn rotate(webhook: OfWebhook) -> Result<Json<WithSecret>, ApiError> {
+    let (id, secret) = (webhook.id, Secret::random().text());
+    let (new, until) = (secret.clone(), Timestamp::now().after(ROTATION));
+    let rotated = webhook.owner.write(move |tx| store::rotate(tx, id, &new, until)).await?;
+    let rotated = rotated.ok_or(ApiError::NotFound("the webhook"))?;
+    Ok(Json(WithSecret { webhook: Webhook::from(&rotated), secret: secret.to_string() }))
 }
 
 /// Ends a subscription, and forgets what it has delivered.

@@ -79,11 +79,11 @@ pub(super) struct Failure {
 pub(super) async fn attempt(
     outgoing: &Outgoing,
     url: &Url,
-    secret: &Secret,
+    secrets: &[&Secret],
     message: &Message,
 ) -> Attempt {
     let began = Instant::now();
-    let sent = outgoing.post(url, secret, &message.id, message.body.clone(), "*/*");
+    let sent = outgoing.post(url, secrets, &message.id, message.body.clone(), "*/*");
     let (http_status, failure) = match timeout(PATIENCE, sent).await {
         Ok(Ok(mut response)) => {
             let failure = refusal(&response);

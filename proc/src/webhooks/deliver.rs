@@ -206,7 +206,11 @@ impl Work<'_> {
     }
 
     async fn attempt(&self, item: &Item) -> Attempt {
-        attempt(self.outgoing, &self.webhook.url, &self.webhook.secret, &item.message).await
+        let Stored { url, secret, old_secret, .. } = &self.webhook;
+        let old = old_secret.as_ref().filter(|(_, until)| *until > Timestamp::now());
+        let secrets: Vec<_> =
+            std::iter::once(secret).chain(old.map(|(secret, _)| secret)).collect();
+        attempt(self.outgoing, url, &secrets, &item.message).await
     }
 
     /// Writes down how far the webhook is, and says whether it is otherwise as it was.

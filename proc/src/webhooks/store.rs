@@ -18,7 +18,7 @@ use super::{deliver, events::Events};
 use crate::outgoing::Secret;
 
 const COLUMNS: &str = "w.id, w.project_id, w.owner, w.url, w.secret, w.events, w.state, w.reason, w.revision, w.cursor, \
-    w.failures, w.failing_since, w.next_at, w.created_at, w.updated_at";
+    w.failures, w.failing_since, w.next_at, w.created_at, w.updated_at, w.old_secret, w.old_until";
 
 /// Whether a webhook is delivered to.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
@@ -59,6 +59,8 @@ pub(crate) struct Stored {
     pub(super) owner: UserId,
     pub(super) url: Url,
     pub(super) secret: Secret,
+    /// The one before, and until when calls are signed with it too.
+    pub(super) old_secret: Option<(Secret, Timestamp)>,
     pub(super) events: Events,
     pub(super) state: State,
     pub(super) reason: Option<String>,
@@ -197,6 +199,19 @@ pub(super) fn change(
     find(tx, id)
 }
 
+/// Gives a webhook a new secret, beside which the one before is good until `until`.
+pub(super) fn rotate(
+    tx: &mut Tx<'_>,
+    id: WebhookId,
+    secret: &str,
+    until: Timestamp,
+) -> Result<Option<Stored>, Error> {
+    let sql = "UPDATE webhooks SET old_secret = secret, old_until = $3, secret = $2, revision = $4 WHERE id = $1";
+    let revision = Value::Uuid(Uuid::now_v7());
+    tx.execute(sql, &[id.into(), secret.into(), until.into(), revision])?;
+    find(tx, id)
+}
+
 /// Forgets a webhook and its deliveries.
 pub(super) fn delete(tx: &mut Tx<'_>, id: WebhookId) -> Result<(), Error> {
     tx.execute("DELETE FROM webhooks WHERE id = $1", &[id.into()])?;
@@ -249,12 +264,15 @@ pub(super) fn forget(tx: &mut Tx<'_>, oldest: Timestamp) -> Result<(), Error> {
 }
 
 fn read(row: &Row<'_>) -> Result<Stored, Error> {
+    let old: Option<String> = row.get(15)?;
+    let old = old.map(|text| text.parse().map_err(|_| Error::Column { column: 15 })).transpose()?;
     Ok(Stored {
         id: row.get(0)?,
         project_id: row.get(1)?,
         owner: row.get(2)?,
         url: row.parse(3)?,
         secret: row.parse(4)?,
+        old_secret: old.zip(row.get(16)?),
         events: row.json(5)?,
         state: row.parse(6)?,
         reason: row.get(7)?,

@@ -95,6 +95,7 @@ const ROWS: &[Row] = &[
     ("GET",    "/api/integrations/webhooks/{webhook}", "",                    [401, 404, 403, 403, 200, 404, 404]),
     ("PATCH",  "/api/integrations/webhooks/{webhook}", r#"{"active": false}"#, [401, 404, 403, 403, 200, 404, 404]),
     ("DELETE", "/api/integrations/webhooks/{webhook}", "",                    [401, 404, 403, 403, 204, 404, 404]),
+    ("POST",   "/api/integrations/webhooks/{webhook}/rotate", "",             [401, 404, 403, 403, 200, 404, 404]),
     ("GET",    "/api/integrations/webhooks/{webhook}/deliveries", "",         [401, 404, 403, 403, 200, 404, 404]),
     ("POST",   "/api/integrations/webhooks/{webhook}/deliveries/{seq}/redeliver", "", [401, 404, 403, 403, 404, 404, 404]),
     ("POST",   "/api/integrations/uploads", "bytes",                         [401, 201, 201, 201, 201, 201, NONE]),

@@ -51,6 +51,15 @@ impl Subscription {
         self.project.client.call("PATCH", &self.path(""), change).await.is(200)
     }
 
+    /// Gives it a new secret, and verifies by that from then on. Returns the same subscription by the one before.
+    pub(crate) async fn rotate(&mut self) -> Self {
+        let path = self.path("/rotate");
+        let rotated = self.project.client.call("POST", &path, &json!({})).await.is(200);
+        let verifier = Webhook::new(&text(&rotated["secret"])).expect("a secret");
+        let verifier = std::mem::replace(&mut self.verifier, verifier);
+        Self { project: self.project.clone(), id: self.id.clone(), verifier }
+    }
+
     /// Returns its newest deliveries, oldest first.
     pub(crate) async fn deliveries(&self) -> Vec<Value> {
         let path = self.path("/deliveries?limit=200");

@@ -84,7 +84,8 @@ impl Caller {
         message: &Message<'_>,
     ) -> Result<Response, JobError> {
         let body = serde_json::to_vec(message).map_err(|_| internal())?;
-        let sent = self.outgoing.post(url, secret, id, body.into(), "application/x-ndjson").await;
+        let sent =
+            self.outgoing.post(url, &[secret], id, body.into(), "application/x-ndjson").await;
         sent.map_err(|unsent| match unsent {
             Unsent::Refused(refused) => JobError::permanent("address_refused", refused.to_string()),
             Unsent::NotConnected => {

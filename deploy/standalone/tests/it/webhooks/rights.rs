@@ -78,3 +78,25 @@ async fn a_log_that_does_not_go_on_is_told_as_a_reset_and_never_a_silent_hole() 
     assert_eq!((&log[1]["type"], &log[1]["status"]), (&json!("reset"), &json!("delivered")));
     subscription.redeliver(&log[1]["seq"]).await.refused(409, "conflict");
 }
+
+#[tokio::test]
+async fn a_secret_that_was_replaced_is_good_beside_the_new_one_and_no_older_one_is() {
+    let parley = Parley::start_with(&LOOPBACK).await;
+    let project = parley.as_user("ada").project().await;
+    let mut receiver = receiver().await;
+    let mut newest = Subscription::make(&project, &receiver.url, &["message.created"]).await;
+    let first = newest.rotate().await;
+    project.send("one").await;
+    let call = receiver.called().await;
+    assert_eq!(call.header("webhook-signature").split(' ').count(), 2);
+    for secret in [&first, &newest] {
+        assert_eq!(secret.verified(&call).1["message"]["text"], "one");
+    }
+    let second = newest.rotate().await;
+    project.send("two").await;
+    let call = receiver.called().await;
+    assert_eq!(call.header("webhook-signature").split(' ').count(), 2);
+    for secret in [&second, &newest] {
+        assert_eq!(secret.verified(&call).1["message"]["text"], "two");
+    }
+}

@@ -134,6 +134,7 @@ impl FromRequestParts<AppState> for Own {
 #[derive(Clone, Debug)]
 pub(crate) struct Admin {
     pub(crate) store: Store,
+    pub(crate) roles: Roles,
 }
 
 impl FromRequestParts<AppState> for Admin {
@@ -142,7 +143,7 @@ impl FromRequestParts<AppState> for Admin {
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Response> {
         let Own { store, user } = Own::from_request_parts(parts, state).await?;
         if user.roles.admin {
-            Ok(Self { store })
+            Ok(Self { store, roles: user.roles })
         } else {
             Err(ApiError::Forbidden("this is for admins").into_response())
         }

@@ -30,7 +30,7 @@ use self::finishing::Finishing;
 use super::{
     Error,
     machine::{Command, Job, Refused, State as JobState},
-    queue::Queue,
+    queue::{Queue, QueueLimit},
     store::{self, Idempotency, claims},
 };
 use crate::{JobsConfig, access::Mine, blobs::Blobs, bundles::Registry, ingress::Ingress};
@@ -89,16 +89,19 @@ impl Engine {
     ) -> Result<Job, Error> {
         let declared = self.inner.tools.registry.find(&job.bundle, &job.operation).await?;
         if let Some(declared) = declared {
-            let operation = declared.operation();
-            job.priority = operation.priority();
-            job.share = operation.share(&job);
+            declared.prepare(&mut job);
         }
-        let limit = self.inner.queue.limit(roles, Instant::now());
+        let limit = self.limit(roles);
         let log = Topic::user(&job.owner);
         let submit = move |tx: &mut shared::store::Tx<'_>| {
             store::submit(tx, &job, idempotency.as_ref(), limit)
         };
         self.inner.tools.store.write_in(log, submit).await
+    }
+
+    /// Returns what a submission of who has these roles is held to.
+    pub(crate) fn limit(&self, roles: Roles) -> QueueLimit {
+        self.inner.queue.limit(roles, Instant::now())
     }
 
     /// Ends a job that has not ended; whatever its worker still does comes to nothing. Asked twice, it is as it should be.
@@ -115,9 +118,9 @@ impl Engine {
     }
 
     /// Queues a failed or cancelled job again.
-    pub(crate) async fn retry(&self, job: &Mine) -> Result<Job, Error> {
+    pub(crate) async fn retry(&self, job: &Job, roles: Roles) -> Result<Job, Error> {
         let id = job.id;
-        let limit = self.inner.queue.limit(job.roles, Instant::now());
+        let limit = self.limit(roles);
         let log = Topic::user(&job.owner);
         self.inner.tools.store.write_in(log, move |tx| store::retry(tx, id, limit)).await
     }

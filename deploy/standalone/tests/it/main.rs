@@ -1,6 +1,7 @@
 //! Parley as its clients meet it: the real process, over the wire.
 
 mod abuse;
+mod admin;
 mod answer;
 mod any_input;
 mod apart;

@@ -84,6 +84,10 @@ const ROWS: &[Row] = &[
     ("GET",    "/api/integrations/admin/bundles/{bundle}", "",                [401, 403, 403, 403, 403, 404, NONE]),
     ("PUT",    "/api/integrations/admin/bundles/{bundle}", "{}",              [401, 403, 403, 403, 403, 422, NONE]),
     ("DELETE", "/api/integrations/admin/bundles/{bundle}", "",                [401, 403, 403, 403, 403, 404, NONE]),
+    ("GET",    "/api/integrations/admin/queue", "",                           [401, 403, 403, 403, 403, 200, NONE]),
+    ("GET",    "/api/integrations/admin/workers", "",                         [401, 403, 403, 403, 403, 200, NONE]),
+    ("GET",    "/api/integrations/admin/parked", "",                          [401, 403, 403, 403, 403, 200, NONE]),
+    ("POST",   "/api/integrations/admin/parked/retry", "{}",                  [401, 403, 403, 403, 403, 200, NONE]),
     // Bundles have no token; what they send is signed.
     ("POST",   "/api/integrations/callbacks/{job}", "{}",                     [401, 401, 401, 401, 401, 401, 401]),
     ("POST",   "/api/integrations/uploads", "bytes",                         [401, 201, 201, 201, 201, 201, NONE]),

@@ -1,4 +1,7 @@
-//! The ways from a handler to the database: as the owner of a job, for what is the caller's own, and as an admin. There is no other.
+//! The ways from a handler to the database: as the owner of a job, as who may see a schedule, for what is the caller's own,
+//! and as an admin. There is no other.
+
+mod schedules;
 
 use std::ops::Deref;
 
@@ -20,6 +23,8 @@ use crate::{
     jobs::{self, machine::Job},
     state::AppState,
 };
+
+pub(crate) use self::schedules::Scheduled;
 
 /// The database as handlers' state has it: closed.
 #[derive(Clone, Debug)]

@@ -9,6 +9,7 @@ mod error;
 mod grpc;
 mod ingress;
 mod jobs;
+mod schedules;
 mod state;
 mod uploads;
 
@@ -35,6 +36,7 @@ use self::{
     bundles::{HttpBundles, Registry},
     ingress::Ingress,
     jobs::{Engine, Tools, retention},
+    schedules::Scheduler,
     state::AppState,
 };
 
@@ -142,8 +144,8 @@ impl App {
             store: Guarded::new(store.clone()),
             lifecycle: lifecycle.clone(),
             blobs: blobs.clone(),
-            ingress,
-            registry,
+            ingress: ingress.clone(),
+            registry: registry.clone(),
             http_bundles: http_bundles.clone(),
             engine: engine.clone(),
             uploads: config.uploads.clone(),
@@ -163,6 +165,8 @@ impl App {
         let grpc = grpc::service(store.clone(), service_token, &lifecycle)
             .merge(jobs::figures::routes(store.clone(), metrics));
         lifecycle.serve("proc grpc", serve_internal(internal, grpc, lifecycle.clone()));
+        let scheduler = Scheduler::new(store.clone(), registry, ingress, engine.clone());
+        lifecycle.spawn("schedules", scheduler.run(lifecycle.closing()));
         lifecycle.spawn("job engine", engine.clone().run(lifecycle.closing()));
         lifecycle.spawn("job leases", engine.clone().keep_leases(lifecycle.shutdown()));
         lifecycle.spawn("job hints", engine.listen(lifecycle.shutdown()));
@@ -183,6 +187,7 @@ fn routes() -> OpenApiRouter<AppState> {
         .merge(bundles::routes())
         .merge(jobs::routes())
         .merge(artifacts::routes())
+        .merge(schedules::routes())
         .merge(uploads::routes());
     OpenApiRouter::with_openapi(Document::openapi()).nest("/api/integrations", integrations)
 }

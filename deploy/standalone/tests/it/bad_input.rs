@@ -53,6 +53,7 @@ impl Route {
             ("user", "ada"),
             ("emoji", "x"),
             ("job", id),
+            ("schedule", id),
             ("bundle", "demo"),
             ("operation", "count"),
             ("name", "export.ndjson"),
@@ -197,10 +198,15 @@ async fn every_route_with_a_body_refuses_a_bad_one() {
     let message = project.send("kept").await;
     let before = state(&project).await;
     let id = message["id"].as_str().unwrap();
+    let schedule = json!({"project_id": project.id, "bundle": "demo", "operation": "count", "data": {"to": 1},
+        "cron": "0 0 1 1 *"});
+    let schedule = project.client.call("POST", "/api/integrations/schedules", &schedule).await;
+    let schedule = schedule.is(201);
     let (admin, mut with_body) = (parley.as_user("admin"), 0);
     for route in routes(&parley).await {
         let Some(fields) = &route.fields else { continue };
         with_body += 1;
+        let id = if route.has("schedule") { schedule["id"].as_str().unwrap() } else { id };
         let path = route.at(&project.id, id);
         for (name, status, body) in bodies(fields) {
             let what = format!("{} {path}: {name}", route.method);

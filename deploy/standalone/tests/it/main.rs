@@ -43,6 +43,7 @@ mod readers;
 mod readme;
 mod relay;
 mod resume;
+mod schedules;
 mod sessions;
 mod slack_export;
 mod slots;

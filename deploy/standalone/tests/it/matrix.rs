@@ -98,6 +98,15 @@ const ROWS: &[Row] = &[
     ("GET",    "/api/integrations/jobs/{job}/logs", "",                       [401, 404, 404, 404, 200, 200, 404]),
     ("GET",    "/api/integrations/jobs/{job}/artifacts/{name}", "",           [401, 404, 404, 404, 404, 404, 404]),
     ("POST",   "/api/integrations/jobs/{job}/cancel", "",                     [401, 404, 404, 404, 200, 200, 404]),
+    ("GET",    "/api/integrations/schedules?project_id={project}", "",        [401, 404, 200, 200, 200, 200, NONE]),
+    ("POST",   "/api/integrations/schedules",
+               r#"{"project_id": "{project}", "bundle": "demo", "operation": "count", "data": {"to": 1}, "cron": "0 0 1 1 *"}"#,
+                                                                              [401, 404, 201, 201, 201, 404, NONE]),
+    // The schedule is the owner's too; admins may do no more than stop and delete it.
+    ("GET",    "/api/integrations/schedules/{schedule}", "",                  [401, 404, 404, 404, 200, 200, 404]),
+    ("PATCH",  "/api/integrations/schedules/{schedule}", r#"{"missed": "once"}"#, [401, 404, 404, 404, 200, 403, 404]),
+    ("PATCH",  "/api/integrations/schedules/{schedule}", r#"{"active": false}"#, [401, 404, 404, 404, 200, 200, 404]),
+    ("DELETE", "/api/integrations/schedules/{schedule}", "",                  [401, 404, 404, 404, 204, 204, 404]),
     ("POST",   "/api/integrations/jobs/{job}/retry", "",                      [401, 404, 404, 404, 409, 409, 404]),
 ];
 
@@ -111,6 +120,7 @@ struct Place {
     channel: &'static str,
     member: &'static str,
     job: String,
+    schedule: String,
 }
 
 impl Place {
@@ -123,7 +133,11 @@ impl Place {
         let count = json!({"project_id": project.id, "data": {"to": 10_000, "delay_ms": 1000}});
         let path = "/api/integrations/bundles/demo/operations/count";
         let job = text(&owner.call("POST", path, &count).await.is(202)["id"]);
-        Self { project: project.id, message, channel, member, job }
+        let schedule = json!({"project_id": project.id, "bundle": "demo", "operation": "count", "data": {"to": 1},
+            "cron": "0 0 1 1 *"});
+        let schedule = owner.call("POST", "/api/integrations/schedules", &schedule).await.is(201);
+        let schedule = text(&schedule["id"]);
+        Self { project: project.id, message, channel, member, job, schedule }
     }
 
     /// Gives a template the ids of this place, or of `other` where they are not the project's own.
@@ -136,6 +150,7 @@ impl Place {
             ("channel", other.channel),
             ("user", other.member),
             ("job", &other.job),
+            ("schedule", &other.schedule),
             ("connection_id", &other.message),
             ("stream_id", "tab"),
             ("session", "none"),

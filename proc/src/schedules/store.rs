@@ -2,6 +2,7 @@
 
 use shared::{
     ids::{ProjectId, ScheduleId, UserId},
+    journal::Topic,
     store::{Error, Reader, Row, Tx, Value},
     time::Timestamp,
 };
@@ -14,6 +15,11 @@ const COLUMNS: &str = "id, project_id, owner, bundle, operation, data, cron, tim
 
 /// Writes a new schedule, and says whether its project had room for it.
 pub(super) fn insert(tx: &mut Tx<'_>, schedule: &Schedule) -> Result<bool, Error> {
+    // It may be the first of its owner's, and whatever becomes of it holds their log.
+    let log = Topic::user(&schedule.owner);
+    if tx.head(&log)?.is_none() {
+        tx.ensure(&log)?;
+    }
     let sql = "SELECT n FROM schedules WHERE project_id = $1";
     let taken: Vec<i64> = tx.query(sql, &[schedule.project_id.into()], |row| row.get(0))?;
     for n in (0..MAX_PER_PROJECT).filter(|n| !taken.contains(n)) {

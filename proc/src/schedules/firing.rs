@@ -148,7 +148,13 @@ impl Scheduler {
             return Err(error);
         };
         tracing::info!(schedule.id = %schedule.id, %error, "schedule disabled");
-        let fire = Fire { next: Err(error.to_string()), makes_job: false, ..fire };
+        // Others read it too.
+        let reason = match &error {
+            ApiError::NotFound("the project") => "its owner is no longer in the project".into(),
+            ApiError::Forbidden(_) => "its owner's role in the project no longer allows it".into(),
+            error => error.to_string(),
+        };
+        let fire = Fire { next: Err(reason), makes_job: false, ..fire };
         let log = Topic::user(&schedule.owner);
         let disable = move |tx: &mut shared::store::Tx<'_>| store::fire(tx, &fire, None);
         Ok(self.store.write_in(log, disable).await?)

@@ -94,7 +94,7 @@ async fn who_may_no_longer_call_the_operation_has_a_disabled_schedule() {
     let ada = &project.client;
     eventually("it is disabled", async || show(ada, &id).await["state"] == "disabled").await;
     let disabled = show(ada, &id).await;
-    assert_eq!(disabled["reason"], "the project does not exist");
+    assert_eq!(disabled["reason"], "its owner is no longer in the project");
     assert_eq!((&disabled["next_fire_at"], &disabled["last_job_id"]), (&Value::Null, &Value::Null));
     assert_eq!(parley.as_user("admin").get(JOBS).await.is(200)["jobs"], json!([]));
 

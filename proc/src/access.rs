@@ -1,5 +1,7 @@
-//! The ways from a handler to the database: as the owner of a job, for what is the caller's own, as an owner of a project,
-//! and as an admin. There is no other.
+//! The ways from a handler to the database: as the owner of a job, as who may see a schedule, for what is the caller's own, as
+//! an owner of a project, and as an admin. There is no other.
+
+mod schedules;
 
 use std::ops::Deref;
 
@@ -24,6 +26,8 @@ use crate::{
     state::AppState,
     webhooks::{self, Stored as Webhook},
 };
+
+pub(crate) use self::schedules::Scheduled;
 
 /// The database as handlers' state has it: closed.
 #[derive(Clone, Debug)]
@@ -229,6 +233,7 @@ impl FromRequestParts<AppState> for OfWebhook {
 #[derive(Clone, Debug)]
 pub(crate) struct Admin {
     pub(crate) store: Store,
+    pub(crate) roles: Roles,
 }
 
 impl FromRequestParts<AppState> for Admin {
@@ -237,7 +242,7 @@ impl FromRequestParts<AppState> for Admin {
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Response> {
         let Own { store, user } = Own::from_request_parts(parts, state).await?;
         if user.roles.admin {
-            Ok(Self { store })
+            Ok(Self { store, roles: user.roles })
         } else {
             Err(ApiError::Forbidden("this is for admins").into_response())
         }

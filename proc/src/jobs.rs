@@ -1,5 +1,6 @@
 //! Jobs: what clients see of them, and the routes that list, cancel and repeat them.
 
+mod admin;
 mod context;
 mod engine;
 pub(crate) mod figures;
@@ -25,11 +26,14 @@ use self::machine::{Refused, State as JobState};
 pub(crate) use self::{
     context::JobContext,
     engine::{Engine, Tools},
+    logs::append as log,
     machine::{JobError, Progress, Share},
-    store::{Filter, Idempotency, find, list},
+    queue::QueueLimit,
+    store::{Filter, Idempotency, find, list, submit},
 };
 use crate::{
     access::{Mine, Own},
+    bundles::Name,
     error::ApiError,
     state::AppState,
 };
@@ -154,6 +158,7 @@ pub(crate) fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(cancel))
         .routes(routes!(retry))
         .merge(logs::routes())
+        .merge(admin::routes())
 }
 
 #[derive(Deserialize, utoipa::IntoParams)]
@@ -161,7 +166,8 @@ pub(crate) fn routes() -> OpenApiRouter<AppState> {
 struct JobsPage {
     project_id: Option<ProjectId>,
     state: Option<JobState>,
-    bundle: Option<String>,
+    #[param(value_type = Option<String>)]
+    bundle: Option<Name>,
     /// At most 200.
     #[serde(default)]
     #[param(value_type = Option<i64>, minimum = 1, maximum = 200)]
@@ -184,9 +190,9 @@ async fn index(own: Own, Query(page): Query<JobsPage>) -> Result<Json<Jobs>, Api
         owner: (!own.user.roles.admin).then(|| own.user.id.clone()),
         project_id: page.project_id,
         state: page.state,
-        bundle: page.bundle,
+        bundle: page.bundle.map(Into::into),
         before: page.cursor,
-        unfinished: false,
+        ..Filter::default()
     };
     let mut jobs = own.read(move |reader| list(reader, &filter, limit.and_one())).await?;
     let next = limit.cut(&mut jobs).map(|last| last.id);
@@ -214,7 +220,7 @@ async fn retry(
     State(engine): State<Engine>,
     job: Mine,
 ) -> Result<(http::StatusCode, Json<Job>), ApiError> {
-    let job = engine.retry(&job).await?;
+    let job = engine.retry(&job, job.roles).await?;
     Ok((http::StatusCode::ACCEPTED, Json(Job::from(&job))))
 }
 

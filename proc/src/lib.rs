@@ -10,6 +10,7 @@ mod grpc;
 mod ingress;
 mod jobs;
 mod outgoing;
+mod schedules;
 mod state;
 mod uploads;
 mod webhooks;
@@ -38,6 +39,7 @@ use self::{
     ingress::Ingress,
     jobs::{Engine, Tools, retention},
     outgoing::Outgoing,
+    schedules::Scheduler,
     state::AppState,
     webhooks::Deliver,
 };
@@ -153,8 +155,8 @@ impl App {
             store: Guarded::new(store.clone()),
             lifecycle: lifecycle.clone(),
             blobs: blobs.clone(),
-            ingress,
-            registry,
+            ingress: ingress.clone(),
+            registry: registry.clone(),
             http_bundles: http_bundles.clone(),
             engine: engine.clone(),
             outgoing,
@@ -175,6 +177,8 @@ impl App {
         let grpc = grpc::service(store.clone(), service_token, &lifecycle)
             .merge(jobs::figures::routes(store.clone(), metrics));
         lifecycle.serve("proc grpc", serve_internal(internal, grpc, lifecycle.clone()));
+        let scheduler = Scheduler::new(store.clone(), registry, ingress, engine.clone());
+        lifecycle.spawn("schedules", scheduler.run(lifecycle.closing()));
         lifecycle.spawn("job engine", engine.clone().run(lifecycle.closing()));
         lifecycle.spawn("job leases", engine.clone().keep_leases(lifecycle.shutdown()));
         let dispatch = webhooks::dispatch(engine.clone(), store.clone(), lifecycle.closing());
@@ -197,6 +201,7 @@ fn routes() -> OpenApiRouter<AppState> {
         .merge(bundles::routes())
         .merge(jobs::routes())
         .merge(artifacts::routes())
+        .merge(schedules::routes())
         .merge(uploads::routes())
         .merge(webhooks::routes());
     OpenApiRouter::with_openapi(Document::openapi()).nest("/api/integrations", integrations)

@@ -58,6 +58,8 @@ minted! {
     MessageId
     /// A job of proc.
     JobId
+    /// A call of an operation that is repeated.
+    ScheduleId
     /// An uploaded file that a job may read.
     UploadId
     /// An open stream's connection.

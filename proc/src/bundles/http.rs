@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
+pub(crate) use self::manifest::Name;
 use self::{
     client::Caller,
     manifest::{Manifest, OperationManifest},
@@ -62,8 +63,9 @@ impl HttpBundles {
     }
 
     pub(super) async fn find(&self, name: &str) -> Result<Option<Arc<Offer>>, Error> {
-        let name = name.to_owned();
-        let found = self.store.read(move |reader| store::find(reader, &name)).await?;
+        // Nothing else was ever registered, and not every database would look for it.
+        let Ok(name) = Name::try_from(name.to_owned()) else { return Ok(None) };
+        let found = self.store.read(move |reader| store::find(reader, name.as_str())).await?;
         Ok(found.and_then(|bundle| self.offer(bundle)))
     }
 

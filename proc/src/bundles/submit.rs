@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use shared::{
     auth::User,
     http::{BodyError, Json, Path, RetryKey, current_trace},
-    ids::{IdempotencyKey, ProjectId, TraceId},
+    ids::{IdempotencyKey, ProjectId, TraceId, UserId},
     lifecycle::Lifecycle,
     limits::Aside,
 };
@@ -46,7 +46,7 @@ struct Submission {
     data: Value,
 }
 
-fn no_data() -> Value {
+pub(crate) fn no_data() -> Value {
     Value::Object(serde_json::Map::new())
 }
 
@@ -75,12 +75,8 @@ async fn submit(
     let declared = declared.ok_or(ApiError::NotFound("the operation"))?;
     let Json(Submission { project_id, data }) = body?;
     let trace = current_trace().unwrap_or_else(TraceId::mint);
-    let role = ingress.role(&user.id, project_id, &trace).await?;
-    let role = role.ok_or(ApiError::NotFound("the project"))?;
-    if role < declared.operation.role() {
-        return Err(ApiError::Forbidden("your role in the project does not allow this"));
-    }
-    check(&declared, &data)?;
+    declared.authorize(&ingress, &user.id, project_id, &trace).await?;
+    declared.check(&data)?;
     let idempotency = key.map(|key| idempotency(key, project_id, &data));
     let new = NewJob { owner: user.id.clone(), project_id, bundle, operation, input: data, trace };
     let mut job = engine.submit(new.into(), user.roles, idempotency).await?;
@@ -104,12 +100,30 @@ async fn submit(
     Ok(response)
 }
 
-/// Holds the input to the operation's schema.
-fn check(declared: &Declared, data: &Value) -> Result<(), ApiError> {
-    declared.validator.validate(data).map_err(|error| ApiError::Field {
-        field: field(&error),
-        message: error.masked().to_string(),
-    })
+impl Declared {
+    /// Refuses a user whose role in the project does not allow them to call the operation.
+    pub(crate) async fn authorize(
+        &self,
+        ingress: &Ingress,
+        user: &UserId,
+        project: ProjectId,
+        trace: &TraceId,
+    ) -> Result<(), ApiError> {
+        let role = ingress.role(user, project, trace).await?;
+        let role = role.ok_or(ApiError::NotFound("the project"))?;
+        if role < self.operation.role() {
+            return Err(ApiError::Forbidden("your role in the project does not allow this"));
+        }
+        Ok(())
+    }
+
+    /// Holds the input to the operation's schema.
+    pub(crate) fn check(&self, data: &Value) -> Result<(), ApiError> {
+        self.validator.validate(data).map_err(|error| ApiError::Field {
+            field: field(&error),
+            message: error.masked().to_string(),
+        })
+    }
 }
 
 /// Names the field that is wrong, from the body's root on.

@@ -87,13 +87,13 @@ impl Engine {
         roles: Roles,
         idempotency: Option<Idempotency>,
     ) -> Result<Job, Error> {
-        let limit = self.inner.queue.limit(roles, Instant::now());
+        let limit = self.limit(roles);
         self.submit_within(job, idempotency, limit).await
     }
 
     /// Queues a job of Parley's own making, for which half of the queue has to do: the other half is for those who ask.
     pub(crate) async fn submit_aside(&self, job: Job) -> Result<Job, Error> {
-        let limit = self.inner.queue.limit(Roles::default(), Instant::now()).half();
+        let limit = self.limit(Roles::default()).half();
         self.submit_within(job, None, limit).await
     }
 
@@ -105,16 +105,18 @@ impl Engine {
     ) -> Result<Job, Error> {
         let declared = self.inner.tools.registry.find(&job.bundle, &job.operation).await?;
         if let Some(declared) = declared {
-            let operation = declared.operation();
-            job.priority = operation.priority();
-            job.share = operation.share(&job);
-            job.unique_key = operation.unique_key(&job);
+            declared.prepare(&mut job);
         }
         let log = Topic::user(&job.owner);
         let submit = move |tx: &mut shared::store::Tx<'_>| {
             store::submit(tx, &job, idempotency.as_ref(), limit)
         };
         self.inner.tools.store.write_in(log, submit).await
+    }
+
+    /// Returns what a submission of who has these roles is held to.
+    pub(crate) fn limit(&self, roles: Roles) -> QueueLimit {
+        self.inner.queue.limit(roles, Instant::now())
     }
 
     /// Ends a job that has not ended; whatever its worker still does comes to nothing. Asked twice, it is as it should be.
@@ -131,9 +133,9 @@ impl Engine {
     }
 
     /// Queues a failed or cancelled job again.
-    pub(crate) async fn retry(&self, job: &Mine) -> Result<Job, Error> {
+    pub(crate) async fn retry(&self, job: &Job, roles: Roles) -> Result<Job, Error> {
         let id = job.id;
-        let limit = self.inner.queue.limit(job.roles, Instant::now());
+        let limit = self.limit(roles);
         let log = Topic::user(&job.owner);
         self.inner.tools.store.write_in(log, move |tx| store::retry(tx, id, limit)).await
     }

@@ -25,7 +25,7 @@ pub(super) struct LogLine {
 }
 
 /// Adds a line to the job's log.
-pub(super) fn append(
+pub(crate) fn append(
     tx: &mut Tx<'_>,
     id: JobId,
     level: &str,

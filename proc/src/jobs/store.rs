@@ -1,6 +1,7 @@
 //! Jobs in the database: every change is one transaction with the entry that tells of it, and holds its owner's log.
 
 pub(super) mod claims;
+pub(super) mod overview;
 mod rows;
 
 use std::{collections::HashSet, fmt::Write, sync::Arc};
@@ -20,6 +21,10 @@ use shared::{
     time::Timestamp,
 };
 
+/// A job that was given up: it failed in its last attempt, or took more workers with it than `MAX_CRASHES`. Spelled as in
+/// the index.
+const PARKED: &str = "j.state = 'failed' AND (j.attempt >= j.max_attempts OR j.crashes > 3)";
+
 /// What makes a repeated submission the same submission.
 #[derive(Clone, Debug)]
 pub(crate) struct Idempotency {
@@ -35,7 +40,12 @@ pub(crate) struct Filter {
     pub(crate) project_id: Option<ProjectId>,
     pub(crate) state: Option<State>,
     pub(crate) bundle: Option<String>,
+    pub(crate) operation: Option<String>,
+    /// The code of the error that they failed with.
+    pub(crate) code: Option<String>,
     pub(crate) unfinished: bool,
+    /// Only jobs that were given up.
+    pub(crate) parked: bool,
     /// Only jobs older than this one.
     pub(crate) before: Option<JobId>,
 }
@@ -104,7 +114,7 @@ fn make_room(reader: &Reader<'_>, limit: QueueLimit) -> Result<(), Error> {
 }
 
 /// Returns how many jobs nobody runs yet; by their index, and no further than it matters.
-pub(crate) fn waiting(reader: &Reader<'_>, at_most: i64) -> Result<i64, store::Error> {
+fn waiting(reader: &Reader<'_>, at_most: i64) -> Result<i64, store::Error> {
     let sql = "SELECT COUNT(*) FROM (SELECT 1 FROM jobs WHERE state IN ('queued', 'interrupted') LIMIT $1) waiting";
     Ok(reader.find(sql, &[at_most.into()], |row| row.get(0))?.unwrap_or(0))
 }
@@ -183,12 +193,15 @@ pub(crate) fn list(
     limit: i64,
 ) -> Result<Vec<Job>, store::Error> {
     let mut sql = format!("SELECT {COLUMNS} FROM jobs j WHERE 1 = 1");
+    // A row's error begins with its code.
+    let code = filter.code.as_ref().map(|code| format!("{{\"code\":{},", json!(code)));
     let mut params: Vec<Value<'_>> = Vec::new();
     let wanted = [
         ("j.owner =", filter.owner.as_ref().map(Into::into)),
         ("j.project_id =", filter.project_id.map(Into::into)),
         ("j.state =", filter.state.map(|state| state.as_str().into())),
         ("j.bundle =", filter.bundle.as_ref().map(Into::into)),
+        ("j.operation =", filter.operation.as_ref().map(Into::into)),
         ("j.id <", filter.before.map(Into::into)),
     ];
     for (condition, value) in wanted {
@@ -197,6 +210,14 @@ pub(crate) fn list(
             // Writing to a string cannot fail.
             let _ = write!(sql, " AND {condition} ${}", params.len());
         }
+    }
+    if let Some(code) = &code {
+        params.push(code.into());
+        let number = params.len();
+        let _ = write!(sql, " AND substr(j.error, 1, length(${number})) = ${number}");
+    }
+    if filter.parked {
+        let _ = write!(sql, " AND {PARKED}");
     }
     if filter.unfinished {
         sql += " AND j.state IN ('queued', 'running', 'interrupted')";

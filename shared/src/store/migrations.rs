@@ -17,6 +17,7 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0010_http_bundles.sql"),
     include_str!("migrations/0011_workers.sql"),
     include_str!("migrations/0012_webhooks.sql"),
+    include_str!("migrations/0013_schedules.sql"),
 ];
 
 /// Held by the replica that migrates; the number means nothing.

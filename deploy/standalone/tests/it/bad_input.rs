@@ -54,6 +54,7 @@ impl Route {
             ("user", "ada"),
             ("emoji", "x"),
             ("job", id),
+            ("schedule", id),
             ("bundle", "demo"),
             ("operation", "count"),
             ("name", "export.ndjson"),
@@ -202,11 +203,19 @@ async fn every_route_with_a_body_refuses_a_bad_one() {
     // Nothing happens that it would want.
     let webhook = subscribe(&project, "https://8.8.8.8/", &["project.updated"]).await;
     let webhook = text(&webhook.is(201)["id"]);
+    let schedule = json!({"project_id": project.id, "bundle": "demo", "operation": "count", "data": {"to": 1},
+        "cron": "0 0 1 1 *"});
+    let schedule = project.client.call("POST", "/api/integrations/schedules", &schedule).await;
+    let schedule = text(&schedule.is(201)["id"]);
     let (admin, mut with_body) = (parley.as_user("admin"), 0);
     for route in routes(&parley).await {
         let Some(fields) = &route.fields else { continue };
         with_body += 1;
-        let id = if route.path.contains("/webhooks/{id}") { &webhook } else { id };
+        let id = match () {
+            () if route.path.contains("/webhooks/{id}") => &webhook,
+            () if route.has("schedule") => &schedule,
+            () => id,
+        };
         let path = route.at(&project.id, id);
         for (name, status, body) in bodies(fields) {
             let what = format!("{} {path}: {name}", route.method);

@@ -1,6 +1,7 @@
 //! Parley as its clients meet it: the real process, over the wire.
 
 mod abuse;
+mod admin;
 mod answer;
 mod any_input;
 mod apart;
@@ -42,6 +43,7 @@ mod readers;
 mod readme;
 mod relay;
 mod resume;
+mod schedules;
 mod sessions;
 mod slack_export;
 mod slots;

@@ -86,6 +86,10 @@ const ROWS: &[Row] = &[
     ("GET",    "/api/integrations/admin/bundles/{bundle}", "",                [401, 403, 403, 403, 403, 404, NONE]),
     ("PUT",    "/api/integrations/admin/bundles/{bundle}", "{}",              [401, 403, 403, 403, 403, 422, NONE]),
     ("DELETE", "/api/integrations/admin/bundles/{bundle}", "",                [401, 403, 403, 403, 403, 404, NONE]),
+    ("GET",    "/api/integrations/admin/queue", "",                           [401, 403, 403, 403, 403, 200, NONE]),
+    ("GET",    "/api/integrations/admin/workers", "",                         [401, 403, 403, 403, 403, 200, NONE]),
+    ("GET",    "/api/integrations/admin/parked", "",                          [401, 403, 403, 403, 403, 200, NONE]),
+    ("POST",   "/api/integrations/admin/parked/retry", "{}",                  [401, 403, 403, 403, 403, 200, NONE]),
     // Bundles have no token; what they send is signed.
     ("POST",   "/api/integrations/callbacks/{job}", "{}",                     [401, 401, 401, 401, 401, 401, 401]),
     // Like all of a project, not for an admin who is no member. The job that delivers again is the caller's.
@@ -106,6 +110,15 @@ const ROWS: &[Row] = &[
     ("GET",    "/api/integrations/jobs/{job}/logs", "",                       [401, 404, 404, 404, 200, 200, 404]),
     ("GET",    "/api/integrations/jobs/{job}/artifacts/{name}", "",           [401, 404, 404, 404, 404, 404, 404]),
     ("POST",   "/api/integrations/jobs/{job}/cancel", "",                     [401, 404, 404, 404, 200, 200, 404]),
+    ("GET",    "/api/integrations/schedules?project_id={project}", "",        [401, 404, 200, 200, 200, 200, NONE]),
+    ("POST",   "/api/integrations/schedules",
+               r#"{"project_id": "{project}", "bundle": "demo", "operation": "count", "data": {"to": 1}, "cron": "0 0 1 1 *"}"#,
+                                                                              [401, 404, 201, 201, 201, 404, NONE]),
+    // The schedule is the owner's too; admins may do no more than stop and delete it.
+    ("GET",    "/api/integrations/schedules/{schedule}", "",                  [401, 404, 404, 404, 200, 200, 404]),
+    ("PATCH",  "/api/integrations/schedules/{schedule}", r#"{"missed": "once"}"#, [401, 404, 404, 404, 200, 403, 404]),
+    ("PATCH",  "/api/integrations/schedules/{schedule}", r#"{"active": false}"#, [401, 404, 404, 404, 200, 200, 404]),
+    ("DELETE", "/api/integrations/schedules/{schedule}", "",                  [401, 404, 404, 404, 204, 204, 404]),
     ("POST",   "/api/integrations/jobs/{job}/retry", "",                      [401, 404, 404, 404, 409, 409, 404]),
 ];
 
@@ -120,6 +133,7 @@ struct Place {
     member: &'static str,
     job: String,
     webhook: String,
+    schedule: String,
 }
 
 impl Place {
@@ -134,7 +148,11 @@ impl Place {
         let job = text(&owner.call("POST", path, &count).await.is(202)["id"]);
         let webhook = webhook::subscribe(&project, "http://127.0.0.1:9/", &["*"]).await.is(201);
         let webhook = text(&webhook["id"]);
-        Self { project: project.id, message, channel, member, job, webhook }
+        let schedule = json!({"project_id": project.id, "bundle": "demo", "operation": "count", "data": {"to": 1},
+            "cron": "0 0 1 1 *"});
+        let schedule = owner.call("POST", "/api/integrations/schedules", &schedule).await.is(201);
+        let schedule = text(&schedule["id"]);
+        Self { project: project.id, message, channel, member, job, webhook, schedule }
     }
 
     /// Gives a template the ids of this place, or of `other` where they are not the project's own.
@@ -149,6 +167,7 @@ impl Place {
             ("job", &other.job),
             ("webhook", &other.webhook),
             ("seq", "1"),
+            ("schedule", &other.schedule),
             ("connection_id", &other.message),
             ("stream_id", "tab"),
             ("session", "none"),

@@ -54,6 +54,13 @@ async fn waiting_jobs_are_counted() {
         project.client.call("POST", path, &body).await.is(202);
         eventually(&line, async || collect(&parley, "proc").await.contains(&line)).await;
     }
+    let text = collect(&parley, "proc").await;
+    for line in ["parley_jobs_running 1", "parley_jobs_due 2", "parley_jobs_parked 0"] {
+        assert!(text.lines().any(|shown| shown == line), "{line}: {text}");
+    }
+    let oldest =
+        text.lines().find_map(|line| line.strip_prefix("parley_jobs_oldest_wait_seconds "));
+    assert!(oldest.is_some_and(|seconds| seconds.parse::<u64>().is_ok()), "{text}");
 }
 
 #[tokio::test]

@@ -54,7 +54,7 @@ struct RegisteredBundles {
 /// Lists the bundles behind a URL.
 #[utoipa::path(get, path = "/admin/bundles", tag = "bundles",
     responses((status = 200, body = RegisteredBundles), (status = 403)))]
-async fn list(Admin { store: database }: Admin) -> Result<Json<RegisteredBundles>, ApiError> {
+async fn list(Admin { store: database, .. }: Admin) -> Result<Json<RegisteredBundles>, ApiError> {
     let bundles = database.read(store::list).await?;
     let bundles = bundles.into_iter().map(Into::into).collect();
     Ok(Json(RegisteredBundles { bundles, next: None }))
@@ -64,7 +64,7 @@ async fn list(Admin { store: database }: Admin) -> Result<Json<RegisteredBundles
 #[utoipa::path(get, path = "/admin/bundles/{bundle}", tag = "bundles", params(("bundle" = String, Path)),
     responses((status = 200, body = RegisteredBundle), (status = 403), (status = 404)))]
 async fn show(
-    Admin { store: database }: Admin,
+    Admin { store: database, .. }: Admin,
     Path(bundle): Path<String>,
 ) -> Result<Json<RegisteredBundle>, ApiError> {
     let found = database.read(move |reader| store::find(reader, &bundle)).await?;
@@ -78,7 +78,7 @@ async fn show(
         (status = 201, body = RegisteredBundle), (status = 403), (status = 409, description = "A built-in bundle has the name"),
         (status = 422)))]
 async fn put(
-    Admin { store: database }: Admin,
+    Admin { store: database, .. }: Admin,
     State(http): State<HttpBundles>,
     State(registry): State<Arc<Registry>>,
     Path(bundle): Path<String>,
@@ -125,7 +125,7 @@ fn check(manifest: &Manifest) -> Result<(), ApiError> {
 #[utoipa::path(delete, path = "/admin/bundles/{bundle}", tag = "bundles", params(("bundle" = String, Path)),
     responses((status = 204), (status = 403), (status = 404)))]
 async fn delete(
-    Admin { store: database }: Admin,
+    Admin { store: database, .. }: Admin,
     Path(bundle): Path<String>,
 ) -> Result<StatusCode, ApiError> {
     let name = bundle.clone();

@@ -108,11 +108,17 @@ impl OperationManifest {
 )]
 #[serde(try_from = "String")]
 #[schema(value_type = String)]
-pub(super) struct Name(String);
+pub(crate) struct Name(String);
 
 impl Name {
-    pub(super) fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl From<Name> for String {
+    fn from(name: Name) -> Self {
+        name.0
     }
 }
 

@@ -38,7 +38,10 @@ impl Engine {
             tx.ensure(&Topic::jobs())?;
             claims::renew(tx, worker, until)
         };
-        Ok(self.inner.tools.store.write(begin).await.map_err(|error: store::Error| error)?)
+        self.inner.tools.store.write(begin).await.map_err(|error: store::Error| error)?;
+        // What admins see of workers has this id.
+        tracing::info!(worker.id = %worker, "jobs are taken");
+        Ok(())
     }
 
     /// Keeps our lease, stops jobs that are no longer ours, and frees those of lost workers.

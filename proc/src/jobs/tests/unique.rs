@@ -45,11 +45,11 @@ async fn it_is_not_started_over_beside_its_successor(home: Home) {
     let first = only(&fixture, "ada", "a").await;
     fixture.apply(first.id, Command::Cancel).await.unwrap();
     let next = only(&fixture, "ada", "a").await;
-    let refused = fixture.engine.retry(&fixture.mine(&first)).await;
+    let refused = fixture.engine.retry(&first, Roles::default()).await;
     assert!(matches!(refused, Err(Error::Superseded)), "{refused:?}");
     fixture.apply(next.id, Command::Cancel).await.unwrap();
-    assert_eq!(fixture.engine.retry(&fixture.mine(&first)).await.unwrap().id, first.id);
+    assert_eq!(fixture.engine.retry(&first, Roles::default()).await.unwrap().id, first.id);
     // It has not ended: that is its own state's refusal.
-    let refused = fixture.engine.retry(&fixture.mine(&first)).await;
+    let refused = fixture.engine.retry(&first, Roles::default()).await;
     assert!(matches!(refused, Err(Error::Refused(_))), "{refused:?}");
 }

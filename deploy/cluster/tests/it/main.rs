@@ -8,6 +8,7 @@ mod parts;
 mod proxylogin;
 mod replicas;
 mod retries;
+mod schedules;
 mod streams;
 mod support;
 mod webhooks;

@@ -1,5 +1,5 @@
-//! The ways from a handler to the database: as the owner of a job, as who may see a schedule, for what is the caller's own, as
-//! an owner of a project, and as an admin. There is no other.
+//! The ways from a handler to the database: as the owner of a job, as who may see a schedule, for what is the caller's own,
+//! as an owner of a project, and as an admin. There is no other.
 
 mod schedules;
 

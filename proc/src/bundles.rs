@@ -19,10 +19,8 @@ use shared::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-pub(crate) use self::{
-    http::{HttpBundles, Name},
-    submit::no_data,
-};
+pub(crate) use self::http::{HttpBundles, Name};
+pub(crate) use self::submit::no_data;
 use crate::{
     error::ApiError,
     ingress::Role,
@@ -80,13 +78,6 @@ impl Declared {
 
     pub(crate) fn operation(&self) -> Arc<dyn Operation> {
         self.operation.clone()
-    }
-
-    /// Gives a new job what its operation says of it.
-    pub(crate) fn prepare(&self, job: &mut Job) {
-        job.priority = self.operation.priority();
-        job.share = self.operation.share(job);
-        job.unique_key = self.operation.unique_key(job);
     }
 }
 

@@ -111,7 +111,7 @@ async fn create(
     body: Result<Json<NewSchedule>, BodyError>,
 ) -> Result<(StatusCode, [(header::HeaderName, String); 1], Json<Schedule>), ApiError> {
     let Json(new) = body?;
-    let declared = registry.find(new.bundle.as_str(), new.operation.as_str()).await?;
+    let declared = registry.find_callable(new.bundle.as_str(), new.operation.as_str()).await?;
     let declared = declared.ok_or(ApiError::NotFound("the operation"))?;
     declared.authorize(&ingress, &own.user.id, new.project_id, &trace()).await?;
     declared.check(&new.data)?;
@@ -167,7 +167,7 @@ async fn change(
         if *owner != scheduled.user {
             return Err(ApiError::Forbidden("only who made the schedule may do more than stop it"));
         }
-        let declared = registry.find(bundle, operation).await?;
+        let declared = registry.find_callable(bundle, operation).await?;
         let declared = declared.ok_or(ApiError::NotFound("the operation"))?;
         declared.authorize(&ingress, owner, *project_id, &trace()).await?;
         declared.check(change.data.as_ref().unwrap_or(&scheduled.schedule.data))?;

@@ -24,7 +24,7 @@ use super::{Declared, Registry};
 use crate::{
     error::ApiError,
     ingress::Ingress,
-    jobs::{Engine, Idempotency, Job, NewJob},
+    jobs::{Engine, Idempotency, Job, NewJob, machine},
     state::AppState,
 };
 
@@ -115,6 +115,13 @@ impl Declared {
             return Err(ApiError::Forbidden("your role in the project does not allow this"));
         }
         Ok(())
+    }
+
+    /// Gives a new job what its operation says of it.
+    pub(crate) fn prepare(&self, job: &mut machine::Job) {
+        job.priority = self.operation.priority();
+        job.share = self.operation.share(job);
+        job.unique_key = self.operation.unique_key(job);
     }
 
     /// Holds the input to the operation's schema.

@@ -212,7 +212,8 @@ async fn retry(
     let outcomes = join_all(parked.iter().map(|job| engine.retry(job, roles))).await;
     let retried = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
     // What somebody else has started over meanwhile is no failure.
-    let is_failure = |error: &Error| !matches!(error, Error::Refused(_) | Error::NotFound);
+    let is_failure =
+        |error: &Error| !matches!(error, Error::Refused(_) | Error::Superseded | Error::NotFound);
     let failure = outcomes.into_iter().filter_map(Result::err).find(is_failure);
     tracing::info!(retried, ?failure, "parked jobs start over");
     match failure {

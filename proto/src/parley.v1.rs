@@ -150,8 +150,6 @@ pub struct Event {
     /// The cursor that stands after it.
     #[prost(string, tag = "3")]
     pub cursor: ::prost::alloc::string::String,
-    #[prost(int64, tag = "4")]
-    pub at_ms: i64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ExportProjectRequest {

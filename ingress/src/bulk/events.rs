@@ -44,7 +44,6 @@ pub(super) fn page(
         r#type: entry.kind.to_string(),
         json: entry.data.to_string(),
         cursor: Cursor::at(&topic, entry.position).to_string(),
-        at_ms: entry.at.as_ms(),
     });
     let events: Vec<Event> = events.collect();
     let cursor = events.last().map_or(cursor, |last| last.cursor.clone());

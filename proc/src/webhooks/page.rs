@@ -1,7 +1,7 @@
 //! What has happened in a project, as its owner would see it: asked of ingress, whose rules decide.
 
 use proto::{Event, GetEventsRequest, GetEventsResponse};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use shared::{
     ids::ProjectId,
@@ -105,10 +105,16 @@ async fn get(
     }
 }
 
+/// What every event has.
+#[derive(Deserialize)]
+struct Happened {
+    at: Timestamp,
+}
+
 fn item(webhook: &Stored, event: Event, previous: String) -> Result<Item, JobError> {
     let position = position(webhook.project_id, &event.cursor)?;
     let data = RawValue::from_string(event.json).map_err(|_| unreadable())?;
-    let at = Timestamp::from_ms(event.at_ms);
+    let Happened { at } = serde_json::from_str(data.get()).map_err(|_| unreadable())?;
     let message = Message::new(webhook.id, event.r#type, position, at, &data);
     Ok(Item { message: message.map_err(|_| unreadable())?, previous, cursor: event.cursor })
 }

@@ -139,7 +139,8 @@ async fn a_schedule_that_could_not_work_is_refused() {
     }
     let never = make(&project, "0 0 30 2 *", json!({})).await;
     assert!(text(&never.body["message"]).contains("never fires"), "{never:?}");
-    for gone in [json!({"bundle": "none"}), json!({"operation": "none"})] {
+    let ours = json!({"bundle": "webhook", "operation": "deliver"});
+    for gone in [json!({"bundle": "none"}), json!({"operation": "none"}), ours] {
         make(&project, "0 0 1 1 *", gone).await.refused(404, "not_found");
     }
     make(&project.of("grace"), "0 0 1 1 *", json!({})).await.refused(404, "not_found");

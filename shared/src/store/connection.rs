@@ -31,10 +31,11 @@ impl Connection {
     /// Opens a transaction that writes.
     ///
     /// The topics' rows are locked at once and in one order, so that what a write finds in a project stays as it is until
-    /// its commit, and two groups of writes never wait for each other. `SQLite` has one writer and needs none of it.
-    pub(super) fn begin(&mut self, topics: &[&Topic]) -> Result<(), Error> {
+    /// its commit, and two groups of writes never wait for each other. Says whether every topic has a row. `SQLite` has one
+    /// writer and needs none of it.
+    pub(super) fn begin(&mut self, topics: &[&Topic]) -> Result<bool, Error> {
         match self {
-            Self::Sqlite(sqlite) => sqlite.run("BEGIN IMMEDIATE"),
+            Self::Sqlite(sqlite) => sqlite.run("BEGIN IMMEDIATE").map(|()| true),
             Self::Postgres(postgres) => postgres.begin(topics),
         }
     }

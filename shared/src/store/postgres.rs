@@ -112,15 +112,15 @@ impl Postgres {
         self.batch(&settings())
     }
 
-    /// Opens a transaction that has the rows of `topics`, taken in one order by everybody.
-    pub(super) fn begin(&self, topics: &[&Topic]) -> Result<(), Error> {
+    /// Opens a transaction that has the rows of `topics`, taken in one order by everybody; says whether all are there.
+    pub(super) fn begin(&self, topics: &[&Topic]) -> Result<bool, Error> {
         self.batch("BEGIN")?;
         if topics.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
         let names: Vec<&str> = topics.iter().map(|topic| topic.as_str()).collect();
         let sql = "SELECT 1 FROM topics WHERE name = ANY($1) ORDER BY name FOR UPDATE";
-        self.run(sql, &[&names]).map(drop)
+        Ok(self.run(sql, &[&names])?.len() == names.len())
     }
 
     pub(super) fn commit(&self) -> Committed {

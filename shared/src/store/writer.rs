@@ -107,6 +107,12 @@ impl Writer {
                         break Err(error);
                     }
                 }
+                Err(Failed::Apart) => {
+                    for work in group {
+                        self.commit(vec![work]);
+                    }
+                    return;
+                }
                 Err(Failed::Nothing(error)) => {
                     if let Err(error) = self.connection.recover(error, until) {
                         break Err(error);
@@ -154,7 +160,11 @@ impl Writer {
         if self.sabotage == Some(Sabotage::Sequence) {
             topics.clear();
         }
-        self.connection.begin(&topics).map_err(Failed::Nothing)?;
+        let are_there = self.connection.begin(&topics).map_err(Failed::Nothing)?;
+        if !are_there && lost.is_none() && group.len() > 1 {
+            self.connection.run("ROLLBACK").map_err(Failed::Nothing)?;
+            return Err(Failed::Apart);
+        }
         // The log is ours now, so the transaction before this one has ended one way or the other.
         if let Some(entry) = lost
             && self.connection.reader().has(entry).map_err(Failed::Nothing)?
@@ -267,6 +277,9 @@ enum Failed {
     Nothing(Error),
     /// Perhaps everything.
     Unknown(Error),
+    /// Nothing: a log of the group is to be made, which locks it in the order of the writes, so that two groups that make
+    /// several would wait for each other. Each write has to have its own transaction.
+    Apart,
 }
 
 /// Says whether a write shares its transaction with no other, where several transactions may write at once: what names no

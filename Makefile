@@ -1,5 +1,5 @@
 # `make test` is the whole test run: what CI runs, and nothing else of weight.
-.PHONY: help run cluster cluster-stop setup test check check-faults check-faults-long check-jobs check-sabotage audit check-manifests proto settings bench bench-cluster bench-quick bench-streams
+.PHONY: help run cluster cluster-stop setup test check check-faults check-faults-long check-jobs check-sabotage audit check-manifests proto settings bench bench-cluster bench-jobs bench-quick bench-streams
 
 CHECKER = $${CARGO_TARGET_DIR:-target}/debug/checker
 
@@ -68,6 +68,10 @@ bench:           ## Acknowledged sends a second, beside the same SQL in a bare l
 bench-cluster:   ## Sends and deliveries by way of nginx and three ingress, beside pgbench on the same database; four minutes.
 	cargo build --release --locked -p ingress -p proc -p bench
 	$${CARGO_TARGET_DIR:-target}/release/bench cluster $(ARGS)
+
+bench-jobs:      ## Jobs a second beside graphile-worker and pg-boss on the same database, and how long one waits; five minutes. ARGS=--help lists what can be changed.
+	cargo build --release --locked -p ingress -p proc -p bench
+	$${CARGO_TARGET_DIR:-target}/release/bench jobs $(ARGS)
 
 bench-quick:     ## Twelve seconds of bench-streams, for a look at the ratios.
 	cargo run --release --locked -p bench -- streams --quick

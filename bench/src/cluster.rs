@@ -1,12 +1,12 @@
 //! What an installation of many processes does a second: sends by way of nginx and up to three ingress, in turn with the
 //! same rows by `pgbench` on the same database, and deliveries across replicas.
 
-mod cpu;
+pub(crate) mod cpu;
 mod delivery;
 mod pgbench;
 mod place;
 mod sends;
-mod table;
+pub(crate) mod table;
 
 use std::time::{Duration, Instant};
 
@@ -79,7 +79,7 @@ async fn measure(options: Options) -> anyhow::Result<()> {
 }
 
 /// Says how large the machine is, and how busy.
-fn machine(when: &str) -> anyhow::Result<String> {
+pub(crate) fn machine(when: &str) -> anyhow::Result<String> {
     let load = std::fs::read_to_string("/proc/loadavg")?;
     let load = load.split(' ').next().context("the load")?;
     let cores = std::thread::available_parallelism()?;

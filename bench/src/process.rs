@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Lines},
+    path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     time::Duration,
 };
@@ -22,6 +23,21 @@ pub(crate) fn folder() -> anyhow::Result<TempDir> {
     let program = std::env::current_exe()?;
     let beside = program.parent().context("the program has no folder")?;
     Ok(tempfile::Builder::new().prefix("bench-").tempdir_in(beside)?)
+}
+
+/// Makes a folder that the database's own user can enter, on a real disk.
+pub(crate) fn open_folder(data: Option<&Path>) -> anyhow::Result<TempDir> {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let program = std::env::current_exe()?;
+    let beside = program.parent().context("the program has no folder")?;
+    let permissions = std::fs::Permissions::from_mode(0o755);
+    let parent = data.unwrap_or(beside);
+    tempfile::Builder::new()
+        .prefix("bench-")
+        .permissions(permissions)
+        .tempdir_in(parent)
+        .with_context(|| format!("failed to make a folder in {}", parent.display()))
 }
 
 impl Process {

@@ -3,6 +3,7 @@
 use std::{path::Path, process::Command};
 
 use shared::lifecycle::signalled;
+use tempfile::TempDir;
 
 use crate::process::{self, Process};
 
@@ -31,8 +32,25 @@ impl Server {
         set: impl FnOnce(&mut Command, &Path) -> anyhow::Result<()>,
     ) -> anyhow::Result<Self> {
         let folder = process::folder()?;
+        let data = folder.path().to_owned();
+        Self::start_at(&data, folder, |command| set(command, &data))
+    }
+
+    /// Starts a server whose data is somebody else's, and outlives it.
+    pub(crate) fn start_in(
+        data: &Path,
+        set: impl FnOnce(&mut Command) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Self> {
+        Self::start_at(data, process::folder()?, set)
+    }
+
+    fn start_at(
+        data: &Path,
+        folder: TempDir,
+        set: impl FnOnce(&mut Command) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(["serve", "--log=warn"]).arg("--data-dir").arg(folder.path());
+        command.args(["serve", "--log=warn"]).arg("--data-dir").arg(data);
         for listener in ["ingress", "ingress-internal", "proc", "proc-internal"] {
             command.arg(format!("--{listener}-listen=127.0.0.1:0"));
         }
@@ -40,7 +58,7 @@ impl Server {
         for class in ["reads", "sends", "opens", "submits"] {
             command.arg(format!("--rate-limit-{class}=off"));
         }
-        set(&mut command, folder.path())?;
+        set(&mut command)?;
         let mut process = Process::start(&mut command, folder)?;
         let (ingress, proc) = (process.line()?, process.line()?);
         Ok(Self { process, ingress, proc })

@@ -76,6 +76,11 @@ impl Div<f64> for Cpu {
     }
 }
 
+/// Returns what a process and all below it have used so far.
+pub(crate) fn below(process: &::cluster::Process) -> anyhow::Result<Duration> {
+    Processes::look()?.below(process)
+}
+
 /// Every process of the machine.
 struct Processes(HashMap<u32, Stat>);
 

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 use crate::{
     client::Client,
+    process,
     users::{self, OWNER, token, user},
 };
 
@@ -31,7 +32,7 @@ pub(super) struct Place {
 
 /// Where the programs are, and where the data may lie.
 #[derive(Args)]
-pub(super) struct Parts {
+pub(crate) struct Parts {
     /// Folder of the programs `ingress` and `proc`; by default where `bench` is.
     #[arg(long)]
     programs: Option<PathBuf>,
@@ -46,7 +47,7 @@ pub(super) struct Parts {
 impl Place {
     /// Starts everything, with so many users and their owner.
     pub(super) async fn start(parts: Parts, users: usize) -> anyhow::Result<Self> {
-        let folder = folder(parts.data.as_deref())?;
+        let folder = process::open_folder(parts.data.as_deref())?;
         let file = folder.path().join("users.json");
         users::write(&file, users)?;
         let options = Options::new(folder.path().join("cluster"))
@@ -125,19 +126,4 @@ impl Place {
         }
         self.cluster.stop().await
     }
-}
-
-/// Makes a folder that the database's own user can enter, on a real disk.
-fn folder(data: Option<&Path>) -> anyhow::Result<TempDir> {
-    use std::os::unix::fs::PermissionsExt as _;
-
-    let program = std::env::current_exe()?;
-    let beside = program.parent().context("the program has no folder")?;
-    let permissions = std::fs::Permissions::from_mode(0o755);
-    let parent = data.unwrap_or(beside);
-    tempfile::Builder::new()
-        .prefix("bench-")
-        .permissions(permissions)
-        .tempdir_in(parent)
-        .with_context(|| format!("failed to make a folder in {}", parent.display()))
 }

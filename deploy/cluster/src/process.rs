@@ -59,11 +59,13 @@ struct Running {
     ports: Vec<Port>,
     /// Where the log of this start begins.
     log_start: usize,
+    /// Settings that were changed since the plan was made.
+    changed: Vec<(String, String)>,
 }
 
 impl Process {
     pub(crate) fn new(plan: Plan, ports: Vec<Port>) -> Self {
-        let running = Running { child: None, ports, log_start: 0 };
+        let running = Running { ports, ..Running::default() };
         Self { plan, running: Mutex::new(running) }
     }
 
@@ -83,6 +85,11 @@ impl Process {
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         self.running().child.as_ref().map(Child::id)
+    }
+
+    /// Changes one of its settings from the next start on.
+    pub fn set(&self, name: &str, value: &str) {
+        self.running().changed.push((name.into(), value.into()));
     }
 
     /// Starts it and waits until it is ready.
@@ -114,7 +121,8 @@ impl Process {
         let mut command = programs::command(&plan.program, plan.user, Some(plan.last))?;
         command.args(&plan.args);
         command.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin");
-        command.envs(plan.env.iter().map(|(name, value)| (name, value)));
+        let settings = plan.env.iter().chain(&running.changed);
+        command.envs(settings.map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         // A group of its own: Ctrl-C in the terminal is for us, who stop one after the other.
         command.process_group(0);

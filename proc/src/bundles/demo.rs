@@ -20,7 +20,7 @@ pub(crate) struct Count;
 #[serde(deny_unknown_fields)]
 struct Input {
     /// How far to count.
-    #[schemars(range(min = 1, max = 10_000))]
+    #[schemars(range(min = 0, max = 10_000))]
     to: u64,
     /// How long each number takes.
     #[serde(default)]

@@ -38,6 +38,9 @@ use crate::{JobsConfig, access::Mine, blobs::Blobs, bundles::Registry, ingress::
 /// How often idle workers look for work that nobody woke them for, such as retries.
 const POLL: Duration = Duration::from_secs(1);
 
+/// Jobs that are claimed at once, so that while some begin others end.
+const CLAIM: usize = 512;
+
 /// The engine; a clone is the same one.
 #[derive(Clone, Debug)]
 pub(crate) struct Engine {
@@ -187,7 +190,9 @@ impl Engine {
         {
             // A place for each job first, so that none is claimed which nobody would run.
             let mut free = vec![slot];
-            while let Ok(slot) = slots.clone().try_acquire_owned() {
+            while free.len() < CLAIM
+                && let Ok(slot) = slots.clone().try_acquire_owned()
+            {
                 free.push(slot);
             }
             let wanted = free.len();

@@ -4,7 +4,11 @@ pub(super) mod claims;
 pub(super) mod overview;
 mod rows;
 
-use std::{collections::HashSet, fmt::Write, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt::Write,
+    sync::Arc,
+};
 
 use self::rows::{COLUMNS, read};
 use super::{
@@ -12,9 +16,10 @@ use super::{
     machine::{self, Claim, Command, Event, Job, State},
     queue::QueueLimit,
 };
+use serde::Serialize;
 use serde_json::json;
 use shared::{
-    ids::{IdempotencyKey, JobId, ProjectId, UserId},
+    ids::{IdempotencyKey, JobId, ProjectId, TraceId, UserId},
     journal::Topic,
     sabotage::Sabotage,
     store::{self, Reader, Tx, Value},
@@ -85,7 +90,7 @@ pub(crate) fn submit(
     }
     make_room(tx, limit)?;
     rows::insert(tx, job, idempotency)?;
-    tell(tx, &[(job.clone(), Event::Queued)])?;
+    tell(tx, vec![Told::new(job, Event::Queued)])?;
     Ok(job.clone())
 }
 
@@ -130,7 +135,16 @@ pub(crate) fn apply_all(
     commands: Vec<(JobId, Command)>,
 ) -> Result<Vec<Result<Job, Error>>, store::Error> {
     let ids: Vec<JobId> = commands.iter().map(|(id, _)| *id).collect();
-    let mut jobs = rows::find_all(tx, &ids)?;
+    let jobs = rows::find_all(tx, &ids)?;
+    apply_to(tx, jobs, commands)
+}
+
+/// Like [`apply_all`] for jobs that were read in this transaction.
+fn apply_to(
+    tx: &mut Tx<'_>,
+    mut jobs: HashMap<JobId, Job>,
+    commands: Vec<(JobId, Command)>,
+) -> Result<Vec<Result<Job, Error>>, store::Error> {
     let (now, mut told) = (Timestamp::now(), Vec::new());
     let mut outcomes = Vec::new();
     let mut changed = HashSet::new();
@@ -145,7 +159,7 @@ pub(crate) fn apply_all(
         outcomes.push(outcome.map(|(job, event)| {
             jobs.insert(id, job.clone());
             changed.insert(id);
-            told.extend(event.map(|event| (job.clone(), event)));
+            told.extend(event.map(|event| Told::new(&job, event)));
             job
         }));
     }
@@ -154,7 +168,7 @@ pub(crate) fn apply_all(
     for job in jobs.values().filter(|job| job.share.is_some() && job.state != State::Running) {
         claims::give_back(tx, job.id)?;
     }
-    tell(tx, &told)?;
+    tell(tx, told)?;
     Ok(outcomes)
 }
 
@@ -227,28 +241,49 @@ pub(crate) fn list(
     reader.query(&sql, &params, read)
 }
 
+/// An event that is to be told.
+struct Told {
+    owner: UserId,
+    kind: &'static str,
+    data: Arc<str>,
+}
+
+impl Told {
+    fn new(job: &Job, event: Event) -> Self {
+        let line = Line {
+            kind: event.as_str(),
+            project_id: job.project_id,
+            at: Timestamp::now(),
+            actor: &job.owner,
+            trace_id: &job.trace_id,
+            job: job.into(),
+        };
+        // It has no keys but text, so it can be written.
+        let data = serde_json::to_string(&line).unwrap_or_default().into();
+        Self { owner: job.owner.clone(), kind: event.as_str(), data }
+    }
+}
+
 /// Appends events to the logs of their owners and to everybody's.
-fn tell(tx: &mut Tx<'_>, told: &[(Job, Event)]) -> Result<(), store::Error> {
-    for of_owner in told.chunk_by(|(one, _), (other, _)| one.owner == other.owner) {
-        let lines: Vec<(&'static str, Arc<str>)> =
-            of_owner.iter().map(|(job, event)| (event.as_str(), line(job, *event))).collect();
-        let entries: Vec<_> = lines.iter().map(|(kind, data)| (*kind, &**data)).collect();
-        tx.append_all(&Topic::user(&of_owner[0].0.owner), &entries)?;
-        for (kind, data) in lines {
-            tx.append_last(&Topic::jobs(), kind, data);
-        }
+fn tell(tx: &mut Tx<'_>, told: Vec<Told>) -> Result<(), store::Error> {
+    for of_owner in told.chunk_by(|one, other| one.owner == other.owner) {
+        let entries: Vec<_> = of_owner.iter().map(|told| (told.kind, &*told.data)).collect();
+        tx.append_all(&Topic::user(&of_owner[0].owner), &entries)?;
+    }
+    for Told { kind, data, .. } in told {
+        tx.append_last(&Topic::jobs(), kind, data);
     }
     Ok(())
 }
 
-fn line(job: &Job, event: Event) -> Arc<str> {
-    let line = json!({
-        "type": event.as_str(),
-        "project_id": job.project_id,
-        "at": Timestamp::now(),
-        "actor": job.owner,
-        "trace_id": job.trace_id,
-        "job": super::Job::from(job),
-    });
-    line.to_string().into()
+/// An event as streams have it.
+#[derive(Serialize)]
+struct Line<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    project_id: ProjectId,
+    at: Timestamp,
+    actor: &'a UserId,
+    trace_id: &'a TraceId,
+    job: super::Job,
 }

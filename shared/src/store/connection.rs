@@ -8,9 +8,6 @@ use crate::{
     sabotage::Sabotage,
 };
 
-/// Rows that one statement writes at most.
-const ROWS: usize = 64;
-
 /// A connection of one thread.
 #[derive(Debug)]
 pub(super) enum Connection {
@@ -135,6 +132,20 @@ impl Reader<'_> {
         }
     }
 
+    /// Returns every row whose `column` is one of `values`, each through `map`; `sql` ends where the condition begins.
+    pub fn query_in<T>(
+        &self,
+        sql: &str,
+        column: &str,
+        values: &[Value<'_>],
+        map: impl Fn(&Row<'_>) -> Result<T, Error>,
+    ) -> Result<Vec<T>, Error> {
+        match self.0 {
+            Connection::Sqlite(sqlite) => sqlite.query_in(sql, column, values, map),
+            Connection::Postgres(postgres) => postgres.query_in(sql, column, values, map),
+        }
+    }
+
     /// Returns the answer's first row, if there is one.
     pub fn find<T>(
         &self,
@@ -175,26 +186,37 @@ impl Tx<'_> {
         }
     }
 
-    /// Runs an `INSERT` whose `VALUES`, between `before` and `after`, are rows of `width` values; many at once.
+    /// Runs an `INSERT`, between `before` and `after`, of rows of `width` values; many at once.
     pub fn execute_rows(
         &mut self,
         before: &str,
         after: &str,
         width: usize,
-        mut values: &[Value<'_>],
+        values: &[Value<'_>],
     ) -> Result<(), Error> {
-        while let Some(most) = (values.len() / width).min(ROWS).checked_ilog2() {
-            // Few lengths, so that few statements are prepared.
-            let (some, more) = values.split_at(width << most);
-            values = more;
-            let row = |first: usize| {
-                let numbers: Vec<String> = (1..=width).map(|n| format!("${}", first + n)).collect();
-                format!("({})", numbers.join(", "))
-            };
-            let rows: Vec<String> = (0..some.len()).step_by(width).map(row).collect();
-            self.execute(&format!("{before} VALUES {} {after}", rows.join(", ")), some)?;
+        if values.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        match self.reader.0 {
+            Connection::Sqlite(sqlite) => sqlite.execute_rows(before, after, width, values),
+            Connection::Postgres(postgres) => postgres.execute_rows(before, after, width, values),
+        }
+    }
+
+    /// Sets `columns` of rows of `table`, the first of them being its key; many rows at once, each a value a column.
+    pub fn update_rows(
+        &mut self,
+        table: &str,
+        columns: &[&str],
+        values: &[Value<'_>],
+    ) -> Result<(), Error> {
+        if values.is_empty() {
+            return Ok(());
+        }
+        match self.reader.0 {
+            Connection::Sqlite(sqlite) => sqlite.update_rows(table, columns, values),
+            Connection::Postgres(postgres) => postgres.update_rows(table, columns, values),
+        }
     }
 
     /// Appends an entry to `topic` when all writes of the transaction are done, so that a log which many kinds of work

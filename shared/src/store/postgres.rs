@@ -1,5 +1,6 @@
 //! The home of the store beyond one machine: `PostgreSQL` 13 or later.
 
+mod rows;
 mod types;
 
 use std::{
@@ -78,11 +79,12 @@ impl Server {
     }
 }
 
-/// What a session is told first.
+/// What a session is told first. Its statements are short, and compiling one takes far longer than running it: the server
+/// may take a plan for costly that is not.
 fn settings() -> String {
     format!(
         "SET statement_timeout = {}; SET lock_timeout = {}; SET idle_in_transaction_session_timeout = {}; \
-         SET synchronous_commit = on",
+         SET synchronous_commit = on; SET jit = off",
         STATEMENT_TIMEOUT.as_millis(),
         LOCK_TIMEOUT.as_millis(),
         IDLE_IN_TRANSACTION.as_millis(),

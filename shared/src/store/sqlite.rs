@@ -11,11 +11,13 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 
 use super::{
     Error, Row, Value,
-    value::{ColumnValue, Home},
+    value::{ColumnValue, Home, update},
 };
 
 /// Statements kept prepared on a connection.
 const STATEMENTS: usize = 256;
+/// Rows that one statement writes at most, and values that one looks for.
+const ROWS: usize = 64;
 
 /// One connection to the file.
 #[derive(Debug)]
@@ -75,6 +77,61 @@ impl Sqlite {
             answer.push(map(&Row(Home::Sqlite(row)))?);
         }
         Ok(answer)
+    }
+
+    /// Few lengths of the list, so that few statements are prepared: the last value fills it up.
+    pub(super) fn query_in<T>(
+        &self,
+        sql: &str,
+        column: &str,
+        values: &[Value<'_>],
+        map: impl Fn(&Row<'_>) -> Result<T, Error>,
+    ) -> Result<Vec<T>, Error> {
+        let mut answer = Vec::new();
+        for some in values.chunks(ROWS) {
+            let length = some.len().next_power_of_two();
+            let filled = some.iter().chain(some.last().into_iter().cycle()).take(length);
+            let filled: Vec<Value<'_>> = filled.copied().collect();
+            let numbers: Vec<String> = (1..=length).map(|number| format!("${number}")).collect();
+            let sql = format!("{sql} {column} IN ({})", numbers.join(", "));
+            answer.extend(self.query(&sql, &filled, &map)?);
+        }
+        Ok(answer)
+    }
+
+    /// Few numbers of rows, so that few statements are prepared.
+    pub(super) fn execute_rows(
+        &self,
+        before: &str,
+        after: &str,
+        width: usize,
+        mut values: &[Value<'_>],
+    ) -> Result<(), Error> {
+        while let Some(most) = (values.len() / width).min(ROWS).checked_ilog2() {
+            let (some, more) = values.split_at(width << most);
+            values = more;
+            let row = |first: usize| {
+                let numbers: Vec<String> = (1..=width).map(|n| format!("${}", first + n)).collect();
+                format!("({})", numbers.join(", "))
+            };
+            let rows: Vec<String> = (0..some.len()).step_by(width).map(row).collect();
+            self.execute(&format!("{before} VALUES {} {after}", rows.join(", ")), some)?;
+        }
+        Ok(())
+    }
+
+    /// There is no way to a server to be saved, so each row has its statement.
+    pub(super) fn update_rows(
+        &self,
+        table: &str,
+        columns: &[&str],
+        values: &[Value<'_>],
+    ) -> Result<(), Error> {
+        let mut statement = self.prepare(&update(table, columns))?;
+        for row in values.chunks(columns.len()) {
+            statement.execute(rusqlite::params_from_iter(row))?;
+        }
+        Ok(())
     }
 
     pub(super) fn find<T>(

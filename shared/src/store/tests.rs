@@ -1,5 +1,7 @@
 //! What both databases do alike, and what only PostgreSQL has to.
 
+mod rows;
+
 use std::sync::{
     Barrier,
     atomic::{AtomicBool, AtomicUsize},
@@ -8,11 +10,13 @@ use std::sync::{
 use cluster::{on_both_stores, scratch::Home};
 use uuid::Uuid;
 
+use self::rows::many_rows_are_written_changed_and_found_at_once;
 use super::*;
 use crate::{bus::Notice, ids::ReplicaId};
 
 on_both_stores!(
     values_come_back_as_they_were_given,
+    many_rows_are_written_changed_and_found_at_once,
     a_write_that_fails_leaves_the_others_of_its_group,
     a_write_that_fails_leaves_no_hole_in_its_log,
     a_write_is_seen_by_every_later_read,

@@ -163,3 +163,12 @@ impl Row<'_> {
         serde_json::from_str(text).map_err(|_| Error::Column { column: index })
     }
 }
+
+/// Returns the update of one row, whose key is the first of `columns`.
+pub(super) fn update(table: &str, columns: &[&str]) -> String {
+    let numbered = columns.iter().zip(1..).skip(1);
+    let set: Vec<String> =
+        numbered.map(|(column, number)| format!("{column} = ${number}")).collect();
+    let key = columns.first().copied().unwrap_or_default();
+    format!("UPDATE {table} SET {} WHERE {key} = $1", set.join(", "))
+}

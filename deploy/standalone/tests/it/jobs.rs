@@ -38,7 +38,7 @@ async fn only_declared_operations_are_called_and_only_as_declared() {
     for (operation, data, field) in [
         ("demo.count", json!({}), "data.to"),
         ("demo.count", json!({"to": "3"}), "data.to"),
-        ("demo.count", json!({"to": 0}), "data.to"),
+        ("demo.count", json!({"to": -1}), "data.to"),
         ("demo.count", json!({"to": 1.5}), "data.to"),
         ("demo.count", json!({"to": 10_001}), "data.to"),
         ("demo.count", json!({"to": 1, "delay_ms": -1}), "data.delay_ms"),

@@ -51,6 +51,8 @@ impl Engine {
         if let Ok(outcome) = answered.try_recv() {
             return outcome;
         }
+        // Those that are about to end come along.
+        tokio::task::yield_now().await;
         let mut all = std::mem::take(&mut *waiting.lock().unwrap_or_else(PoisonError::into_inner));
         all.sort_by(|one, other| one.owner.as_str().cmp(other.owner.as_str()));
         let mut writes = Vec::new();

@@ -14,7 +14,7 @@ use super::{
         Error as JobsError,
         machine::{Claim, Command, Job, Share},
     },
-    COLUMNS, apply_all, read,
+    COLUMNS, apply_to, read,
 };
 
 const WAITING: &str = "j.state IN ('queued', 'interrupted')";
@@ -89,7 +89,7 @@ pub(in super::super) fn claim(
     );
     let due = tx.query(&sql, &[Timestamp::now().into(), owner.into(), limit.into()], read)?;
     let mut commands = Vec::new();
-    for job in due {
+    for job in &due {
         let free = match &job.share {
             Some(share) => take(tx, share, job.id)?,
             None => true,
@@ -98,7 +98,8 @@ pub(in super::super) fn claim(
             commands.push((job.id, Command::Claim { worker }));
         }
     }
-    apply_all(tx, commands)?.into_iter().collect()
+    let due = due.into_iter().map(|job| (job.id, job)).collect();
+    apply_to(tx, due, commands)?.into_iter().collect()
 }
 
 /// Takes one of what is shared, if one is left.

@@ -19,17 +19,10 @@ pub(super) const COLUMNS: &str = "j.id, j.owner, j.project_id, j.bundle, j.opera
 
 /// Returns those of the jobs that there are.
 pub(super) fn find_all(reader: &Reader<'_>, ids: &[JobId]) -> Result<HashMap<JobId, Job>, Error> {
-    let mut found = HashMap::new();
-    for some in ids.chunks(64) {
-        // Few lengths of the list, so that few statements are prepared: the last one fills it up.
-        let length = some.len().next_power_of_two();
-        let filled = some.iter().chain(some.last().into_iter().cycle()).take(length);
-        let params: Vec<Value<'_>> = filled.map(|id| (*id).into()).collect();
-        let numbers: Vec<String> = (1..=length).map(|number| format!("${number}")).collect();
-        let sql = format!("SELECT {COLUMNS} FROM jobs j WHERE j.id IN ({})", numbers.join(", "));
-        found.extend(reader.query(&sql, &params, read)?.into_iter().map(|job| (job.id, job)));
-    }
-    Ok(found)
+    let ids: Vec<Value<'_>> = ids.iter().map(|id| (*id).into()).collect();
+    let found =
+        reader.query_in(&format!("SELECT {COLUMNS} FROM jobs j WHERE"), "j.id", &ids, read)?;
+    Ok(found.into_iter().map(|job| (job.id, job)).collect())
 }
 
 pub(super) fn insert(
@@ -69,24 +62,29 @@ pub(super) fn insert(
     Ok(())
 }
 
-/// Writes what can change of jobs that are there. They are: their owner's log is held.
+/// Writes what can change of jobs.
 pub(super) fn save<'a>(tx: &mut Tx<'_>, jobs: impl Iterator<Item = &'a Job>) -> Result<(), Error> {
     let rows: Vec<Changed<'a>> = jobs.map(Changed::from).collect();
     let values: Vec<Value<'_>> = rows.iter().flat_map(Changed::values).collect();
-    // An insert that meets its row is the update of many rows which both databases have; it never makes one.
-    tx.execute_rows(
-        "INSERT INTO jobs (id, state, attempt, crashes, fence, worker, run_after, rank, progress, checkpoint, result, error, \
-         started_at, finished_at, owner, project_id, bundle, operation, input, max_attempts, trace_id, created_at)",
-        "ON CONFLICT (id) DO UPDATE SET state = excluded.state, attempt = excluded.attempt, crashes = excluded.crashes, \
-         fence = excluded.fence, worker = excluded.worker, run_after = excluded.run_after, rank = excluded.rank, \
-         progress = excluded.progress, checkpoint = excluded.checkpoint, result = excluded.result, error = excluded.error, \
-         started_at = excluded.started_at, finished_at = excluded.finished_at",
-        WIDTH,
-        &values,
-    )
+    tx.update_rows("jobs", &CHANGEABLE, &values)
 }
 
-const WIDTH: usize = 22;
+const CHANGEABLE: [&str; 14] = [
+    "id",
+    "state",
+    "attempt",
+    "crashes",
+    "fence",
+    "worker",
+    "run_after",
+    "rank",
+    "progress",
+    "checkpoint",
+    "result",
+    "error",
+    "started_at",
+    "finished_at",
+];
 
 /// A job's changeable parts as text.
 struct Changed<'a> {
@@ -111,9 +109,8 @@ impl<'a> From<&'a Job> for Changed<'a> {
 }
 
 impl Changed<'_> {
-    fn values(&self) -> [Value<'_>; WIDTH] {
+    fn values(&self) -> [Value<'_>; CHANGEABLE.len()] {
         let Self { job, progress, checkpoint, result, error } = self;
-        let none = Value::Text("");
         [
             job.id.into(),
             job.state.as_str().into(),
@@ -129,15 +126,6 @@ impl Changed<'_> {
             error.as_ref().into(),
             job.started_at.into(),
             job.finished_at.into(),
-            // What never changes, and is not sent again.
-            none,
-            job.project_id.into(),
-            none,
-            none,
-            none,
-            job.max_attempts.into(),
-            none,
-            job.created_at.into(),
         ]
     }
 }

@@ -1,0 +1,137 @@
+//! Parley's turn: submissions over HTTP, and jobs that do nothing.
+
+use std::{ops::Range, time::Instant};
+
+use anyhow::{Context, ensure};
+use http::Method;
+use serde_json::{Value, json};
+use shared::time::Timestamp;
+use tokio::task::JoinSet;
+
+use super::{
+    Options,
+    home::Home,
+    rates::{Figures, Spent},
+};
+use crate::{
+    client::Client,
+    users::{token, user},
+};
+
+const COUNT: &str = "/api/integrations/bundles/demo/operations/count";
+
+/// Whose jobs they are.
+pub(super) struct Turn<'a> {
+    pub(super) options: &'a Options,
+    pub(super) owners: Range<usize>,
+}
+
+/// Submits a job and returns it.
+pub(super) async fn submit(
+    client: &mut Client,
+    project: &str,
+    data: &Value,
+) -> anyhow::Result<Value> {
+    let body = json!({"project_id": project, "data": data}).to_string();
+    client.json(Method::POST, COUNT, body).await
+}
+
+/// Returns a job's id.
+pub(super) fn id(job: &Value) -> anyhow::Result<&str> {
+    job["id"].as_str().context("a job has an id")
+}
+
+/// Returns a job that takes for ever.
+pub(super) fn long() -> Value {
+    json!({"to": 10_000, "delay_ms": 1_000})
+}
+
+impl Turn<'_> {
+    /// Measures submissions with nobody at work, the work at what they have left, and both at once.
+    pub(super) async fn run(&self, home: &mut Home<'_>) -> anyhow::Result<Figures> {
+        let (jobs, database) = (self.options.jobs, home.database());
+        home.start(1).await?;
+        let owner = user(self.owners.start);
+        let projects = self.projects(home).await?;
+        // The only worker is busy with a job that is not counted, nor is it among those that are waited for.
+        let mut client = Client::connect(&home.proc()?, &token(&owner)).await?;
+        let busy = submit(&mut client, &projects[0], &long()).await?;
+        let busy = id(&busy)?.to_owned();
+        let running = "SELECT COUNT(*) FROM jobs WHERE state = 'running'";
+        database.until(running.into(), |count| count == 1).await?;
+        let told = "SELECT COUNT(*) FROM entries WHERE type IN ('job.queued', 'job.started', 'job.succeeded')";
+        let told_before = database.until(told.into(), |_| true).await?;
+
+        let before = (Instant::now(), home.cpu()?);
+        self.submit_all(home, &projects, jobs).await?;
+        let enqueue = Spent::since(before, home.cpu()?, jobs);
+
+        let left = "SELECT CAST(CASE WHEN EXISTS (SELECT 1 FROM jobs WHERE state IN ('queued', 'interrupted')) \
+                    OR 1 < (SELECT COUNT(*) FROM (SELECT 1 FROM jobs WHERE state = 'running' LIMIT 2) running) \
+                    THEN 1 ELSE 0 END AS BIGINT)";
+        let others = home.cpu_of_others()?;
+        let asked = Timestamp::now().as_ms();
+        home.start(self.options.workers).await?;
+        // It was at work before it said that it is ready; what its start took of the processor is among what the jobs took.
+        let first =
+            format!("SELECT COALESCE(MIN(started_at), 0) FROM jobs WHERE started_at > {asked}");
+        database.until(left.into(), |left| left == 0).await?;
+        let ended = Timestamp::now().as_ms();
+        let first = database.until(first, |_| true).await?;
+        let mut drain = Spent::since((Instant::now(), others), home.cpu()?, jobs);
+        drain.rate =
+            f64::from(u32::try_from(jobs)?) * 1e3 / f64::from(u32::try_from(ended - first)?);
+
+        let before = (Instant::now(), home.cpu()?);
+        let beside = self.options.beside();
+        self.submit_all(home, &projects, beside).await?;
+        database.until(left.into(), |left| left == 0).await?;
+        let through = Spent::since(before, home.cpu()?, beside);
+
+        // Each was told of, in its owner's log and in everybody's, and ended well.
+        let told = database.until(told.into(), |_| true).await? - told_before;
+        let expected = i64::try_from((jobs + beside) * 3 * 2)?;
+        // The one that keeps the worker busy was handed over.
+        ensure!((expected..expected + 8).contains(&told), "{told} events instead of {expected}");
+        let path = format!("/api/integrations/jobs/{busy}/cancel");
+        let mut client = Client::connect(&home.proc()?, &token(&owner)).await?;
+        client.json(Method::POST, &path, "").await?;
+        Ok(Figures { enqueue, drain, through })
+    }
+
+    async fn projects(&self, home: &Home<'_>) -> anyhow::Result<Vec<String>> {
+        let mut projects = Vec::new();
+        for owner in self.owners.clone() {
+            let mut client = Client::connect(&home.ingress()?, &token(&user(owner))).await?;
+            projects.push(client.project("jobs").await?);
+        }
+        Ok(projects)
+    }
+
+    async fn submit_all(
+        &self,
+        home: &Home<'_>,
+        projects: &[String],
+        jobs: usize,
+    ) -> anyhow::Result<()> {
+        let connections = self.options.connections;
+        let mut tasks = JoinSet::new();
+        for connection in 0..connections {
+            let number = connection % projects.len();
+            let (project, owner) = (projects[number].clone(), self.owners.start + number);
+            let proc = home.proc()?;
+            let share = jobs / connections + usize::from(connection < jobs % connections);
+            tasks.spawn(async move {
+                let mut client = Client::connect(&proc, &token(&user(owner))).await?;
+                for _ in 0..share {
+                    submit(&mut client, &project, &json!({"to": 0})).await?;
+                }
+                anyhow::Ok(())
+            });
+        }
+        while let Some(task) = tasks.join_next().await {
+            task??;
+        }
+        Ok(())
+    }
+}

@@ -35,8 +35,11 @@ use super::{
 };
 use crate::{JobsConfig, access::Mine, blobs::Blobs, bundles::Registry, ingress::Ingress};
 
-/// How often idle workers look for work that nobody woke them for, such as retries.
+/// How often it is looked for what nobody told of.
 const POLL: Duration = Duration::from_secs(1);
+/// How often idle workers do so, for retries, and for what another replica handed back before this one heard of it: that is
+/// to take less than a second.
+const IDLE_POLL: Duration = Duration::from_millis(500);
 
 /// Jobs that are claimed at once, so that while some begin others end.
 const CLAIM: usize = 512;
@@ -220,7 +223,7 @@ impl Engine {
                 tokio::select! {
                     () = shutdown.cancelled() => {}
                     () = self.inner.wake.notified() => {}
-                    () = sleep(POLL) => {}
+                    () = sleep(IDLE_POLL) => {}
                 }
             }
         }

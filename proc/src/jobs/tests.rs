@@ -1,6 +1,7 @@
 //! Tests the engine over a real store, with no ingress to ask.
 
 mod claiming;
+mod fixture;
 mod overview;
 mod unique;
 mod unruly;
@@ -28,6 +29,7 @@ use shared::{
 use tempfile::TempDir;
 use uuid::Uuid;
 
+use self::fixture::Fixture;
 use super::{
     Engine, Error, Idempotency, JobContext, JobError, NewJob, Progress, Tools, logs,
     machine::{Claim, Command, Job, Refused, Share, State},
@@ -53,191 +55,6 @@ on_both_stores!(
     a_job_that_ended_long_ago_goes_with_its_log,
     a_full_queue_refuses_and_a_repeated_submission_is_the_first,
 );
-
-/// An operation that never goes well.
-struct Broken;
-
-#[async_trait]
-impl Operation for Broken {
-    fn name(&self) -> &'static str {
-        "broken"
-    }
-
-    fn description(&self) -> &'static str {
-        "Panics, or fails if asked to."
-    }
-
-    fn role(&self) -> Role {
-        Role::Viewer
-    }
-
-    fn timeout(&self) -> Duration {
-        Duration::from_secs(10)
-    }
-
-    fn priority(&self) -> i64 {
-        7
-    }
-
-    fn share(&self, job: &Job) -> Option<Share> {
-        let shares = job.input == "share";
-        shares.then(|| Share { name: "test.broken".into(), limit: 2 })
-    }
-
-    fn unique_key(&self, job: &Job) -> Option<String> {
-        job.input["only"].as_str().map(str::to_owned)
-    }
-
-    fn schema(&self) -> Value {
-        json!({})
-    }
-
-    async fn run(&self, context: JobContext, input: Value) -> Result<Value, JobError> {
-        context.log("info", "about to break".into()).await?;
-        if input == "snooze" {
-            return Err(JobError::snooze(Duration::from_hours(1)));
-        }
-        if input == "busy" {
-            return Err(JobError::transient("busy", "not now").after(Duration::from_hours(2)));
-        }
-        assert!(input.is_string(), "broken as asked");
-        Err(JobError::transient("later", "not now"))
-    }
-}
-
-#[derive(Parser)]
-struct Settings {
-    #[command(flatten)]
-    jobs: JobsConfig,
-}
-
-struct Fixture {
-    tools: Tools,
-    engine: Engine,
-    settings: JobsConfig,
-    lifecycle: Lifecycle,
-    notices: Subscription,
-    /// The number of the last event that was looked at.
-    seen: i64,
-    _folder: TempDir,
-}
-
-impl Fixture {
-    fn new(home: Home, settings: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let bus = Bus::default();
-        let notices = bus.subscribe(&Topic::user(&"ada".parse().unwrap()));
-        let nowhere = vec!["http://127.0.0.1:1".parse().unwrap()];
-        let peer = Peer::new(Service::Proc, nowhere, ServiceToken::random());
-        let registry = Registry::built_in().unwrap();
-        let registry = registry
-            .with("test", "For tests.", vec![Arc::new(Broken), Arc::new(unruly::Unruly)])
-            .unwrap();
-        let tools = Tools {
-            store: match home.url() {
-                None => Store::open(folder.path(), &bus).unwrap(),
-                Some(url) => Store::connect(&url, &bus, None).unwrap(),
-            },
-            bus,
-            blobs: Blobs::open(folder.path()).unwrap(),
-            ingress: Ingress::new(&peer),
-            registry: Arc::new(registry),
-        };
-        let settings = Settings::parse_from([&["test"], settings].concat()).jobs;
-        let engine = Engine::new(tools.clone(), settings.clone());
-        Self {
-            tools,
-            engine,
-            settings,
-            lifecycle: Lifecycle::default(),
-            notices,
-            seen: 0,
-            _folder: folder,
-        }
-    }
-
-    fn start(&self) {
-        let shutdown = self.lifecycle.shutdown();
-        self.lifecycle.spawn("engine", self.engine.clone().run(shutdown.clone()));
-        self.lifecycle.spawn("leases", self.engine.clone().keep_leases(shutdown.clone()));
-        self.lifecycle.spawn("hints", self.engine.clone().listen(shutdown));
-    }
-
-    async fn stop(&self) {
-        let drain = shared::config::DrainConfig {
-            drain_delay: Duration::ZERO,
-            drain_spread: Duration::ZERO,
-            drain_timeout: Duration::from_secs(5),
-        };
-        self.lifecycle.run(async {}, &drain).await.unwrap();
-    }
-
-    async fn submit(&self, bundle: &str, operation: &str, input: Value) -> Job {
-        self.submit_as("ada", bundle, operation, input).await
-    }
-
-    async fn submit_as(&self, owner: &str, bundle: &str, operation: &str, input: Value) -> Job {
-        let new = NewJob {
-            owner: owner.parse().unwrap(),
-            project_id: ProjectId::mint(),
-            bundle: bundle.into(),
-            operation: operation.into(),
-            input,
-            trace: TraceId::mint(),
-        };
-        self.engine.submit(new.into(), Roles::default(), None).await.unwrap()
-    }
-
-    /// Returns the job after the next event of this type. Hints come in any order; the log has one.
-    async fn event(&mut self, kind: &str) -> Value {
-        loop {
-            let (topic, after) = (Topic::user(&"ada".parse().unwrap()), self.seen);
-            let read = self.tools.store.read(move |reader| reader.entries(&topic, after, 1000));
-            let entries = read.await.map_err(|error: shared::store::Error| error).unwrap();
-            if let Some(entry) = entries.iter().find(|entry| &*entry.kind == kind) {
-                self.seen = entry.position.seq;
-                let data: Value = serde_json::from_str(&entry.data).unwrap();
-                assert_eq!(data["type"], kind);
-                return data["job"].clone();
-            }
-            let notice = tokio::time::timeout(Duration::from_secs(10), self.notices.next());
-            notice.await.expect("in time").unwrap();
-        }
-    }
-
-    async fn find(&self, id: JobId) -> Job {
-        self.tools.store.read(move |reader| store::find(reader, id)).await.unwrap()
-    }
-
-    fn mine(&self, job: &Job) -> Mine {
-        Mine::new(job.clone(), self.tools.store.clone())
-    }
-
-    async fn apply(&self, id: JobId, command: Command) -> Result<Job, Error> {
-        self.tools.store.write(move |tx| store::apply(tx, id, command.clone())).await
-    }
-
-    /// Claims the next job for a worker that is not heard of after `lease`.
-    async fn claim(&self, lease: Duration) -> (Job, Claim) {
-        self.claim_some(lease, 1).await.pop().expect("a job is due")
-    }
-
-    async fn claim_some(&self, lease: Duration, free: i64) -> Vec<(Job, Claim)> {
-        let worker = Uuid::now_v7();
-        let until = Timestamp::now().after(lease);
-        let claimed = self.tools.store.write(move |tx| {
-            claims::renew(tx, worker, until)?;
-            let waiting = claims::waiting_owners(tx, Timestamp::now(), free)?;
-            let mut jobs = Vec::new();
-            for (owner, count) in claims::share_out(waiting, free) {
-                jobs.extend(claims::claim(tx, worker, &owner, count)?);
-            }
-            Ok::<_, Error>(jobs)
-        });
-        let claims = claimed.await.unwrap().into_iter();
-        claims.map(|job| (job.clone(), Claim { worker, fence: job.fence })).collect()
-    }
-}
 
 const LONG: Duration = Duration::from_mins(1);
 

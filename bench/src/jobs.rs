@@ -70,6 +70,8 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
         let parts = Parts { ingress: 1, proc: 2, programs, ..parts }
             .set("AUTH_USERS_FILE", names.to_str().context("the folder's name is not text")?)
             .set("PROC_QUEUE_LIMIT", "1000000")
+            // Every entry is counted in the end.
+            .set("JOURNAL_MAX_ENTRIES", "100000000")
             .set("DRAIN_DELAY", "0s")
             .set("LOG", "warn");
         let cluster = Cluster::start(parts).await?;

@@ -1,5 +1,6 @@
 //! What both databases do alike, and what only PostgreSQL has to.
 
+mod meetings;
 mod rows;
 
 use std::sync::{
@@ -225,31 +226,6 @@ async fn what_a_write_finds_in_its_topic_stays_so() {
     });
     futures_util::future::try_join_all(writes).await.unwrap();
     assert_eq!(counts(&store).await, (0..40).collect::<Vec<_>>());
-}
-
-#[tokio::test]
-async fn writes_that_touch_rows_in_any_order_do_not_meet() {
-    const ROWS: u128 = 40;
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(Home::Postgres, &folder, &Bus::default()).await;
-    store
-        .write(|tx| (0..ROWS).try_for_each(|id| insert(tx, Uuid::from_u128(id), 0).map(drop)))
-        .await
-        .unwrap();
-    let runs = Arc::new(AtomicUsize::new(0));
-    // From both ends at once: in two groups they would wait for each other, and one would be done again.
-    let order = (0..ROWS).flat_map(|id| [id, ROWS - 1 - id]);
-    let writes = order.map(|id| {
-        let runs = runs.clone();
-        store.write(move |tx| {
-            runs.fetch_add(1, Ordering::Relaxed);
-            let sql = "UPDATE things SET count = count + 1 FROM pg_sleep(0.002) WHERE id = $1";
-            tx.execute(sql, &[Value::Uuid(Uuid::from_u128(id))])
-        })
-    });
-    futures_util::future::try_join_all(writes).await.unwrap();
-    assert_eq!(counts(&store).await, [2; ROWS as usize]);
-    assert_eq!(runs.load(Ordering::Relaxed), 2 * ROWS as usize);
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Writes in one transaction at most.
-const GROUP: usize = 128;
+pub(super) const GROUP: usize = 128;
 /// No write joins a group that has been running for this long, so that a bulk write delays others little.
 const GROUP_TIME: Duration = Duration::from_millis(10);
 

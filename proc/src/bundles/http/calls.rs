@@ -128,7 +128,7 @@ pub(super) fn deliver(
     if tx.find(seen, &[here[0], here[1], webhook_id.into()], |_| Ok(()))?.is_some() {
         return Ok(Delivered::Yes);
     }
-    let sql = "SELECT c.state, COUNT(m.number), COALESCE(MAX(m.number), 0) FROM http_calls c \
+    let sql = "SELECT c.state, COUNT(CASE WHEN m.line <> '' THEN 1 END), COALESCE(MAX(m.number), 0) FROM http_calls c \
                LEFT JOIN http_callbacks m ON m.job_id = c.job_id AND m.fence = c.fence \
                WHERE c.job_id = $1 AND c.fence = $2 GROUP BY c.state";
     let found = tx.find(sql, &here, |row| Ok((row.get::<String>(0)?, row.get(1)?, row.get(2)?)))?;
@@ -158,20 +158,22 @@ pub(super) fn read(
     job: JobId,
     fence: i64,
 ) -> Result<Vec<(i64, Line)>, store::Error> {
-    let sql =
-        "SELECT number, line FROM http_callbacks WHERE job_id = $1 AND fence = $2 ORDER BY number";
+    let sql = "SELECT number, line FROM http_callbacks WHERE job_id = $1 AND fence = $2 AND line <> '' ORDER BY number";
     reader.query(sql, &[job.into(), fence.into()], |row| Ok((row.get(0)?, row.json(1)?)))
 }
 
-/// Makes room for more, up to what was read last.
+/// Makes room for more, up to what was read last. Of the last ones it stays known that they were there, since they may come
+/// again.
 pub(super) fn clear(
     tx: &mut Tx<'_>,
     job: JobId,
     fence: i64,
     last: i64,
 ) -> Result<(), store::Error> {
-    let sql = "DELETE FROM http_callbacks WHERE job_id = $1 AND fence = $2 AND number <= $3";
+    let sql = "UPDATE http_callbacks SET line = '' WHERE job_id = $1 AND fence = $2 AND number <= $3 AND line <> ''";
     tx.execute(sql, &[job.into(), fence.into(), last.into()])?;
+    let sql = "DELETE FROM http_callbacks WHERE job_id = $1 AND fence = $2 AND number <= $3";
+    tx.execute(sql, &[job.into(), fence.into(), (last - MAX_WAITING).into()])?;
     Ok(())
 }
 

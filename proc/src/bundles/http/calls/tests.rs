@@ -113,6 +113,19 @@ async fn callbacks_are_kept_once_and_in_order_for_whoever_waits(home: Home) {
     assert_eq!(lines, [json!({"log": "x"}), json!({"result": 1})]);
     scratch.store.write(move |tx| clear(tx, id, fence, 1)).await.unwrap();
     assert_eq!(read().await.len(), 1);
+    // What was read may still come again.
+    let other = scratch.job().await;
+    scratch.begin(&other, None).await;
+    let (id, fence) = (other.job, other.fence);
+    for _ in 0..2 {
+        assert_eq!(scratch.deliver(&other, "1", log).await, Delivered::Yes);
+        scratch.store.write(move |tx| clear(tx, id, fence, 1)).await.unwrap();
+        let read = scratch.store.read(move |reader| super::read(reader, id, fence)).await.unwrap();
+        assert!(read.is_empty());
+    }
+    assert_eq!(scratch.deliver(&other, "2", log).await, Delivered::Yes);
+    let read = scratch.store.read(move |reader| super::read(reader, id, fence)).await.unwrap();
+    assert_eq!(read.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [2]);
 }
 
 async fn a_call_that_was_accepted_outlives_its_worker_and_no_other_does(home: Home) {

@@ -23,8 +23,8 @@ pub struct Owned {
     pub resets: usize,
     /// In the order in which it came.
     pub told: Vec<Told>,
-    /// What was acknowledged, once for each submission.
-    pub submitted: Vec<Submitted>,
+    /// The job of each submission that was acknowledged.
+    pub submitted: Vec<Uuid>,
     /// How each job was in the end.
     pub last: HashMap<Uuid, Last>,
 }
@@ -36,12 +36,6 @@ pub struct Told {
     pub job: Uuid,
     /// Such as `job.started`.
     pub kind: String,
-}
-
-/// A submission that was acknowledged.
-#[derive(Clone, Debug)]
-pub struct Submitted {
-    pub job: Uuid,
 }
 
 /// A job as it is when all is over.
@@ -123,7 +117,7 @@ pub fn judge(history: &History) -> Counts {
 }
 
 fn judge_one(owned: &Owned, to: u64, counts: &mut Counts) {
-    let submitted: HashSet<Uuid> = owned.submitted.iter().map(|submitted| submitted.job).collect();
+    let submitted: HashSet<Uuid> = owned.submitted.iter().copied().collect();
     counts.merged += owned.submitted.len() - submitted.len();
     counts.resets += owned.resets;
     let mut next = owned.begins.unwrap_or_default() + 1;

@@ -9,11 +9,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 use uuid::Uuid;
 
-use super::{
-    Seen,
-    home::Home,
-    judge::{Last, Submitted},
-};
+use super::{Seen, home::Home, judge::Last};
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -99,7 +95,7 @@ impl Submitter {
             let request = request.header("idempotency-key", number.to_string()).json(&self.body);
             let job = ask(&request).await?;
             let job = job["id"].as_str().context("a job has an id")?.parse()?;
-            seen.with(|history| history.owners[self.number].submitted.push(Submitted { job }));
+            seen.with(|history| history.owners[self.number].submitted.push(job));
         }
         Ok(())
     }

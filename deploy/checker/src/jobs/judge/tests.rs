@@ -1,3 +1,5 @@
+//! Each fault that is put into a sound history is counted as what it is.
+
 use super::*;
 
 const JOB: Uuid = Uuid::from_u128(1);
@@ -9,7 +11,7 @@ fn history(kinds: &[&str]) -> History {
         begins: Some(0),
         opened: 1,
         told: told.collect(),
-        submitted: vec![Submitted { job: JOB }],
+        submitted: vec![JOB],
         last: [(JOB, last)].into(),
         ..Owned::default()
     };
@@ -48,7 +50,7 @@ fn each_fault_is_counted_as_what_it_is() {
     let again = |owned: &mut Owned| owned.told.push(owned.told[1].clone());
     assert_eq!(changed(again), Counts { repeated: 1, ..none });
     assert_eq!(changed(|owned| owned.resets = 1), Counts { resets: 1, ..none });
-    let merged = |owned: &mut Owned| owned.submitted.push(Submitted { job: JOB });
+    let merged = |owned: &mut Owned| owned.submitted.push(JOB);
     assert_eq!(changed(merged), Counts { merged: 1, ..none });
     assert_eq!(changed(|owned| owned.submitted.clear()), Counts { phantom: 1, ..none });
     assert_eq!(changed(|owned| owned.last.clear()), Counts { failed: 1, ..none });

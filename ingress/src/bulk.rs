@@ -15,7 +15,7 @@ use proto::{
     chat_server::{self, ChatServer},
 };
 use shared::{
-    grpc::{self, MAX_MESSAGE_BYTES},
+    grpc::{self, MAX_MESSAGE_BYTES, Services},
     ids::TraceId,
     lifecycle::Lifecycle,
     service_token::{Service, ServiceToken},
@@ -35,7 +35,7 @@ pub(crate) fn service(store: Store, token: ServiceToken, lifecycle: &Lifecycle) 
     let chat = ChatServer::new(chat)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
-    grpc::routes(Service::Ingress, chat, token, lifecycle)
+    grpc::routes(Service::Ingress, Services::of(chat), token, lifecycle)
 }
 
 struct Chat {

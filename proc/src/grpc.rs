@@ -6,7 +6,7 @@ use proto::{
     jobs_server::{self, JobsServer},
 };
 use shared::{
-    grpc::{self, MAX_MESSAGE_BYTES},
+    grpc::{self, MAX_MESSAGE_BYTES, Services},
     lifecycle::Lifecycle,
     service_token::{Service, ServiceToken},
     store::Store,
@@ -23,7 +23,7 @@ pub(crate) fn service(store: Store, token: ServiceToken, lifecycle: &Lifecycle) 
     let jobs = JobsServer::new(Jobs { store })
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
-    grpc::routes(Service::Proc, jobs, token, lifecycle)
+    grpc::routes(Service::Proc, Services::of(jobs), token, lifecycle)
 }
 
 struct Jobs {

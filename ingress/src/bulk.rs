@@ -145,7 +145,9 @@ fn status(error: ApiError) -> Status {
         | ApiError::Overloaded
         | ApiError::Full
         | ApiError::SseDisabled { .. } => Status::unavailable(message),
-        ApiError::TooManyConnections { .. } => Status::resource_exhausted(message),
+        ApiError::TooManyConnections { .. } | ApiError::TooManyQuestions { .. } => {
+            Status::resource_exhausted(message)
+        }
         ApiError::Internal(error) => {
             tracing::error!(?error, "a call by proc failed");
             Status::internal("internal error")

@@ -1,6 +1,7 @@
 //! Ingress: who is calling, what happens in a project as a log and as streams, and the chat that makes it happen.
 
 mod access;
+mod answers;
 mod bulk;
 mod channels;
 mod config;
@@ -40,6 +41,7 @@ use utoipa_axum::router::OpenApiRouter;
 pub use self::config::{Config, StreamsConfig};
 use self::{
     access::Guarded,
+    answers::Answers,
     presence::Presence,
     replica::Replica,
     state::AppState,
@@ -121,6 +123,7 @@ impl App {
             slots,
             trusted_proxies: proxies.clone(),
             jobs,
+            answers: Answers::new(&proc),
             lifecycle: lifecycle.clone(),
             streams: config.streams.clone(),
             reactor: reactor.clone(),
@@ -190,6 +193,7 @@ fn routes() -> OpenApiRouter<AppState> {
         .merge(events::routes());
     OpenApiRouter::with_openapi(Document::openapi())
         .nest("/api/chat/projects", chat)
+        .merge(answers::routes())
         .merge(me::routes())
         .merge(sessions::routes())
         .merge(streams::routes())
@@ -208,7 +212,8 @@ mod tests {
         let paths = shown.split(": \"/").skip(1).filter_map(|rest| rest.split('"').next());
         let routed: BTreeSet<String> = paths.map(|path| format!("/{path}")).collect();
         let mut documented: BTreeSet<String> = document.paths.paths.into_keys().collect();
-        documented.extend(["/api/persistent-chat/stream", "/sse/jobs"].map(String::from));
+        documented
+            .extend(["/api/persistent-chat/stream", "/sse/jobs", "/sse/search"].map(String::from));
         assert_eq!(routed, documented);
     }
 }

@@ -18,6 +18,7 @@ use tonic::Code;
 use crate::{
     StreamsConfig,
     access::Guarded,
+    answers::Answers,
     error::ApiError,
     presence::Presence,
     replica::Replica,
@@ -35,6 +36,7 @@ pub(crate) struct AppState {
     pub(crate) slots: Slots,
     pub(crate) trusted_proxies: TrustedProxies,
     pub(crate) jobs: Jobs,
+    pub(crate) answers: Answers,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) streams: StreamsConfig,
     pub(crate) reactor: Reactor,

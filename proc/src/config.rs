@@ -3,7 +3,11 @@
 use std::{net::SocketAddr, num::NonZeroUsize, time::Duration};
 
 use http::Uri;
-use shared::{config::duration, limits::PerRole};
+use secrecy::SecretString;
+use shared::{
+    config::{duration, duration_ms},
+    limits::PerRole,
+};
 
 /// Settings of proc.
 #[derive(Clone, Debug, clap::Args)]
@@ -24,6 +28,8 @@ pub struct Config {
     pub http_bundles: HttpBundlesConfig,
     #[command(flatten)]
     pub uploads: UploadsConfig,
+    #[command(flatten)]
+    pub answers: AnswersConfig,
 }
 
 /// Settings of the job engine.
@@ -41,6 +47,44 @@ pub struct JobsConfig {
     /// How long a worker that is not heard of keeps its job.
     #[arg(long, env = "PROC_LEASE", default_value = "30s", value_parser = duration)]
     pub proc_lease: Duration,
+}
+
+/// Settings of answers.
+#[derive(Clone, Debug, clap::Args)]
+pub struct AnswersConfig {
+    /// Who writes answers: `extractive` quotes what was said, `openai` asks a language model about it.
+    #[arg(long, env = "ANSWER_WRITER", value_enum, default_value = "extractive")]
+    pub answer_writer: WriterKind,
+    /// How long the extractive writer holds each chunk back, so that it can be read as it comes; a bare number is milliseconds.
+    #[arg(long = "chunk-delay-ms", env = "CHUNK_DELAY_MS", default_value = "50", value_parser = duration_ms)]
+    pub chunk_delay: Duration,
+    /// Where the language model is: any endpoint that speaks OpenAI's API, such as `https://api.openai.com/v1`.
+    #[arg(long, env = "LLM_BASE_URL")]
+    pub llm_base_url: Option<String>,
+    /// The key for it, where it wants one.
+    #[arg(long, env = "LLM_API_KEY", hide_env_values = true)]
+    pub llm_api_key: Option<SecretString>,
+    /// Which of its models answers.
+    #[arg(long, env = "LLM_MODEL")]
+    pub llm_model: Option<String>,
+    /// How many answers may be written for a user at once.
+    #[arg(long, env = "ANSWERS_PER_USER", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
+    pub answers_per_user: u32,
+    /// How many questions a user may ask in any minute.
+    #[arg(long, env = "ANSWERS_PER_MINUTE", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub answers_per_minute: u32,
+    /// How long an answer that has ended is kept.
+    #[arg(long, env = "ANSWER_MAX_AGE", default_value = "7d", value_parser = duration)]
+    pub answer_max_age: Duration,
+}
+
+/// Who writes answers.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum WriterKind {
+    /// Quotes the best passages.
+    Extractive,
+    /// Asks a language model.
+    Openai,
 }
 
 /// Settings of uploads.

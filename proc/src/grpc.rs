@@ -1,4 +1,4 @@
-//! `parley.v1.Jobs`: what ingress asks about jobs.
+//! The services that ingress calls, and `parley.v1.Jobs`: what it asks about jobs.
 
 use axum::Router;
 use proto::{
@@ -13,17 +13,26 @@ use shared::{
 };
 use tonic::{Request, Response, Status};
 
-use crate::jobs::{Filter, Job, list};
+use crate::{
+    answers::{self, Answers},
+    jobs::{Filter, Job, list},
+};
 
 /// Jobs in a snapshot at most.
 const MOST: i64 = 1000;
 
 /// Returns the internal listener's routes.
-pub(crate) fn service(store: Store, token: ServiceToken, lifecycle: &Lifecycle) -> Router {
+pub(crate) fn service(
+    store: Store,
+    answers: Answers,
+    token: ServiceToken,
+    lifecycle: &Lifecycle,
+) -> Router {
     let jobs = JobsServer::new(Jobs { store })
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
-    grpc::routes(Service::Proc, Services::of(jobs), token, lifecycle)
+    let services = Services::of(jobs).and(answers::service(answers));
+    grpc::routes(Service::Proc, services, token, lifecycle)
 }
 
 struct Jobs {

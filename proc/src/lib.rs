@@ -1,6 +1,7 @@
 //! Proc: bundles of operations that run as durable jobs, and the files they read and make.
 
 mod access;
+mod answers;
 mod artifacts;
 mod blobs;
 mod bundles;
@@ -11,6 +12,7 @@ mod ingress;
 mod jobs;
 mod outgoing;
 mod schedules;
+mod search;
 mod state;
 mod uploads;
 mod webhooks;
@@ -31,9 +33,10 @@ use tokio::net::TcpListener;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
-pub use self::config::{Config, HttpBundlesConfig, JobsConfig, UploadsConfig};
+pub use self::config::{AnswersConfig, Config, HttpBundlesConfig, JobsConfig, UploadsConfig, WriterKind};
 use self::{
     access::Guarded,
+    answers::Answers,
     blobs::Blobs,
     bundles::{HttpBundles, Registry},
     ingress::Ingress,
@@ -62,6 +65,7 @@ pub struct App {
     registry: Registry,
     http_bundles: HttpBundles,
     outgoing: Outgoing,
+    writer: answers::Writer,
     common: shared::config::Config,
     config: Config,
     parts: Parts,
@@ -88,6 +92,7 @@ impl App {
         );
         let base = config.http_bundles.proc_public_url.as_ref().map(ToString::to_string);
         let base = base.unwrap_or_else(|| format!("http://{addr}"));
+        let writer = answers::Writer::new(&config.answers)?;
         let outgoing = Outgoing::new(&config.http_bundles)?;
         let http_bundles = HttpBundles::new(parts.store.clone(), outgoing.clone(), &base);
         let deliver = Deliver::new(outgoing.clone(), config.jobs.proc_workers);
@@ -106,6 +111,7 @@ impl App {
             registry,
             http_bundles,
             outgoing,
+            writer,
             common,
             config,
             parts,
@@ -133,6 +139,7 @@ impl App {
             registry,
             http_bundles,
             outgoing,
+            writer,
             common,
             config,
             parts,
@@ -174,10 +181,21 @@ impl App {
         let public = serve_public(public, routes, lifecycle.clone(), connections);
         lifecycle.serve("proc http", public);
         lifecycle.spawn("ingress replicas", peer.run(lifecycle.shutdown()));
-        let grpc = grpc::service(store.clone(), service_token, &lifecycle)
+        let retriever = search::Retriever::new(&ingress);
+        let answers = Answers::new(
+            store.clone(),
+            retriever,
+            writer,
+            &config.answers,
+            lifecycle.clone(),
+            &metrics,
+        );
+        let grpc = grpc::service(store.clone(), answers.clone(), service_token, &lifecycle)
             .merge(jobs::figures::routes(store.clone(), metrics));
         lifecycle.serve("proc grpc", serve_internal(internal, grpc, lifecycle.clone()));
         let scheduler = Scheduler::new(store.clone(), registry, ingress, engine.clone());
+        lifecycle.spawn("answers", answers.clone().run());
+        lifecycle.spawn("old answers", answers.keep(lifecycle.shutdown()));
         lifecycle.spawn("schedules", scheduler.run(lifecycle.closing()));
         lifecycle.spawn("job engine", engine.clone().run(lifecycle.closing()));
         lifecycle.spawn("job leases", engine.clone().keep_leases(lifecycle.shutdown()));

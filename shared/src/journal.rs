@@ -17,11 +17,13 @@ pub use self::{
     retention::{RetentionConfig, trim},
 };
 use crate::{
-    ids::{ProjectId, ReplicaId, UserId},
+    ids::{AnswerId, ProjectId, ReplicaId, UserId},
     sabotage::Sabotage,
     store::{Error, Reader, Row, Tx, Value},
     time::Timestamp,
 };
+
+const ANSWER: &str = "answer/";
 
 /// The name of one log.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,6 +48,12 @@ impl Topic {
         Self("jobs".into())
     }
 
+    /// An answer as it is written.
+    #[must_use]
+    pub fn answer(id: AnswerId) -> Self {
+        Self(format!("{ANSWER}{id}").into())
+    }
+
     /// What a replica is told to do.
     #[must_use]
     pub fn replica(id: ReplicaId) -> Self {
@@ -56,6 +64,12 @@ impl Topic {
     #[must_use]
     pub fn sessions() -> Self {
         Self("sessions".into())
+    }
+
+    /// Returns the answer that the log is of, if it is one's.
+    #[must_use]
+    pub fn answer_id(&self) -> Option<AnswerId> {
+        self.0.strip_prefix(ANSWER)?.parse().ok()
     }
 
     /// Returns the name.

@@ -11,6 +11,7 @@ mod ingress;
 mod jobs;
 mod outgoing;
 mod schedules;
+mod search;
 mod state;
 mod uploads;
 mod webhooks;
@@ -31,7 +32,7 @@ use tokio::net::TcpListener;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
-pub use self::config::{Config, HttpBundlesConfig, JobsConfig, UploadsConfig};
+pub use self::config::{Config, HttpBundlesConfig, JobsConfig, SearchConfig, UploadsConfig};
 use self::{
     access::Guarded,
     blobs::Blobs,
@@ -40,6 +41,7 @@ use self::{
     jobs::{Engine, Tools, retention},
     outgoing::Outgoing,
     schedules::Scheduler,
+    search::{Feed, Search},
     state::AppState,
     webhooks::Deliver,
 };
@@ -59,6 +61,8 @@ pub struct App {
     auth: Auth,
     endings: Endings,
     blobs: Blobs,
+    search: Search,
+    feed: Feed,
     registry: Registry,
     http_bundles: HttpBundles,
     outgoing: Outgoing,
@@ -79,6 +83,7 @@ impl App {
         };
         let auth = Auth::new(common, &parts, config.proc_listen)?;
         let blobs = Blobs::open(&common.data_dir)?;
+        let (search, feed) = config.search.open(&common.data_dir, parts.store.clone())?;
         let public = listen(config.proc_listen).await?;
         let internal = listen(config.proc_internal_listen).await?;
         let (addr, internal_addr) = (public.local_addr()?, internal.local_addr()?);
@@ -103,6 +108,8 @@ impl App {
             auth,
             endings,
             blobs,
+            search,
+            feed,
             registry,
             http_bundles,
             outgoing,
@@ -130,6 +137,8 @@ impl App {
             auth,
             endings,
             blobs,
+            search,
+            feed,
             registry,
             http_bundles,
             outgoing,
@@ -174,10 +183,10 @@ impl App {
         let public = serve_public(public, routes, lifecycle.clone(), connections);
         lifecycle.serve("proc http", public);
         lifecycle.spawn("ingress replicas", peer.run(lifecycle.shutdown()));
-        let grpc = grpc::service(store.clone(), service_token, &lifecycle)
+        let grpc = grpc::service(store.clone(), search.clone(), service_token, &lifecycle)
             .merge(jobs::figures::routes(store.clone(), metrics));
         lifecycle.serve("proc grpc", serve_internal(internal, grpc, lifecycle.clone()));
-        let scheduler = Scheduler::new(store.clone(), registry, ingress, engine.clone());
+        let scheduler = Scheduler::new(store.clone(), registry, ingress.clone(), engine.clone());
         lifecycle.spawn("schedules", scheduler.run(lifecycle.closing()));
         lifecycle.spawn("job engine", engine.clone().run(lifecycle.closing()));
         lifecycle.spawn("job leases", engine.clone().keep_leases(lifecycle.shutdown()));
@@ -192,6 +201,7 @@ impl App {
         lifecycle.spawn("old jobs", retention);
         let sweep = uploads::sweep(store, blobs, config.uploads, lifecycle.shutdown());
         lifecycle.spawn("uploads", sweep);
+        lifecycle.spawn("search index", feed.run(ingress, lifecycle.shutdown()));
         Ok(())
     }
 }

@@ -42,21 +42,48 @@ struct Gate {
     running: Arc<Semaphore>,
 }
 
-/// Returns the routes of an internal listener: the gRPC service, for the other service alone, and the process's health.
-pub fn routes<S>(me: Service, service: S, token: ServiceToken, lifecycle: &Lifecycle) -> Router
-where
-    S: TowerService<http::Request<GrpcBody>, Error = std::convert::Infallible>
-        + NamedService
-        + Clone
-        + Send
-        + Sync
-        + 'static,
-    S::Response: IntoResponse,
-    S::Future: Send + 'static,
-{
+/// The gRPC services of a process.
+#[derive(Clone, Debug)]
+pub struct Services {
+    routes: Routes,
+    names: Vec<&'static str>,
+}
+
+impl Default for Services {
+    fn default() -> Self {
+        Self { routes: Routes::from(Router::new()), names: Vec::new() }
+    }
+}
+
+impl Services {
+    /// Adds a service.
+    #[must_use]
+    pub fn with<S>(mut self, service: S) -> Self
+    where
+        S: TowerService<http::Request<GrpcBody>, Error = std::convert::Infallible>
+            + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Response: IntoResponse,
+        S::Future: Send + 'static,
+    {
+        self.names.push(S::NAME);
+        Self { routes: self.routes.add_service(service), ..self }
+    }
+}
+
+/// Returns the routes of an internal listener: gRPC, for the other service alone, and the process's health.
+pub fn routes(
+    me: Service,
+    services: Services,
+    token: ServiceToken,
+    lifecycle: &Lifecycle,
+) -> Router {
     let gate = Gate { me, token, running: Arc::new(Semaphore::new(MAX_RUNNING)) };
-    let calls = Routes::from(Router::new()).add_service(service).into_axum_router();
-    let health = health::server(lifecycle.clone(), S::NAME);
+    let calls = services.routes.into_axum_router();
+    let health = health::server(lifecycle.clone(), services.names);
     let health = Routes::from(Router::new()).add_service(health).into_axum_router();
     calls.route_layer(middleware::from_fn_with_state(gate, pass)).merge(health).fallback(unknown)
 }

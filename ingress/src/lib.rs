@@ -15,6 +15,7 @@ mod projects;
 mod reactions;
 mod read_marks;
 mod replica;
+mod search;
 mod sessions;
 mod state;
 mod streams;
@@ -109,6 +110,7 @@ impl App {
         let (slots, releaser) = Slots::new(replica.id(), store.clone());
         let proc = Peer::new(Service::Ingress, proc, service_token.clone());
         let jobs = state::Jobs::new(&proc);
+        let finder = search::Finder::new(&proc);
         let stats = Arc::new(Stats::default());
         let (refills, wanted) = mpsc::unbounded_channel();
         let held_to = config.streams.limits(&common);
@@ -124,6 +126,7 @@ impl App {
             trusted_proxies: proxies.clone(),
             jobs,
             answers: Answers::new(&proc),
+            finder,
             lifecycle: lifecycle.clone(),
             streams: config.streams.clone(),
             reactor: reactor.clone(),
@@ -190,6 +193,7 @@ fn routes() -> OpenApiRouter<AppState> {
         .merge(typing::routes())
         .merge(presence::routes())
         .merge(read_marks::routes())
+        .merge(search::routes())
         .merge(events::routes());
     OpenApiRouter::with_openapi(Document::openapi())
         .nest("/api/chat/projects", chat)

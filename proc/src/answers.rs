@@ -31,7 +31,6 @@ use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
-pub(crate) use self::{grpc::service, writer::Writer};
 use self::{
     events::{Reason, Whole},
     figures::Figures,
@@ -39,6 +38,7 @@ use self::{
     store::{Answer, Outcome, Pen, Question},
     writing::Desk,
 };
+pub(crate) use self::{grpc::service, writer::Writer};
 use crate::{config::AnswersConfig, search::Retriever};
 
 /// How often a writer says that it is there, and looks for answers of those that are not.

@@ -1,13 +1,21 @@
 //! Every setting of proc.
 
-use std::{net::SocketAddr, num::NonZeroUsize, time::Duration};
+use std::{
+    net::SocketAddr,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use http::Uri;
 use secrecy::SecretString;
 use shared::{
     config::{duration, duration_ms},
     limits::PerRole,
+    store::Store,
 };
+
+use crate::search::{Feed, Search};
 
 /// Settings of proc.
 #[derive(Clone, Debug, clap::Args)]
@@ -30,6 +38,27 @@ pub struct Config {
     pub uploads: UploadsConfig,
     #[command(flatten)]
     pub answers: AnswersConfig,
+    #[command(flatten)]
+    pub search: SearchConfig,
+}
+
+/// Settings of the index.
+#[derive(Clone, Debug, clap::Args)]
+pub struct SearchConfig {
+    /// Folder of the index of messages, for one proc alone, on a disk of its machine; without it, `search` in the data folder. What is lost of it is built anew.
+    #[arg(long, env = "PROC_SEARCH_DIR")]
+    pub proc_search_dir: Option<PathBuf>,
+    /// How many bytes of the index may be in memory before they are on disk, 15000000 at least.
+    #[arg(long, env = "PROC_SEARCH_MEMORY_BYTES", default_value_t = 64 << 20, value_parser = clap::value_parser!(u32).range(15_000_000..=4_000_000_000))]
+    pub proc_search_memory_bytes: u32,
+}
+
+impl SearchConfig {
+    /// Opens the index; without a folder of its own it is in the data folder.
+    pub(crate) fn open(&self, data_dir: &Path, store: Store) -> anyhow::Result<(Search, Feed)> {
+        let folder = self.proc_search_dir.clone().unwrap_or_else(|| data_dir.join("search"));
+        Search::open(&folder, usize::try_from(self.proc_search_memory_bytes)?, store)
+    }
 }
 
 /// Settings of the job engine.

@@ -33,7 +33,9 @@ use tokio::net::TcpListener;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
-pub use self::config::{AnswersConfig, Config, HttpBundlesConfig, JobsConfig, UploadsConfig, WriterKind};
+pub use self::config::{
+    AnswersConfig, Config, HttpBundlesConfig, JobsConfig, SearchConfig, UploadsConfig, WriterKind,
+};
 use self::{
     access::Guarded,
     answers::Answers,
@@ -43,6 +45,7 @@ use self::{
     jobs::{Engine, Tools, retention},
     outgoing::Outgoing,
     schedules::Scheduler,
+    search::{Feed, Search},
     state::AppState,
     webhooks::Deliver,
 };
@@ -62,6 +65,8 @@ pub struct App {
     auth: Auth,
     endings: Endings,
     blobs: Blobs,
+    search: Search,
+    feed: Feed,
     registry: Registry,
     http_bundles: HttpBundles,
     outgoing: Outgoing,
@@ -83,6 +88,7 @@ impl App {
         };
         let auth = Auth::new(common, &parts, config.proc_listen)?;
         let blobs = Blobs::open(&common.data_dir)?;
+        let (search, feed) = config.search.open(&common.data_dir, parts.store.clone())?;
         let public = listen(config.proc_listen).await?;
         let internal = listen(config.proc_internal_listen).await?;
         let (addr, internal_addr) = (public.local_addr()?, internal.local_addr()?);
@@ -108,6 +114,8 @@ impl App {
             auth,
             endings,
             blobs,
+            search,
+            feed,
             registry,
             http_bundles,
             outgoing,
@@ -136,6 +144,8 @@ impl App {
             auth,
             endings,
             blobs,
+            search,
+            feed,
             registry,
             http_bundles,
             outgoing,
@@ -181,7 +191,7 @@ impl App {
         let public = serve_public(public, routes, lifecycle.clone(), connections);
         lifecycle.serve("proc http", public);
         lifecycle.spawn("ingress replicas", peer.run(lifecycle.shutdown()));
-        let retriever = search::Retriever::new(&ingress);
+        let retriever = search::Retriever::new(search.clone(), ingress.clone());
         let answers = Answers::new(
             store.clone(),
             retriever,
@@ -190,10 +200,16 @@ impl App {
             lifecycle.clone(),
             &metrics,
         );
-        let grpc = grpc::service(store.clone(), answers.clone(), service_token, &lifecycle)
-            .merge(jobs::figures::routes(store.clone(), metrics));
+        let grpc = grpc::service(
+            store.clone(),
+            answers.clone(),
+            search.clone(),
+            service_token,
+            &lifecycle,
+        );
+        let grpc = grpc.merge(jobs::figures::routes(store.clone(), metrics));
         lifecycle.serve("proc grpc", serve_internal(internal, grpc, lifecycle.clone()));
-        let scheduler = Scheduler::new(store.clone(), registry, ingress, engine.clone());
+        let scheduler = Scheduler::new(store.clone(), registry, ingress.clone(), engine.clone());
         lifecycle.spawn("answers", answers.clone().run());
         lifecycle.spawn("old answers", answers.keep(lifecycle.shutdown()));
         lifecycle.spawn("schedules", scheduler.run(lifecycle.closing()));
@@ -210,6 +226,7 @@ impl App {
         lifecycle.spawn("old jobs", retention);
         let sweep = uploads::sweep(store, blobs, config.uploads, lifecycle.shutdown());
         lifecycle.spawn("uploads", sweep);
+        lifecycle.spawn("search index", feed.run(ingress, lifecycle.shutdown()));
         Ok(())
     }
 }

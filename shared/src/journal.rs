@@ -72,6 +72,12 @@ impl Topic {
         self.0.strip_prefix(ANSWER)?.parse().ok()
     }
 
+    /// Which projects' indexes are to be built anew.
+    #[must_use]
+    pub fn search() -> Self {
+        Self("search".into())
+    }
+
     /// Returns the name.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -253,6 +259,17 @@ impl Reader<'_> {
             })?);
         }
         Ok(heads)
+    }
+
+    /// Returns every project that has a log, with the log's epoch and the number of its last entry.
+    pub fn project_heads(&self) -> Result<Vec<(ProjectId, i64, i64)>, Error> {
+        let prefix = "project/";
+        let sql = "SELECT name, epoch, head FROM topics WHERE name LIKE $1";
+        let heads = self.query(sql, &[format!("{prefix}%").as_str().into()], |row| {
+            let project = row.get::<String>(0)?.strip_prefix(prefix).and_then(|id| id.parse().ok());
+            Ok((project.ok_or(Error::Column { column: 0 })?, row.get(1)?, row.get(2)?))
+        });
+        heads
     }
 
     /// Returns the end of the log, `None` if there is no such log.

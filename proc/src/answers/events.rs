@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use shared::{
     answers::{CHUNK, COMPLETE, Chunk, ERROR, Totals},
-    ids::{ChannelName, MessageId, ProjectId, TraceId, UserId},
+    ids::{MessageId, ProjectId, TraceId, UserId},
     journal::Entry,
     time::Timestamp,
 };
@@ -25,7 +25,7 @@ pub(super) enum Reason {
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Source {
     message_id: MessageId,
-    channel: ChannelName,
+    channel: String,
     author: String,
     created_at: Timestamp,
     snippet: String,
@@ -59,7 +59,7 @@ impl From<&Passage> for Source {
         Self {
             message_id: passage.message_id,
             channel: passage.channel.clone(),
-            author: passage.author.to_string(),
+            author: passage.author.clone(),
             created_at: passage.created_at,
             snippet: snippet(&passage.text),
             score: passage.score,

@@ -18,7 +18,7 @@ const OF_ONE: u64 = 160;
 const WORDS: usize = 4;
 
 #[derive(Debug)]
-pub(super) struct Extractive {
+pub(crate) struct Extractive {
     /// How long each chunk but the first is held back.
     delay: Duration,
 }
@@ -55,9 +55,14 @@ fn compose(passages: &[Passage], max_tokens: u64) -> String {
         let quoted = passage.text.trim();
         let first = first_tokens(quoted, OF_ONE);
         let more = if first.len() < quoted.len() { " …" } else { "" };
-        let Passage { author, channel, created_at, .. } = passage;
+        let Passage { author_name, channel, created_at, .. } = passage;
         let mut quote = String::new();
-        let _ = write!(quote, "\n[{number}] {author} in #{channel}, {}: “{}{more}”\n", when(*created_at), first.trim_end());
+        let _ = write!(
+            quote,
+            "\n[{number}] {author_name} in #{channel}, {}: “{}{more}”\n",
+            when(*created_at),
+            first.trim_end()
+        );
         if number > 1 && tokens(&text) + tokens(&quote) > max_tokens {
             break;
         }

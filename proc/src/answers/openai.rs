@@ -41,7 +41,7 @@ const RULES: &str = "You answer questions from what was said in a chat. Use only
     briefly.";
 
 #[derive(Debug)]
-pub(super) struct OpenAi {
+pub(crate) struct OpenAi {
     client: Client,
     url: Url,
     key: Option<SecretString>,
@@ -195,7 +195,8 @@ fn said(response: Response) -> impl Stream<Item = Result<String, WriteError>> + 
             Ok(Some(Ok(event))) => match serde_json::from_str::<Delta>(&event.data) {
                 Err(_) => broke_off("it is not what the protocol says"),
                 Ok(delta) => {
-                    let finished = delta.choices.iter().any(|choice| choice.finish_reason.is_some());
+                    let finished =
+                        delta.choices.iter().any(|choice| choice.finish_reason.is_some());
                     let texts = delta.choices.into_iter().filter_map(|choice| choice.delta.content);
                     let text: String = texts.collect();
                     let pieces = pieces(&text, WORDS).into_iter().map(|piece| Ok(piece.to_owned()));
@@ -224,9 +225,10 @@ enum Ended {
 fn prompt(question: &str, passages: &[Passage]) -> String {
     let mut prompt = String::from("Messages, the best matches first:\n");
     for (number, passage) in (1..).zip(passages) {
-        let Passage { author, channel, created_at, text, .. } = passage;
+        let Passage { author_name, channel, created_at, text, .. } = passage;
         let text = first_tokens(text, OF_ONE);
-        let _ = write!(prompt, "\n[{number}] {author} in #{channel} at {created_at}:\n{text}\n");
+        let _ =
+            write!(prompt, "\n[{number}] {author_name} in #{channel} at {created_at}:\n{text}\n");
     }
     let _ = write!(prompt, "\nQuestion: {question}");
     prompt

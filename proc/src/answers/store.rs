@@ -182,17 +182,14 @@ pub(super) fn entries(
 
 /// Says whether the answer is still to be written, by the holder of this pen.
 pub(super) fn holds(reader: &Reader<'_>, pen: Pen) -> Result<bool, Error> {
-    let sql = "SELECT 1 FROM answers WHERE id = $1 AND writer = $2 AND writers = $3 AND ended_at IS NULL";
+    let sql =
+        "SELECT 1 FROM answers WHERE id = $1 AND writer = $2 AND writers = $3 AND ended_at IS NULL";
     let params = [pen.id.into(), Value::Uuid(pen.writer), pen.writers.into()];
     Ok(reader.find(sql, &params, |_| Ok(()))?.is_some())
 }
 
 /// Adds entries to an answer; says whether the pen was still good.
-pub(super) fn append(
-    tx: &mut Tx<'_>,
-    pen: Pen,
-    entries: &[(&str, String)],
-) -> Result<bool, Error> {
+pub(super) fn append(tx: &mut Tx<'_>, pen: Pen, entries: &[(&str, String)]) -> Result<bool, Error> {
     if !holds(tx, pen)? {
         return Ok(false);
     }
@@ -274,16 +271,13 @@ pub(super) fn take_over(
         return Ok(None);
     }
     let sql = format!("SELECT {COLUMNS}, writers FROM answers WHERE id = $1");
-    tx.find(&sql, &[id.into()], |row| {
-        Ok((read(row)?, Pen { id, writer, writers: row.get(11)? }))
-    })
+    tx.find(&sql, &[id.into()], |row| Ok((read(row)?, Pen { id, writer, writers: row.get(11)? })))
 }
 
 /// Deletes answers that ended before `oldest`, with their logs; returns how many.
 pub(super) fn forget(tx: &mut Tx<'_>, oldest: Timestamp) -> Result<usize, Error> {
     let sql = "SELECT id FROM answers WHERE ended_at < $1 LIMIT $2";
-    let old: Vec<AnswerId> =
-        tx.query(sql, &[oldest.into(), SOME.into()], |row| row.get(0))?;
+    let old: Vec<AnswerId> = tx.query(sql, &[oldest.into(), SOME.into()], |row| row.get(0))?;
     for id in &old {
         tx.forget(&Topic::answer(*id))?;
         tx.execute("DELETE FROM answers WHERE id = $1", &[(*id).into()])?;

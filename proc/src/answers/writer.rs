@@ -63,7 +63,9 @@ impl Writer {
     pub(crate) fn new(config: &AnswersConfig) -> anyhow::Result<Self> {
         Ok(match config.answer_writer {
             WriterKind::Extractive => Self::Extractive(Extractive::new(config.chunk_delay)),
-            WriterKind::Openai => Self::OpenAi(OpenAi::new(config).context("ANSWER_WRITER=openai")?),
+            WriterKind::Openai => {
+                Self::OpenAi(OpenAi::new(config).context("ANSWER_WRITER=openai")?)
+            }
         })
     }
 

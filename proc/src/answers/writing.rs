@@ -18,10 +18,7 @@ use super::{
     words::{first_tokens, tokens},
     writer::{Task, WriteError, Writer},
 };
-use crate::{
-    ingress::principal,
-    search::{self, Passage, Retriever},
-};
+use crate::search::{self, Passage, Retriever};
 
 /// Passages that a writer is given.
 const PASSAGES: usize = 8;
@@ -45,7 +42,10 @@ pub(super) struct Desk {
 enum Ending {
     Finished,
     DurationCap,
-    Failed { code: &'static str, message: String },
+    Failed {
+        code: &'static str,
+        message: String,
+    },
     /// Somebody else has ended or taken it.
     NotOurs,
 }
@@ -69,9 +69,10 @@ impl From<search::Error> for Ending {
     fn from(error: search::Error) -> Self {
         match error {
             search::Error::NotAMember => Self::failed("not_found", "the project does not exist"),
-            search::Error::Unavailable => {
-                Self::failed("unavailable", "a part of the service that this needs is not available")
-            }
+            search::Error::Unavailable => Self::failed(
+                "unavailable",
+                "a part of the service that this needs is not available",
+            ),
             search::Error::Internal(error) => {
                 tracing::error!(?error, "a question could not be looked up");
                 Self::failed("internal", "internal error")
@@ -96,7 +97,8 @@ impl Desk {
     /// Writes an answer to its end, until somebody else has it, or until `stop`, which leaves it as it is.
     pub(super) async fn write(&self, answer: &Answer, pen: Pen, stop: &CancellationToken) {
         let mut progress = Progress::default();
-        let over = answer.started_at.after(Duration::from_millis(answer.question.asked.max_ms.into()));
+        let over =
+            answer.started_at.after(Duration::from_millis(answer.question.asked.max_ms.into()));
         let left = over.since(Timestamp::now());
         let ending = tokio::select! {
             () = stop.cancelled() => return,
@@ -123,7 +125,8 @@ impl Desk {
             let before = self.store.read(move |reader| entries(reader, id)).await;
             for entry in before? {
                 if let Ok(chunk) = serde_json::from_str::<Chunk>(&entry.data) {
-                    progress.totals = Totals { chunks: chunk.index + 1, tokens: chunk.total_tokens };
+                    progress.totals =
+                        Totals { chunks: chunk.index + 1, tokens: chunk.total_tokens };
                     progress.text.push_str(&chunk.text);
                 }
             }
@@ -133,8 +136,7 @@ impl Desk {
         }
         let question = &answer.question;
         let Asked { owner, project_id, trace_id, .. } = &question.asked;
-        let caller = principal(owner, *project_id, trace_id);
-        let found = self.retriever.passages(caller, &question.text, PASSAGES);
+        let found = self.retriever.passages(owner, *project_id, trace_id, &question.text, PASSAGES);
         progress.passages = found.await?;
         if progress.passages.is_empty() {
             let rest = NOTHING.strip_prefix(&*progress.text);

@@ -44,6 +44,7 @@ mod readme;
 mod relay;
 mod resume;
 mod schedules;
+mod search;
 mod sessions;
 mod slack_export;
 mod slots;

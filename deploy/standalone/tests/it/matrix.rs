@@ -62,6 +62,7 @@ const ROWS: &[Row] = &[
     ("PUT",    "P/{project}/presence", r#"{"state": "away"}"#,                [401, 404, 200, 200, 200, 404, NONE]),
     ("GET",    "P/{project}/read", "",                                        [401, 404, 200, 200, 200, 404, NONE]),
     ("PUT",    "P/{project}/read", r#"{"channel": "general", "message_id": "{id}"}"#, [401, 404, 200, 200, 200, 404, 422]),
+    ("GET",    "P/{project}/search?q=x", "",                                  [401, 404, 200, 200, 200, 404, NONE]),
     ("POST",   "P/{project}/typing", r#"{"channel": "general"}"#,             [401, 404, 403, 204, 204, 404, NONE]),
     ("POST",   "P/{project}/typing", r#"{"channel": "{channel}"}"#,           [401, 404, 403, 204, 204, 404, 422]),
 

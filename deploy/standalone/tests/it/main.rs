@@ -3,6 +3,7 @@
 mod abuse;
 mod admin;
 mod answer;
+mod answers;
 mod any_input;
 mod apart;
 mod archive;

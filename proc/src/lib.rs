@@ -45,7 +45,7 @@ use self::{
     jobs::{Engine, Tools, retention},
     outgoing::Outgoing,
     schedules::Scheduler,
-    search::{Feed, Search},
+    search::{Feed, Reindex, Search},
     state::AppState,
     webhooks::Deliver,
 };
@@ -101,8 +101,10 @@ impl App {
         let writer = answers::Writer::new(&config.answers)?;
         let outgoing = Outgoing::new(&config.http_bundles)?;
         let http_bundles = HttpBundles::new(parts.store.clone(), outgoing.clone(), &base);
+        let reindex = vec![Arc::new(Reindex::new(search.clone())) as _];
         let deliver = Deliver::new(outgoing.clone(), config.jobs.proc_workers);
         let registry = Registry::built_in()?
+            .with("search", "Keeps what is found in chat.", reindex)?
             .with_hidden(webhooks::BUNDLE, vec![Arc::new(deliver)])?
             .with_registered(http_bundles.clone());
         tracing::info!(public = %addr, internal = %internal_addr, "proc bound");
@@ -187,6 +189,7 @@ impl App {
         let routes = limits.guard(routes, auth, proxies);
         let routes = layered(routes, &lifecycle, &common.cors_origin)?;
         let metrics = Metrics::default();
+        search.tell(&metrics);
         let routes = metrics.watch(routes);
         let public = serve_public(public, routes, lifecycle.clone(), connections);
         lifecycle.serve("proc http", public);

@@ -1,16 +1,20 @@
 //! Search over chat: an index of every project's messages, kept by each proc for itself, and what is found in it.
 
 mod feed;
+mod figures;
 mod index;
 mod query;
+mod rebuild;
 mod retriever;
 mod text;
+mod wish;
 mod words;
 
 use std::{
     collections::HashMap,
-    path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, atomic::AtomicU64},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    time::Instant,
 };
 
 use shared::{
@@ -18,12 +22,16 @@ use shared::{
     store::Store,
     time::Timestamp,
 };
-use tantivy::Searcher;
+use tantivy::{Searcher, collector::Count, query::TermQuery, schema::IndexRecordOption};
 use tokio::sync::{Semaphore, watch};
 
-pub(crate) use self::feed::Feed;
-pub(crate) use self::retriever::{Error, Passage, Retriever};
+pub(crate) use self::{
+    feed::Feed,
+    rebuild::Reindex,
+    retriever::{Error, Passage, Retriever},
+};
 use self::{
+    figures::Figures,
     index::{Fields, Index, Place, Scope},
     text::Asked,
 };
@@ -52,14 +60,16 @@ struct Inner {
     commits: watch::Sender<()>,
     /// Projects that are being built: how many messages of how many.
     building: Mutex<HashMap<ProjectId, (u64, u64)>>,
-    /// Entries of logs that are not in the index.
-    lag: AtomicU64,
+    folder: PathBuf,
+    figures: Figures,
 }
 
 /// What can be searched now.
 struct Shown {
     searcher: Searcher,
     places: HashMap<ProjectId, Place>,
+    /// Documents that say how far a log is.
+    logs: usize,
 }
 
 impl std::fmt::Debug for Search {
@@ -74,11 +84,16 @@ impl Search {
         let index = Index::open(folder, memory)?;
         let inner = Inner {
             fields: index.fields,
-            shown: RwLock::new(Shown { searcher: index.searcher(), places: HashMap::new() }),
+            shown: RwLock::new(Shown {
+                searcher: index.searcher(),
+                places: HashMap::new(),
+                logs: 0,
+            }),
             running: Arc::new(Semaphore::new(SEARCHES)),
             commits: watch::Sender::default(),
             building: Mutex::default(),
-            lag: AtomicU64::new(0),
+            folder: index.folder().to_owned(),
+            figures: Figures::default(),
         };
         let inner = Arc::new(inner);
         let feed = Feed::new(index, inner.clone(), store)?;
@@ -97,12 +112,25 @@ impl Search {
         let (text, channel) = (text.to_owned(), channel.map(ToOwned::to_owned));
         let (fields, scope) = (self.inner.fields, Scope { project, build });
         let permit = self.inner.running.clone().acquire_owned().await?;
+        let searches = self.inner.figures.searches.clone();
         let look = move || {
             let _permit = permit;
+            let began = Instant::now();
             let (asked, channel) = (Asked::read(&text), channel.as_deref());
-            query::find(&searcher, fields, scope, channel, &asked, limit, Timestamp::now())
+            let now = Timestamp::now();
+            let found = query::find(&searcher, fields, scope, channel, &asked, limit, now);
+            searches.observe(began.elapsed());
+            found
         };
         Ok(tokio::task::spawn_blocking(look).await??)
+    }
+
+    /// Returns how many messages of the project can be found.
+    async fn count(&self, project: ProjectId) -> anyhow::Result<usize> {
+        let Some((searcher, build)) = self.inner.shown(project) else { return Ok(0) };
+        let term = Scope { project, build }.term(self.inner.fields);
+        let all = TermQuery::new(term, IndexRecordOption::Basic);
+        Ok(tokio::task::spawn_blocking(move || searcher.search(&all, &Count)).await??)
     }
 }
 
@@ -113,11 +141,24 @@ impl Inner {
         (build > 0).then(|| (shown.searcher.clone(), build))
     }
 
-    /// Shows what was committed, all of it at once.
-    fn show(&self, searcher: Searcher, places: impl IntoIterator<Item = (ProjectId, Place)>) {
+    /// Says whether what can be searched was built after a wish for it.
+    fn fulfils(&self, project: ProjectId, wish: i64) -> bool {
+        let shown = self.shown.read().unwrap_or_else(PoisonError::into_inner);
+        let place = shown.places.get(&project);
+        place.is_some_and(|place| place.wish >= wish && place.position.is_some())
+    }
+
+    /// Shows what was committed, all of it at once; of its documents `logs` are no messages.
+    fn show(
+        &self,
+        searcher: Searcher,
+        places: impl IntoIterator<Item = (ProjectId, Place)>,
+        logs: usize,
+    ) {
         let mut shown = self.shown.write().unwrap_or_else(PoisonError::into_inner);
         shown.searcher = searcher;
         shown.places.extend(places);
+        shown.logs = logs;
         drop(shown);
         self.commits.send_replace(());
     }

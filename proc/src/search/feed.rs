@@ -21,7 +21,8 @@ use tokio_util::sync::CancellationToken;
 use self::build::Building;
 use super::{
     Inner,
-    index::{Index, Place, Scope},
+    index::{Index, Place, Scope, Told},
+    wish,
 };
 use crate::ingress::Ingress;
 
@@ -44,6 +45,12 @@ enum Fault {
     /// The process stops.
     #[error("it stops")]
     Stopped,
+}
+
+impl From<tonic::Status> for Fault {
+    fn from(status: tonic::Status) -> Self {
+        Self::Ingress(Box::new(status))
+    }
 }
 
 /// The index's only writer; it has a thread of its own.
@@ -102,7 +109,7 @@ impl Feed {
         self.building.clear();
         self.shared.building().clear();
         self.moved.clear();
-        self.shared.show(self.index.searcher(), self.places.clone());
+        self.shared.show(self.index.searcher(), self.places.clone(), self.logs());
         Ok(())
     }
 
@@ -162,7 +169,7 @@ impl Feed {
                 behind.push((project, epoch));
             }
         }
-        self.shared.lag.store(lag, Ordering::Relaxed);
+        self.shared.figures.lag.store(lag, Ordering::Relaxed);
         self.turns = self.turns.wrapping_add(1);
         let first = self.turns % behind.len().max(1);
         behind.rotate_left(first);
@@ -196,7 +203,8 @@ impl Feed {
     ) -> Result<bool, Fault> {
         // A project that is new here is read from its log, if that still has all.
         let beginning = Position { epoch, seq: 0, tag: 0 };
-        let new = Place { position: Some(beginning), build: 1, wish: 0 };
+        let wish = self.wishes.map_or(0, |wishes| wishes.seq);
+        let new = Place { position: Some(beginning), build: 1, wish };
         self.places.entry(project).or_insert(new);
         while Instant::now() < until {
             let is_done = if self.needs_build(project) {
@@ -220,47 +228,65 @@ impl Feed {
         Ok(())
     }
 
+    fn add(&mut self, scope: Scope, message: &Told) -> Result<(), Fault> {
+        self.index.add(scope, message)?;
+        self.shared.figures.indexed.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
     fn commit(&mut self) -> Result<(), Fault> {
         if self.index.has_changed() {
             let searcher = self.index.commit()?;
-            let places = &self.places;
-            let moved = self.moved.drain();
-            self.shared.show(searcher, moved.filter_map(|id| Some((id, *places.get(&id)?))));
+            let (places, logs) = (&self.places, self.logs());
+            let moved = self.moved.drain().filter_map(|id| Some((id, *places.get(&id)?)));
+            self.shared.show(searcher, moved, logs);
         }
         Ok(())
     }
 
+    /// Returns how many documents say how far a log is.
+    fn logs(&self) -> usize {
+        self.places.len() + usize::from(self.wishes.is_some())
+    }
+
     /// Hears which projects are to be built anew.
     fn hear_wishes(&mut self, sources: &Sources) -> Result<(), Fault> {
-        let at = self.wishes;
-        let topic = Topic::search();
+        let Some(at) = self.wishes else { return self.begin_wishes(sources) };
         let heard = sources.read(&self.store, move |reader| {
-            let Some(head) = reader.head(&topic)? else { return Ok(None) };
-            let after = at.filter(|at| at.epoch == head.epoch).map(|at| at.seq);
-            // Who has no place in it is new, and what was wished before is fulfilled by that.
-            let entries =
-                after.map(|after| reader.entries(&topic, after, entries::PAGE)).transpose()?;
-            Ok(Some((head, entries)))
+            let head = reader.head(&Topic::search())?.filter(|head| head.epoch == at.epoch);
+            let entries = |_| reader.entries(&Topic::search(), at.seq, entries::PAGE);
+            head.map(entries).transpose()
         })?;
-        let Some((head, entries)) = heard else { return Ok(()) };
-        let position = match entries {
-            Some(entries) => {
-                for entry in &entries {
-                    let Ok(project) = entry.data.parse::<ProjectId>() else { continue };
-                    self.building.remove(&project);
-                    let place = self.places.get(&project).copied().unwrap_or_default();
-                    let wish = entry.position.seq;
-                    self.put(project, Place { position: None, wish, ..place })?;
-                }
-                entries.last().map(|last| last.position)
+        // Another log has this name: the store was replaced.
+        let Some(entries) = heard else { return self.begin_wishes(sources) };
+        for entry in &entries {
+            if let Some(project) = wish::project(entry) {
+                self.building.remove(&project);
+                let place = self.places.get(&project).copied().unwrap_or_default();
+                let wish = entry.position.seq;
+                self.put(project, Place { position: None, wish, ..place })?;
             }
-            None => Some(head),
-        };
-        if let Some(position) = position {
-            let place = Place { position: Some(position), ..Place::default() };
-            self.index.put(Topic::search().as_str(), place)?;
-            self.wishes = Some(position);
         }
+        entries.last().map_or(Ok(()), |last| self.put_wishes(last.position))
+    }
+
+    /// Begins to hear wishes from now on. Whatever is built later fulfils those that there were.
+    fn begin_wishes(&mut self, sources: &Sources) -> Result<(), Fault> {
+        let head = sources.wait(self.store.write(|tx| {
+            tx.ensure(&Topic::search())?;
+            tx.head(&Topic::search())?.ok_or(store::Error::Gone)
+        }))?;
+        let known: Vec<(ProjectId, Place)> = self.places.clone().into_iter().collect();
+        for (project, place) in known {
+            self.put(project, Place { position: None, wish: head.seq, ..place })?;
+        }
+        self.put_wishes(head)
+    }
+
+    fn put_wishes(&mut self, position: Position) -> Result<(), Fault> {
+        let place = Place { position: Some(position), ..Place::default() };
+        self.index.put(Topic::search().as_str(), place)?;
+        self.wishes = Some(position);
         Ok(())
     }
 }
@@ -271,13 +297,18 @@ impl Sources {
         store: &Store,
         work: impl Fn(&Reader<'_>) -> Result<T, store::Error> + Send + 'static,
     ) -> Result<T, Fault> {
-        let read = self.shutdown.run_until_cancelled(store.read(work));
-        Ok(self.handle.block_on(read).ok_or(Fault::Stopped)??)
+        Ok(self.wait(store.read(work))?)
+    }
+
+    fn wait<T, E>(&self, work: impl Future<Output = Result<T, E>>) -> Result<T, Fault>
+    where
+        Fault: From<E>,
+    {
+        let done = self.handle.block_on(self.shutdown.run_until_cancelled(work));
+        Ok(done.ok_or(Fault::Stopped)??)
     }
 
     fn messages(&self, request: ReadMessagesRequest) -> Result<ReadMessagesResponse, Fault> {
-        let ask = self.ingress.read_messages(request);
-        let answer = self.handle.block_on(self.shutdown.run_until_cancelled(ask));
-        answer.ok_or(Fault::Stopped)?.map_err(|status| Fault::Ingress(Box::new(status)))
+        self.wait(self.ingress.read_messages(request))
     }
 }

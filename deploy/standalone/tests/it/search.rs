@@ -1,18 +1,22 @@
 //! Search in a project: what was said is found at once, as it is now, by who may read it now.
 
-use std::{sync::Arc, time::Instant};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
 use crate::{
     project::Project,
-    support::{Parley, column, eventually, text},
+    support::{Answer, Parley, column, eventually, text},
 };
+
+/// Searches, whatever the answer.
+async fn ask(project: &Project, query: &[(&str, &str)]) -> Answer {
+    Answer::to(project.client.request("GET", &project.path("/search")).query(query)).await
+}
 
 /// Searches and returns what is found.
 async fn search(project: &Project, query: &str) -> Value {
-    let query: String = form_urlencoded::byte_serialize(query.as_bytes()).collect();
-    project.get(&format!("/search?q={query}")).await.is(200)
+    ask(project, &[("q", query)]).await.is(200)
 }
 
 async fn found(project: &Project, query: &str) -> Vec<String> {

@@ -83,7 +83,7 @@ impl Feed {
             for message in page.messages {
                 building.done += 1;
                 if let Some(told) = told(message) {
-                    self.index.add(scope, &told)?;
+                    self.add(scope, &told)?;
                 }
             }
             if page.next.is_empty() {

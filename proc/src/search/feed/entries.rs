@@ -89,7 +89,7 @@ impl Feed {
                 // A build may have met it already.
                 self.index.remove(message.id);
                 if &*entry.kind != "message.deleted" {
-                    self.index.add(scope, &message)?;
+                    self.add(scope, &message)?;
                 }
             }
             "history.imported" => {
@@ -115,7 +115,7 @@ impl Feed {
             let page = sources.messages(request.clone())?;
             for message in page.messages.into_iter().filter_map(told) {
                 self.index.remove(message.id);
-                self.index.add(scope, &message)?;
+                self.add(scope, &message)?;
             }
             if page.next.is_empty() {
                 return Ok(());

@@ -44,7 +44,7 @@ use crate::{config::AnswersConfig, search::Retriever};
 /// How often a writer says that it is there, and looks for answers of those that are not.
 const LOOK: Duration = Duration::from_secs(2);
 /// How long a writer that is not heard of keeps its answers.
-const LEASE: Duration = Duration::from_secs(6);
+const LEASE: Duration = Duration::from_secs(5);
 /// Answers written at once; further ones are for another replica.
 const AT_ONCE: usize = 256;
 /// How long answers that were told to stop may take for that.

@@ -1,5 +1,6 @@
 //! The parts of a cluster as processes, and what nginx makes of the services.
 
+mod answers;
 mod bundles;
 mod link;
 mod nginx;

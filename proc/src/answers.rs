@@ -128,7 +128,7 @@ impl Answers {
         let outcome =
             store.write(move |tx| store::start(tx, &asked, (id, writer), limits, now)).await?;
         if let Outcome::Started(id) = outcome {
-            let answer = Answer { id, question, started_at: now, ended_at: None };
+            let answer = Answer { id, question, started_at: now, ended_at: None, passages: None };
             self.write(answer, Pen { id, writer, writers: 1 });
         }
         Ok(outcome)

@@ -17,6 +17,7 @@ use std::{
     time::Instant,
 };
 
+use serde::{Deserialize, Serialize};
 use shared::{
     ids::{MessageId, ProjectId},
     store::Store,
@@ -40,7 +41,7 @@ use self::{
 const SEARCHES: usize = 4;
 
 /// A message that was found; the higher the score, the better, within one answer.
-#[derive(Copy, Clone, Debug, PartialEq)]
+#[derive(Copy, Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Hit {
     pub(crate) message: MessageId,
     pub(crate) score: f32,

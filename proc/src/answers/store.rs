@@ -15,6 +15,7 @@ use super::{
     events::{Complete, Reason},
     limits::Limits,
 };
+use crate::search::Hit;
 
 /// The time over which questions are counted.
 const MINUTE: Duration = Duration::from_mins(1);
@@ -39,6 +40,8 @@ pub(super) struct Answer {
     pub(super) id: AnswerId,
     pub(super) question: Question,
     pub(super) started_at: Timestamp,
+    /// The messages it rests on, once it has begun.
+    pub(super) passages: Option<Vec<Hit>>,
     pub(super) ended_at: Option<Timestamp>,
 }
 
@@ -68,7 +71,7 @@ pub(crate) enum Outcome {
     TooOften { retry_after: Duration },
 }
 
-const COLUMNS: &str = "id, owner, stream_id, project_id, question, max_tokens, temperature, max_ms, trace_id, started_at, ended_at";
+const COLUMNS: &str = "id, owner, stream_id, project_id, question, max_tokens, temperature, max_ms, trace_id, started_at, ended_at, passages";
 
 fn read(row: &Row<'_>) -> Result<Answer, Error> {
     let small = |column| -> Result<u32, Error> {
@@ -83,7 +86,10 @@ fn read(row: &Row<'_>) -> Result<Answer, Error> {
     };
     let question =
         Question { asked, text: row.get(4)?, max_tokens: small(5)?, temperature: small(6)? };
-    Ok(Answer { id: row.get(0)?, question, started_at: row.get(9)?, ended_at: row.get(10)? })
+    let passages = row.get::<Option<String>>(11)?;
+    let passages = passages.and_then(|passages| serde_json::from_str(&passages).ok());
+    let (id, started_at, ended_at) = (row.get(0)?, row.get(9)?, row.get(10)?);
+    Ok(Answer { id, question, started_at, ended_at, passages })
 }
 
 /// Says what would come of asking: [`Outcome::Allowed`] if nothing is against it.
@@ -188,13 +194,22 @@ pub(super) fn holds(reader: &Reader<'_>, pen: Pen) -> Result<bool, Error> {
     Ok(reader.find(sql, &params, |_| Ok(()))?.is_some())
 }
 
-/// Adds entries to an answer; says whether the pen was still good.
-pub(super) fn append(tx: &mut Tx<'_>, pen: Pen, entries: &[(&str, String)]) -> Result<bool, Error> {
+/// Adds entries to an answer, and with the first ones what it rests on; says whether the pen was still good.
+pub(super) fn append(
+    tx: &mut Tx<'_>,
+    pen: Pen,
+    entries: &[(&str, String)],
+    passages: Option<&str>,
+) -> Result<bool, Error> {
     if !holds(tx, pen)? {
         return Ok(false);
     }
     let entries: Vec<_> = entries.iter().map(|(kind, data)| (*kind, &**data)).collect();
     tx.append_all(&Topic::answer(pen.id), &entries)?;
+    if let Some(passages) = passages {
+        let sql = "UPDATE answers SET passages = $2 WHERE id = $1";
+        tx.execute(sql, &[pen.id.into(), passages.into()])?;
+    }
     Ok(true)
 }
 
@@ -271,7 +286,7 @@ pub(super) fn take_over(
         return Ok(None);
     }
     let sql = format!("SELECT {COLUMNS}, writers FROM answers WHERE id = $1");
-    tx.find(&sql, &[id.into()], |row| Ok((read(row)?, Pen { id, writer, writers: row.get(11)? })))
+    tx.find(&sql, &[id.into()], |row| Ok((read(row)?, Pen { id, writer, writers: row.get(12)? })))
 }
 
 /// Deletes answers that ended before `oldest`, with their logs; returns how many.

@@ -18,7 +18,7 @@ use super::{
     words::{first_tokens, tokens},
     writer::{Task, WriteError, Writer},
 };
-use crate::search::{self, Passage, Retriever};
+use crate::search::{self, Hit, Passage, Retriever};
 
 /// Passages that a writer is given.
 const PASSAGES: usize = 8;
@@ -136,8 +136,15 @@ impl Desk {
         }
         let question = &answer.question;
         let Asked { owner, project_id, trace_id, .. } = &question.asked;
-        let found = self.retriever.passages(owner, *project_id, trace_id, &question.text, PASSAGES);
-        progress.passages = found.await?;
+        let retriever = &self.retriever;
+        // What has been said since would make it another answer.
+        progress.passages = match &answer.passages {
+            Some(hits) => retriever.read(owner, *project_id, trace_id, hits).await?,
+            None => {
+                let text = &question.text;
+                retriever.passages(owner, *project_id, trace_id, text, PASSAGES).await?
+            }
+        };
         if progress.passages.is_empty() {
             let rest = NOTHING.strip_prefix(&*progress.text);
             let rest = rest.ok_or(WriteError::Interrupted)?;
@@ -206,7 +213,12 @@ impl Desk {
         if !chunks.is_empty() {
             let count = chunks.len();
             let log = Topic::answer(answer.id);
-            let added = self.store.write_in(log, move |tx| append(tx, pen, &chunks)).await;
+            let hits: Vec<Hit> = progress.passages.iter().map(Into::into).collect();
+            let passages = is_first.then(|| serde_json::to_string(&hits).unwrap_or_default());
+            let added = self
+                .store
+                .write_in(log, move |tx| append(tx, pen, &chunks, passages.as_deref()))
+                .await;
             if !added? {
                 return Err(Ending::NotOurs);
             }

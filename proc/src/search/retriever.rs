@@ -7,7 +7,7 @@ use shared::{
 };
 use tonic::{Code, Status};
 
-use super::Search;
+use super::{Hit, Search};
 use crate::ingress::{Ingress, principal};
 
 /// Messages asked of ingress for each passage that is wanted: some were deleted a moment ago.
@@ -58,6 +58,12 @@ pub(crate) struct Passage {
     pub(crate) score: f32,
 }
 
+impl From<&Passage> for Hit {
+    fn from(passage: &Passage) -> Self {
+        Self { message: passage.message_id, score: passage.score }
+    }
+}
+
 /// Finds passages; a clone asks the same index.
 #[derive(Clone, Debug)]
 pub(crate) struct Retriever {
@@ -81,6 +87,19 @@ impl Retriever {
     ) -> Result<Vec<Passage>, Error> {
         let limit = limit.min(MOST);
         let hits = self.search.find(project, question, None, limit + limit / SPARE + SPARE).await?;
+        let mut passages = self.read(user, project, trace, &hits).await?;
+        passages.truncate(limit);
+        Ok(passages)
+    }
+
+    /// Returns those of the messages that the user may read now, as they are now.
+    pub(crate) async fn read(
+        &self,
+        user: &UserId,
+        project: ProjectId,
+        trace: &TraceId,
+        hits: &[Hit],
+    ) -> Result<Vec<Passage>, Error> {
         let request = GetMessagesRequest {
             principal: Some(principal(user, project, trace)),
             ids: hits.iter().map(|hit| hit.message.to_string()).collect(),
@@ -100,6 +119,6 @@ impl Retriever {
                 score,
             })
         });
-        Ok(passages.take(limit).collect())
+        Ok(passages.collect())
     }
 }

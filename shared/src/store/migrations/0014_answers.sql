@@ -1,12 +1,13 @@
 -- Answers to questions, owned by proc. What was written is in the log of each; here is who writes it and whose it is.
 -- `writer` holds it while `seen_at` is renewed; each that takes it over counts one more of `writers`.
--- `temperature` is in thousandths.
+-- `temperature` is in thousandths; `passages` are the messages that the answer rests on, once it has begun.
 CREATE TABLE answers (
     id          UUID PRIMARY KEY,
     owner       TEXT NOT NULL,
     stream_id   TEXT NOT NULL,
     project_id  UUID NOT NULL,
     question    TEXT NOT NULL,
+    passages    TEXT,
     max_tokens  BIGINT NOT NULL,
     temperature BIGINT NOT NULL,
     max_ms      BIGINT NOT NULL,

@@ -72,7 +72,7 @@ mod tests {
         #[test]
         fn pieces_are_the_text_and_none_is_empty_or_long(text in "(\\PC|[ \n\t]|\u{1f600}){0,300}", words in 1..9usize) {
             let pieces = pieces(&text, words);
-            prop_assert_eq!(pieces.concat(), text);
+            prop_assert_eq!(&pieces.concat(), &text);
             prop_assert!(pieces.iter().all(|piece| !piece.is_empty() && piece.len() <= CHUNK_BYTES));
         }
 

@@ -28,8 +28,9 @@ pub(crate) fn routes() -> OpenApiRouter<AppState> {
 
 /// The longest question in characters.
 const MAX_CHARS: usize = 2_000;
-/// Messages found at most.
+/// Messages found at most, and if nobody says how many.
 const MOST: u32 = 50;
+const DEFAULT: u32 = 20;
 /// Messages asked for besides, since some may have been deleted a moment ago.
 const SPARE: u32 = 10;
 
@@ -39,53 +40,33 @@ pub(crate) struct Finder {
     calls: Calls,
 }
 
-/// 1 to 2,000 characters, no NUL; the text has no syntax but quotation marks around what is to be found as it is.
-#[derive(Deserialize)]
-#[serde(try_from = "String")]
-struct Words(String);
-
-impl TryFrom<String> for Words {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Self, &'static str> {
-        if text.trim().is_empty() || text.contains('\0') || text.chars().count() > MAX_CHARS {
-            Err("what is looked for has 1 to 2,000 characters and no NUL")
-        } else {
-            Ok(Self(text))
-        }
-    }
-}
-
-/// How many messages are wanted: 1 to 50, 20 if nobody says.
-#[derive(Deserialize)]
-#[serde(try_from = "u32")]
-struct Most(u32);
-
-impl TryFrom<u32> for Most {
-    type Error = &'static str;
-
-    fn try_from(limit: u32) -> Result<Self, &'static str> {
-        if (1..=MOST).contains(&limit) { Ok(Self(limit)) } else { Err("limit is 1 to 50") }
-    }
-}
-
-impl Default for Most {
-    fn default() -> Self {
-        Self(20)
-    }
-}
-
 #[derive(Deserialize, utoipa::IntoParams)]
 struct Asked {
-    /// What is looked for: text without syntax, but for quotation marks around what is to be found as it is.
-    #[param(value_type = String)]
-    q: Words,
-    #[serde(default)]
-    #[param(value_type = Option<i64>)]
-    limit: Most,
+    /// What is looked for, 1 to 2,000 characters: text without syntax, but for quotation marks around what is to be found
+    /// as it is.
+    #[param(required = true)]
+    q: Option<String>,
+    /// How many messages: 1 to 50, 20 if nobody says.
+    limit: Option<u32>,
     /// Only this channel's.
     #[param(value_type = Option<String>)]
     channel: Option<ChannelName>,
+}
+
+impl Asked {
+    /// Returns what is looked for, and how many messages are wanted.
+    fn checked(&self) -> Result<(&str, u32), ApiError> {
+        let refused = |field, message: &str| ApiError::Field { field, message: message.into() };
+        let text = self.q.as_deref().unwrap_or_default();
+        if text.trim().is_empty() || text.contains('\0') || text.chars().count() > MAX_CHARS {
+            return Err(refused("q", "what is looked for has 1 to 2,000 characters and no NUL"));
+        }
+        let limit = self.limit.unwrap_or(DEFAULT);
+        if !(1..=MOST).contains(&limit) {
+            return Err(refused("limit", "1 to 50"));
+        }
+        Ok((text, limit))
+    }
 }
 
 /// The messages that fit best, the best first.
@@ -115,14 +96,14 @@ async fn search(
 ) -> Result<Json<FoundMessages>, ApiError> {
     // Nothing is looked for on behalf of strangers.
     viewer.read(|_, _| Ok(())).await?;
-    let Asked { q: Words(text), limit: Most(limit), channel } = asked;
-    let scores = finder.find(viewer.project, &text, channel, limit + SPARE).await?;
+    let (text, limit) = asked.checked()?;
+    let scores = finder.find(viewer.project, text, asked.channel.as_ref(), limit + SPARE).await?;
     let ids: Vec<MessageId> = scores.iter().map(|(id, _)| *id).collect();
     let found = viewer.read(move |reader, caller| store::many::whole(reader, caller, &ids)).await?;
     let scores: HashMap<MessageId, f32> = scores.into_iter().collect();
     let messages = found.into_iter().take(usize::try_from(limit).unwrap_or(0)).map(|message| {
         let score = scores.get(&message.id).copied().unwrap_or_default();
-        Found { snippet: snippet(&message.text, &text), message, score }
+        Found { snippet: snippet(&message.text, text), message, score }
     });
     Ok(Json(FoundMessages { messages: messages.collect(), next: None }))
 }
@@ -137,14 +118,14 @@ impl Finder {
         &self,
         project: ProjectId,
         text: &str,
-        channel: Option<ChannelName>,
+        channel: Option<&ChannelName>,
         limit: u32,
     ) -> Result<Vec<(MessageId, f32)>, ApiError> {
         let request = FindRequest {
             project_id: project.to_string(),
             text: text.to_owned(),
             limit,
-            channel: channel.map(|channel| channel.to_string()),
+            channel: channel.map(ToString::to_string),
         };
         let answer = SearchClient::new(self.calls.clone()).find(request).await;
         let hits = answer.map_err(|status| unanswered(&status))?.into_inner().hits.into_iter();

@@ -42,6 +42,8 @@ pub(super) struct Fields {
     /// The two halves of the message's id, of which the first begins with its time.
     pub(super) high: Field,
     pub(super) low: Field,
+    /// Whether the message is a question itself.
+    pub(super) asks: Field,
     /// How far a log is in the index, as JSON.
     place: Field,
 }
@@ -68,6 +70,7 @@ impl Fields {
             text: schema.add_text_field("text", TextOptions::default().set_indexing_options(words)),
             high: schema.add_u64_field("high", FAST),
             low: schema.add_u64_field("low", FAST),
+            asks: schema.add_bool_field("asks", FAST),
             place: schema.add_text_field("place", STORED),
         };
         (schema.build(), fields)
@@ -206,7 +209,7 @@ impl Index {
 
     /// Adds a message that is not in the index.
     pub(super) fn add(&mut self, of: Scope, message: &Told) -> anyhow::Result<()> {
-        let Fields { id, scope, channel, text, high, low, .. } = self.fields;
+        let Fields { id, scope, channel, text, high, low, asks, .. } = self.fields;
         let (first, second) = message.id.0.as_u64_pair();
         self.writer.add_document(doc!(
             id => message.id.0.as_bytes().as_slice(),
@@ -215,6 +218,7 @@ impl Index {
             text => message.text.as_str(),
             high => first,
             low => second,
+            asks => is_question(&message.text),
         ))?;
         self.changed = true;
         Ok(())
@@ -266,6 +270,12 @@ impl Index {
     pub(super) fn close(self) -> anyhow::Result<()> {
         Ok(self.writer.wait_merging_threads()?)
     }
+}
+
+/// Says whether somebody wants to know something, as far as a mark tells.
+fn is_question(text: &str) -> bool {
+    let ends = |rest: &str| rest.chars().next().is_none_or(char::is_whitespace);
+    text.split('?').skip(1).any(ends)
 }
 
 /// Opens what is in the folder, `None` if that is nothing, or of another version.

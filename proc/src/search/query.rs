@@ -38,6 +38,10 @@ const NEAR: Score = 0.5;
 const FAR: Score = 0.3;
 /// Terms of the index compared with one misspelt word.
 const MOST_COMPARED: usize = 200;
+/// What a message keeps of its score that is a question itself, and more likely the same one than its answer.
+const ASKING: Score = 0.75;
+/// Of how many words a message keeps half of its score: by its words alone a fragment would be the best answer to anything.
+const FRAGMENT: Score = 6.0;
 /// How much of its score a message loses each time that its age doubles, from a month on.
 const AGEING: f32 = 0.02;
 const MONTH_MS: f32 = 30.0 * 86_400_000.0;
@@ -66,9 +70,14 @@ pub(super) fn find(
     }
     let ranked = TopDocs::with_limit(limit).tweak_score(move |segment: &SegmentReader| {
         let high = segment.fast_fields().u64("high").ok();
+        let asks = segment.fast_fields().bool("asks").ok();
+        let lengths = segment.get_fieldnorms_reader(fields.text).ok();
         move |document: DocId, score: Score| {
             let high = high.as_ref().and_then(|high| high.first(document)).unwrap_or(0);
-            score / ageing(high, now)
+            let asks = asks.as_ref().and_then(|asks| asks.first(document)).unwrap_or(false);
+            let length = lengths.as_ref().map_or(1, |lengths| lengths.fieldnorm(document));
+            let asking = if asks { ASKING } else { 1.0 };
+            score * asking * weight(length) / ageing(high, now)
         }
     });
     let found = searcher.search(&BooleanQuery::new(clauses), &ranked)?;
@@ -81,6 +90,13 @@ pub(super) fn find(
         Ok(Hit { message: MessageId(id), score })
     });
     hits.collect()
+}
+
+/// Returns what a message of so many words keeps of its score.
+#[expect(clippy::cast_precision_loss, reason = "a length need not be exact")]
+fn weight(length: u32) -> Score {
+    let length = length as Score;
+    length / (length + FRAGMENT)
 }
 
 /// Returns by what a message's score is divided, from the half of its id that begins with its time.
@@ -110,7 +126,7 @@ fn relevance(
             clauses.push(single(fields, &word.text, 1.0));
         }
         if *frequency < RARE && typos < MOST_TYPOS {
-            if let Some(distance) = tolerance(&word.text) {
+            if let Some(distance) = tolerance(word) {
                 typos += 1;
                 clauses.extend(meanings(searcher, fields, &word.text, distance, *frequency)?);
             }
@@ -152,9 +168,9 @@ fn together(fields: Fields, words: &[Word], slop: u32) -> Box<dyn Query> {
 }
 
 /// Returns how many letters of a word may be wrong, `None` if it is too short, or no word at all, to tell.
-fn tolerance(word: &str) -> Option<u8> {
-    match word.chars().count() {
-        _ if !word.chars().all(char::is_alphabetic) => None,
+fn tolerance(word: &Word) -> Option<u8> {
+    match word.letters {
+        _ if !word.text.chars().all(char::is_alphabetic) => None,
         0..=4 => None,
         5..=8 => Some(1),
         _ => Some(2),
@@ -215,8 +231,9 @@ mod tests {
 
     #[test]
     fn short_words_and_numbers_are_taken_as_they_are() {
+        let tolerance = |text: &str| tolerance(&Asked::read(text).words[0]);
         assert_eq!(tolerance("kernl"), Some(1));
-        assert_eq!(tolerance("partitoning"), Some(2));
+        assert_eq!(tolerance("partitoning"), Some(2), "as it is written, not as it is looked up");
         assert_eq!([tolerance("grub"), tolerance("10.04.01"), tolerance("sda123")], [None; 3]);
     }
 }

@@ -1,6 +1,6 @@
 //! What a user wrote, as words and phrases. It is text: nothing in it is an operator, and nothing in it is an error.
 
-use std::{collections::HashSet, sync::LazyLock};
+use std::{collections::HashSet, ops::Range, sync::LazyLock};
 
 use tantivy::tokenizer::{Token, TokenStream as _};
 
@@ -25,13 +25,15 @@ const COMMON: &str = "a an the this that these those there here it its it's he s
     know tell help way possible like what's that's there's let lets ok okay yes yeah";
 
 static COMMON_WORDS: LazyLock<HashSet<String>> =
-    LazyLock::new(|| cut(COMMON).map(|(text, _)| text).collect());
+    LazyLock::new(|| cut(COMMON).map(|(text, ..)| text).collect());
 
 /// One word, as the index has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Word {
     pub(super) text: String,
     pub(super) position: usize,
+    /// Letters as it was written, with its ending.
+    pub(super) letters: usize,
     /// It says what the text is about.
     pub(super) matters: bool,
 }
@@ -84,14 +86,21 @@ fn phrase(text: &str) -> Vec<Word> {
     words
 }
 
-fn analyze(text: &str) -> Vec<Word> {
-    let word = |(text, position)| Word { matters: !COMMON_WORDS.contains(&text), text, position };
-    cut(text).map(word).collect()
+fn analyze(source: &str) -> Vec<Word> {
+    let word = |(text, Range { start, end }, position): (String, Range<usize>, usize)| Word {
+        matters: !COMMON_WORDS.contains(&text),
+        letters: source[start..end].chars().count(),
+        text,
+        position,
+    };
+    cut(source).map(word).collect()
 }
 
-fn cut(text: &str) -> impl Iterator<Item = (String, usize)> {
+fn cut(text: &str) -> impl Iterator<Item = (String, Range<usize>, usize)> {
     let mut words = Vec::new();
-    let mut add = |token: &Token| words.push((token.text.clone(), token.position));
+    let mut add = |token: &Token| {
+        words.push((token.text.clone(), token.offset_from..token.offset_to, token.position));
+    };
     words::analyzer().token_stream(text).process(&mut add);
     words.into_iter()
 }

@@ -1,4 +1,6 @@
-//! The index of a whole Slack export: how soon it is there, how large it is, how long a search takes.
+//! The index of a whole Slack export: how soon it is there, how large it is, how long a search and an answer take.
+
+mod answers;
 
 use std::{
     fs,
@@ -45,16 +47,23 @@ pub(crate) struct Options {
     /// Messages whose way into the index is timed.
     #[arg(long, default_value_t = 10)]
     sends: u32,
+    /// Answers that are being written while others begin.
+    #[arg(long, default_value_t = 50)]
+    answers: usize,
     /// Asks only this, and prints what is found.
     #[arg(long)]
     ask: Vec<String>,
 }
 
 pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
-    let Options { archive, rounds, sends, ask } = options;
+    let Options { archive, rounds, sends, answers, ask } = options;
     let bytes =
         fs::read(&archive).with_context(|| format!("failed to read {}", archive.display()))?;
-    let server = Server::start()?;
+    let server = Server::start_with(|command, _| {
+        command.args(["--chunk-delay-ms=0", "--answers-per-minute=1000000"]);
+        command.args(["--answers-per-user=1000", "--max-connections-per-user=1000"]);
+        Ok(())
+    })?;
     let mut chat = Client::connect(&server.ingress, "dev-ada").await?;
     let mut jobs = Client::connect(&server.proc, "dev-ada").await?;
     let project = chat.project("history").await?;
@@ -118,7 +127,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
         ms(times.value_at_quantile(0.99)),
         ms(times.max())
     );
-    Ok(())
+    answers::measure(&server, &project, answers).await
 }
 
 /// Sends a message and returns how long after `sent` it is found.

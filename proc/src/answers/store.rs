@@ -6,6 +6,7 @@ use shared::{
     answers::{ASKED, Asked, COMPLETE, Totals, is_end},
     ids::{AnswerId, UserId},
     journal::{Entry, Topic},
+    sabotage::Sabotage,
     store::{Error, Reader, Row, Tx, Value},
     time::Timestamp,
 };
@@ -187,11 +188,14 @@ pub(super) fn entries(
 }
 
 /// Says whether the answer is still to be written, by the holder of this pen.
-pub(super) fn holds(reader: &Reader<'_>, pen: Pen) -> Result<bool, Error> {
+pub(super) fn may_write(tx: &Tx<'_>, pen: Pen) -> Result<bool, Error> {
+    if tx.sabotage == Some(Sabotage::NoFence) {
+        return Ok(true);
+    }
     let sql =
         "SELECT 1 FROM answers WHERE id = $1 AND writer = $2 AND writers = $3 AND ended_at IS NULL";
     let params = [pen.id.into(), Value::Uuid(pen.writer), pen.writers.into()];
-    Ok(reader.find(sql, &params, |_| Ok(()))?.is_some())
+    Ok(tx.find(sql, &params, |_| Ok(()))?.is_some())
 }
 
 /// Adds entries to an answer, and with the first ones what it rests on; says whether the pen was still good.
@@ -201,7 +205,7 @@ pub(super) fn append(
     entries: &[(&str, String)],
     passages: Option<&str>,
 ) -> Result<bool, Error> {
-    if !holds(tx, pen)? {
+    if !may_write(tx, pen)? {
         return Ok(false);
     }
     let entries: Vec<_> = entries.iter().map(|(kind, data)| (*kind, &**data)).collect();

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     events::{Complete, Failed, Reason, Source},
     figures::Figures,
-    store::{Answer, Pen, append, end, entries, holds, written},
+    store::{Answer, Pen, append, end, entries, may_write, written},
     words::{first_tokens, tokens},
     writer::{Task, WriteError, Writer},
 };
@@ -243,7 +243,7 @@ impl Desk {
             Ending::NotOurs => return Ok(()),
         };
         let ended = self.store.write_in(Topic::answer(answer.id), move |tx| {
-            if !holds(tx, pen)? {
+            if !may_write(tx, pen)? {
                 return Ok(None);
             }
             let now = Timestamp::now();

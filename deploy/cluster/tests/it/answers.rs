@@ -19,9 +19,10 @@ const SPAN: u64 = 2_200;
 const QUESTION: &str = "what does the printer want?";
 
 /// A cluster whose writers take their time, and a project with much to quote.
-async fn start(chunk_delay_ms: &str) -> (Whole, String) {
+async fn start(flags: &[&str]) -> (Whole, String) {
     let whole = Whole::start(|options| {
-        options.settings.push(("CHUNK_DELAY_MS".into(), chunk_delay_ms.into()));
+        options.flags.extend(flags.iter().map(|flag| (*flag).to_owned()));
+        options.settings.push(("CHUNK_DELAY_MS".into(), "25".into()));
         options.settings.push(("HEARTBEAT_INTERVAL".into(), "1s".into()));
     })
     .await;
@@ -118,9 +119,55 @@ fn count(whole: &Whole, condition: &str) -> u64 {
     String::from_utf8_lossy(&output.stdout).trim().parse().expect("a number")
 }
 
+/// Says whether this proc is writing an answer.
+async fn writes(whole: &Whole, number: usize) -> bool {
+    let url = format!("http://{}/metrics", whole.cluster.proc(number).internal_addr());
+    let figures = whole.http.get(url).send().await.expect("an answer").text().await.expect("text");
+    figures.lines().any(|line| line == "parley_answers_running 1")
+}
+
+/// Returns which of both writes the one answer.
+async fn writer(whole: &Whole) -> usize {
+    let writer = usize::from(!writes(whole, 0).await);
+    assert!(writes(whole, writer).await);
+    writer
+}
+
+/// Freezes a writer until another has finished its answer, and returns what its reader has, and what there is once the
+/// writer has done what it still does.
+async fn thawed(flags: &[&str]) -> (String, Value) {
+    let (whole, project) = start(flags).await;
+    let base = whole.cluster.base_url();
+    let mut reader = Reader::default();
+    let response = ask(&whole.http, &base, &project, "frozen", "").await.expect("an answer");
+    let writer = self::writer(&whole).await;
+    whole.cluster.proc(writer).freeze().expect("it does");
+    reader.read(response).await;
+    whole.cluster.proc(writer).thaw().expect("it does");
+    let rests = async { while writes(&whole, writer).await {} };
+    timeout(PATIENCE, rests).await.expect("it finds out");
+    let url = format!("{base}/api/chat/answers/frozen");
+    let there = whole.http.get(url).bearer_auth("dev-ada").send().await.expect("an answer");
+    let there = there.json().await.expect("JSON");
+    whole.stop().await;
+    (reader.text(), there)
+}
+
+#[tokio::test]
+async fn a_writer_that_was_frozen_adds_nothing_to_what_another_has_written() {
+    let (read, there) = thawed(&[]).await;
+    assert_eq!((&there["text"], &there["state"]), (&json!(read), &json!("finished")));
+}
+
+#[tokio::test]
+async fn one_that_does_not_look_whether_it_may_is_noticed() {
+    let (read, there) = thawed(&["--sabotage", "no-fence"]).await;
+    assert_ne!(there["text"], read);
+}
+
 #[tokio::test]
 async fn an_answer_over_a_line_that_is_cut_at_any_byte_is_the_same_answer() {
-    let (whole, project) = start("25").await;
+    let (whole, project) = start(&[]).await;
     let base = whole.cluster.base_url();
     let line = Link::open(whole.cluster.nginx().addr()).expect("a port");
     let broken = format!("http://{}", line.addr());
@@ -166,18 +213,11 @@ async fn an_answer_over_a_line_that_is_cut_at_any_byte_is_the_same_answer() {
 
 #[tokio::test]
 async fn an_answer_whose_writer_is_killed_is_written_to_its_end_by_another() {
-    let (whole, project) = start("25").await;
+    let (whole, project) = start(&[]).await;
     let base = whole.cluster.base_url();
     let mut reader = Reader::default();
     let response = ask(&whole.http, &base, &project, "orphan", "").await.expect("an answer");
-    let writes = async |number: usize| {
-        let url = format!("http://{}/metrics", whole.cluster.proc(number).internal_addr());
-        let figures =
-            whole.http.get(url).send().await.expect("an answer").text().await.expect("text");
-        figures.lines().any(|line| line == "parley_answers_running 1")
-    };
-    let writer = usize::from(!writes(0).await);
-    assert!(writes(writer).await);
+    let writer = self::writer(&whole).await;
     whole.cluster.proc(writer).kill().await.expect("it does");
     let killed = Instant::now();
     reader.read(response).await;
@@ -197,7 +237,7 @@ async fn an_answer_whose_writer_is_killed_is_written_to_its_end_by_another() {
     // One that stops hands over at once.
     let mut reader = Reader::default();
     let response = ask(&whole.http, &base, &project, "handed", "").await.expect("an answer");
-    let writer = usize::from(!writes(0).await);
+    let writer = self::writer(&whole).await;
     let stop = async { whole.cluster.proc(writer).stop().await.expect("it runs") };
     let (ended, ()) = tokio::join!(stop, reader.read(response));
     assert!(ended.success());

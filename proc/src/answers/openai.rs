@@ -76,11 +76,13 @@ enum Refused {
 
 impl OpenAi {
     pub(super) fn new(config: &AnswersConfig) -> anyhow::Result<Self> {
-        let base = config.llm_base_url.as_deref().context("LLM_BASE_URL is missing")?;
+        // A variable that is there and empty is as good as none.
+        let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+        let base = given(&config.llm_base_url).context("LLM_BASE_URL is missing")?;
         let url = format!("{}/chat/completions", base.trim_end_matches('/'));
         let url: Url = url.parse().context("LLM_BASE_URL is not a URL")?;
         ensure!(matches!(url.scheme(), "http" | "https"), "LLM_BASE_URL is not an HTTP URL");
-        let model = config.llm_model.clone().context("LLM_MODEL is missing")?;
+        let model = given(&config.llm_model).context("LLM_MODEL is missing")?;
         let client = Client::builder()
             .user_agent(concat!("parley/", env!("CARGO_PKG_VERSION")))
             // The key goes to nobody else.
@@ -89,7 +91,8 @@ impl OpenAi {
             .connect_timeout(CONNECT)
             .build()
             .context("failed to make the client of the language model")?;
-        Ok(Self { client, url, key: config.llm_api_key.clone(), model })
+        let key = config.llm_api_key.clone().filter(|key| !key.expose_secret().is_empty());
+        Ok(Self { client, url, key, model })
     }
 
     pub(super) fn write<'a>(

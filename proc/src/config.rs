@@ -49,7 +49,7 @@ pub struct SearchConfig {
     #[arg(long, env = "PROC_SEARCH_DIR")]
     pub proc_search_dir: Option<PathBuf>,
     /// How many bytes of the index may be in memory before they are on disk, 15000000 at least.
-    #[arg(long, env = "PROC_SEARCH_MEMORY_BYTES", default_value_t = 64 << 20, value_parser = clap::value_parser!(u32).range(15_000_000..=4_000_000_000))]
+    #[arg(long, env = "PROC_SEARCH_MEMORY_BYTES", default_value_t = 16 << 20, value_parser = clap::value_parser!(u32).range(15_000_000..=4_000_000_000))]
     pub proc_search_memory_bytes: u32,
 }
 

@@ -77,11 +77,12 @@ pub(super) fn find(
             let asks = asks.as_ref().and_then(|asks| asks.first(document)).unwrap_or(false);
             let length = lengths.as_ref().map_or(1, |lengths| lengths.fieldnorm(document));
             let asking = if asks { ASKING } else { 1.0 };
-            score * asking * weight(length) / ageing(high, now)
+            // Of equal ones the newer is the first.
+            (score * asking * weight(length) / ageing(high, now), high)
         }
     });
     let found = searcher.search(&BooleanQuery::new(clauses), &ranked)?;
-    let hits = found.into_iter().map(|(score, address)| {
+    let hits = found.into_iter().map(|((score, _), address)| {
         let columns = searcher.segment_reader(address.segment_ord).fast_fields();
         let half = |name| -> tantivy::Result<u64> {
             Ok(columns.u64(name)?.first(address.doc_id).unwrap_or(0))

@@ -1,5 +1,7 @@
 //! Passages for a question: the index says in which order, ingress says what they are and who may read them now.
 
+use std::collections::HashSet;
+
 use proto::GetMessagesRequest;
 use shared::{
     ids::{MessageId, ProjectId, TraceId, UserId},
@@ -10,8 +12,8 @@ use tonic::{Code, Status};
 use super::{Hit, Search};
 use crate::ingress::{Ingress, principal};
 
-/// Messages asked of ingress for each passage that is wanted: some were deleted a moment ago.
-const SPARE: usize = 4;
+/// Messages asked of ingress besides: some say the same, as bots do, and some were deleted a moment ago.
+const SPARE: usize = 20;
 /// Passages at most.
 const MOST: usize = 150;
 
@@ -76,7 +78,7 @@ impl Retriever {
         Self { search, ingress }
     }
 
-    /// Returns at most `limit` messages that the user may read now, best first.
+    /// Returns at most `limit` messages that the user may read now, best first; of those that say the same, one.
     pub(crate) async fn passages(
         &self,
         user: &UserId,
@@ -86,8 +88,10 @@ impl Retriever {
         limit: usize,
     ) -> Result<Vec<Passage>, Error> {
         let limit = limit.min(MOST);
-        let hits = self.search.find(project, question, None, limit + limit / SPARE + SPARE).await?;
+        let hits = self.search.find(project, question, None, limit + SPARE).await?;
         let mut passages = self.read(user, project, trace, &hits).await?;
+        let mut said = HashSet::new();
+        passages.retain(|passage| said.insert(passage.text.clone()));
         passages.truncate(limit);
         Ok(passages)
     }

@@ -10,6 +10,7 @@ mod proxylogin;
 mod replicas;
 mod retries;
 mod schedules;
+mod search;
 mod streams;
 mod support;
 mod webhooks;

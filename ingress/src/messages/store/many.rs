@@ -35,7 +35,12 @@ pub(crate) fn some(
     // Few lengths of the list, so that few statements are prepared: the last id fills it up.
     let length = ids.len().next_power_of_two();
     let numbers: Vec<String> = (2..length + 2).map(|number| format!("${number}")).collect();
-    let sql = format!("{COLUMNS} AND m.deleted_at IS NULL AND m.id IN ({})", numbers.join(", "));
+    // By their ids first: SQLite would look for them among all messages of the project.
+    let columns = COLUMNS.replace("FROM messages m", "FROM asked m");
+    let sql = format!(
+        "WITH asked AS MATERIALIZED (SELECT * FROM messages WHERE id IN ({})) {columns} AND m.deleted_at IS NULL",
+        numbers.join(", ")
+    );
     let filled = ids.iter().chain(std::iter::repeat(last)).take(length);
     let params: Vec<Value<'_>> =
         std::iter::once(caller.project.into()).chain(filled.map(|id| (*id).into())).collect();

@@ -41,7 +41,8 @@ async fn an_import_is_found_and_a_restart_reads_nothing_again() {
         parley = restarted;
         has_documents(&parley, 4_106).await;
         assert_eq!(figure(&parley, "indexed_total").await, 0);
-        let texts = |hits: &[Value]| crate::support::column(&json!(hits), "text");
+        // Further down are messages that fit equally badly.
+        let texts = |hits: &[Value]| crate::support::column(&json!(hits[..5]), "text");
         assert_eq!(texts(&search(&project, "spindown time hdparm").await), texts(&before));
     }
 }

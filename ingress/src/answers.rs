@@ -23,12 +23,9 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     access::{Caller, Own, Viewer},
     error::ApiError,
-    state::AppState,
+    state::{AppState, DEADLINE, unanswered},
     streams::slots::Kind,
 };
-
-/// How long proc may take to answer: its absence is told within two seconds.
-const DEADLINE: Duration = Duration::from_millis(1_800);
 
 pub(crate) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(show)).routes(routes!(cancel))
@@ -179,13 +176,6 @@ fn request(owner: &UserId, stream_id: &str, trace: &TraceId) -> AnswerRequest {
 fn refused(status: &Status) -> ApiError {
     match status.code() {
         Code::NotFound => ApiError::NotFound("the answer"),
-        Code::Unauthenticated => {
-            tracing::error!("proc does not know us: SERVICE_TOKEN or the clock is not its");
-            ApiError::Unavailable
-        }
-        code => {
-            tracing::warn!(?code, message = status.message(), "proc did not say about an answer");
-            ApiError::Unavailable
-        }
+        _ => unanswered(status),
     }
 }

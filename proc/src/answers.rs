@@ -1,11 +1,11 @@
 //! Answers to questions about a project: begun, written piece by piece into a log of their own, taken over when their
 //! writer is lost.
 
+mod asking;
 mod events;
 mod extractive;
 mod figures;
 mod grpc;
-mod limits;
 mod openai;
 mod store;
 mod words;
@@ -32,10 +32,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 use self::{
+    asking::{Limits, Outcome, Question},
     events::{Reason, Whole},
     figures::Figures,
-    limits::Limits,
-    store::{Answer, Outcome, Pen, Question},
+    store::{Answer, Pen},
     writing::Desk,
 };
 pub(crate) use self::{grpc::service, writer::Writer};
@@ -126,7 +126,7 @@ impl Answers {
         let asked = question.clone();
         let now = Timestamp::now();
         let outcome =
-            store.write(move |tx| store::start(tx, &asked, (id, writer), limits, now)).await?;
+            store.write(move |tx| asking::start(tx, &asked, (id, writer), limits, now)).await?;
         if let Outcome::Started(id) = outcome {
             let answer = Answer { id, question, started_at: now, ended_at: None, passages: None };
             self.write(answer, Pen { id, writer, writers: 1 });
@@ -138,7 +138,7 @@ impl Answers {
     async fn check(&self, question: Question) -> Result<Outcome, Error> {
         let limits = self.inner.limits;
         let now = Timestamp::now();
-        self.inner.store.read(move |reader| store::verdict(reader, &question, limits, now)).await
+        self.inner.store.read(move |reader| asking::verdict(reader, &question, limits, now)).await
     }
 
     /// Ends the owner's answer of this name and returns it; `None` if there is none.

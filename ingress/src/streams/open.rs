@@ -1,6 +1,7 @@
 //! How a stream is opened: everything that may refuse it, then the greeting, then the socket goes to the reactor.
 
 mod asked;
+mod greeting;
 mod head;
 
 use std::time::Duration;
@@ -8,13 +9,13 @@ use std::time::Duration;
 use axum::response::{IntoResponse, Response};
 use http::Method;
 use shared::{
-    http::current_trace,
-    ids::{ConnectionId, TraceId, UserId},
+    ids::{ConnectionId, UserId},
     journal::{Cursor, Position, ResetReason, Start, Topic},
     store::{Error, Reader},
     time::Timestamp,
 };
 
+use self::greeting::{greeting, snapshot};
 pub(super) use self::{
     asked::{Asked, Resume},
     head::{Pace, head, unsized_body},
@@ -22,9 +23,7 @@ pub(super) use self::{
 use super::{
     about::{About, Held, Open},
     answering::Answering,
-    control::{Hello, Reset, retry_ms},
     filter::ChannelFilter,
-    frame::{self, Control},
     hub::{Follower, Hub},
     reactor::Parked,
     slots::{Holder, Wanted},
@@ -261,47 +260,4 @@ fn begins(reader: &Reader<'_>, logs: &[Topic], cursor: Option<&str>) -> Result<B
         positions.push(end.unwrap_or(position));
     }
     Ok(Begins { positions, heeded: None, reset, is_new })
-}
-
-fn greeting(
-    pace: Pace,
-    about: &About,
-    name: &str,
-    begins: &Begins,
-    logs: &[Topic],
-    resumed: bool,
-) -> String {
-    let cursor = Cursor::of(logs.iter().zip(begins.positions.iter().copied()));
-    let shown = cursor.to_string();
-    let hello = Hello {
-        r#type: "hello",
-        connection_id: about.connection,
-        stream_id: name,
-        session_id: &about.session,
-        user: &about.user,
-        cursor: &shown,
-        heartbeat_seconds: pace.heartbeat.as_secs(),
-        silence_seconds: pace.silence().as_secs(),
-        resumed,
-    };
-    let hello = serde_json::to_string(&hello).unwrap_or_default();
-    let mut greeting = frame::hello(retry_ms(), &cursor, &hello);
-    if let Some(reason) = begins.reset {
-        greeting.push_str(&frame::control(Control::Reset, &Reset { reason, cursor: &shown }));
-    }
-    greeting
-}
-
-/// Returns the event with all jobs that have not ended.
-async fn snapshot(state: &AppState, owners: &Owners, actor: &UserId) -> Result<String, ApiError> {
-    let trace = current_trace().unwrap_or_else(TraceId::mint);
-    let owner = match owners {
-        Owners::All => None,
-        Owners::One(owner) => Some(owner),
-    };
-    let jobs = state.jobs.unfinished(owner, &trace).await?;
-    let event = serde_json::to_string(&serde_json::json!({
-        "type": "job.snapshot", "at": Timestamp::now(), "actor": actor, "trace_id": trace, "jobs": jobs,
-    }))?;
-    Ok(frame::event(&event))
 }

@@ -59,10 +59,20 @@ struct Search {
     temperature: Option<f32>,
 }
 
+/// Where in an answer a stream begins.
+struct Begins {
+    answer: AnswerId,
+    question: Question,
+    started_at: Timestamp,
+    /// What the client has.
+    totals: Totals,
+    cursor: String,
+}
+
 /// What the caller's cursor says.
 enum Place {
     /// There is more of this answer, or will be.
-    Within { question: Question, started_at: Timestamp, totals: Totals },
+    Within(Begins),
     /// The client has all of it.
     AtEnd,
     /// There is no such answer for this caller.
@@ -90,14 +100,13 @@ async fn search(
 /// Opens the stream of an answer that the caller has a part of.
 async fn go_on(state: AppState, asked: Asked, cursor: String) -> Result<Response, ApiError> {
     let own = state.store.own(asked.caller.user.clone());
-    let (owner, shown) = (asked.caller.user.id.clone(), cursor.clone());
-    let place = own.read(move |reader| find(reader, &owner, &shown)).await?;
+    let owner = asked.caller.user.id.clone();
+    let place = own.read(move |reader| find(reader, &owner, &cursor)).await?;
     match place {
         Place::AtEnd => Ok(StatusCode::NO_CONTENT.into_response()),
         Place::Nowhere(reason) => Ok(nowhere(&state, &asked, reason)),
-        Place::Within { question, started_at, totals } => {
-            let answer = id_in(&cursor).ok_or(ApiError::NotFound("the answer"))?;
-            let plan = plan(&state, &asked, &question, Some((answer, started_at, totals, cursor)))?;
+        Place::Within(begins) => {
+            let plan = plan(&state, &asked, &begins.question.clone(), Some(begins))?;
             open(state, asked, plan).await
         }
     }
@@ -144,12 +153,13 @@ async fn ask(state: AppState, asked: Asked, query: Search) -> Result<Response, A
     };
     let owner = question.owner.clone();
     let begins = own.read(move |reader| {
-        let (question, position, at) = beginning(reader, id, &owner)?.ok_or(store::Error::Gone)?;
-        Ok::<_, ApiError>((question, Cursor::at(&Topic::answer(id), position).to_string(), at))
+        let begins = beginning(reader, id, &owner)?;
+        begins.ok_or_else(|| ApiError::from(store::Error::Gone))
     });
-    let (question, cursor, started_at) = begins.await?;
-    let begins = Some((id, started_at, Totals::default(), cursor));
-    let plan = plan(&state, &asked, &question, begins)?;
+    let begins = begins.await?;
+    // Its first request may have been another one, with another trace.
+    let question = begins.question.clone();
+    let plan = plan(&state, &asked, &question, Some(begins))?;
     let answers = state.answers.clone();
     let opened = open(state, asked, plan).await;
     if opened.is_err() && is_new {
@@ -159,20 +169,21 @@ async fn ask(state: AppState, asked: Asked, query: Search) -> Result<Response, A
     opened
 }
 
-/// Returns what the stream of an answer needs; before it is begun, as far as that is known.
+/// Returns what the stream of an answer needs; before that is begun, as far as it is known.
 fn plan(
     state: &AppState,
     asked: &Asked,
     question: &Question,
-    begins: Option<(AnswerId, Timestamp, Totals, String)>,
+    begins: Option<Begins>,
 ) -> Result<Plan, ApiError> {
     let user = &asked.caller.user;
     if asked.caller.only().is_some_and(|only| only != question.project_id) {
         return Err(Refused::Unauthenticated.into());
     }
-    let logs = begins.iter().map(|(id, ..)| Topic::answer(*id)).collect();
-    let answer = begins.map(|(_, started_at, totals, cursor)| OfAnswer {
-        answering: Answering::new(question, started_at, state.streams.heartbeat_interval, totals),
+    let logs = begins.iter().map(|begins| Topic::answer(begins.answer)).collect();
+    let interval = state.streams.heartbeat_interval;
+    let answer = begins.map(|Begins { started_at, totals, cursor, .. }| OfAnswer {
+        answering: Answering::new(question, started_at, interval, totals),
         stream_id: question.stream_id.clone(),
         cursor,
     });
@@ -190,38 +201,41 @@ fn plan(
     })
 }
 
-fn id_in(cursor: &str) -> Option<AnswerId> {
-    cursor.parse::<Cursor>().ok()?.answer()
-}
-
-/// Returns who asked for an answer, the place after that in its log, and when; `None` for anybody but its owner.
+/// Returns the beginning of an answer, after the question; `None` for anybody but its owner.
 fn beginning(
     reader: &Reader<'_>,
-    id: AnswerId,
+    answer: AnswerId,
     owner: &UserId,
-) -> Result<Option<(Question, Position, Timestamp)>, store::Error> {
-    let first = reader.entries(&Topic::answer(id), 0, 1)?;
+) -> Result<Option<Begins>, store::Error> {
+    let topic = Topic::answer(answer);
+    let first = reader.entries(&topic, 0, 1)?;
     let Some(first) = first.first().filter(|first| &*first.kind == ASKED) else { return Ok(None) };
     let question: Option<Question> = serde_json::from_str(&first.data).ok();
     let question = question.filter(|question| question.owner == *owner);
-    Ok(question.map(|question| (question, first.position, first.at)))
+    Ok(question.map(|question| Begins {
+        answer,
+        question,
+        started_at: first.at,
+        totals: Totals::default(),
+        cursor: Cursor::at(&topic, first.position).to_string(),
+    }))
 }
 
 /// Looks up what a cursor says.
-fn find(reader: &Reader<'_>, owner: &UserId, cursor: &str) -> Result<Place, store::Error> {
-    if cursor.parse::<Cursor>().is_err() {
+fn find(reader: &Reader<'_>, owner: &UserId, shown: &str) -> Result<Place, store::Error> {
+    let Ok(cursor) = shown.parse::<Cursor>() else {
         return Ok(Place::Nowhere(ResetReason::Malformed));
-    }
+    };
     // One of another kind of stream is a cursor, but of no answer.
-    let Some(id) = id_in(cursor) else { return Ok(Place::Nowhere(ResetReason::UnknownEpoch)) };
-    if id == NOWHERE {
-        return Ok(Place::AtEnd);
-    }
-    let Some((question, _, started_at)) = beginning(reader, id, owner)? else {
+    let Some(answer) = cursor.answer() else {
         return Ok(Place::Nowhere(ResetReason::UnknownEpoch));
     };
-    let topic = Topic::answer(id);
-    let Some(start) = reader.start(&topic, Some(cursor))? else {
+    if answer == NOWHERE {
+        return Ok(Place::AtEnd);
+    }
+    let topic = Topic::answer(answer);
+    let begins = beginning(reader, answer, owner)?;
+    let (Some(begins), Some(start)) = (begins, reader.start(&topic, Some(shown))?) else {
         return Ok(Place::Nowhere(ResetReason::UnknownEpoch));
     };
     if let Some(reason) = start.reset {
@@ -234,7 +248,7 @@ fn find(reader: &Reader<'_>, owner: &UserId, cursor: &str) -> Result<Place, stor
         return Ok(Place::AtEnd);
     }
     let totals = last.and_then(|entry| Totals::up_to(entry)).unwrap_or_default();
-    Ok(Place::Within { question, started_at, totals })
+    Ok(Place::Within(Begins { totals, cursor: shown.to_owned(), ..begins }))
 }
 
 /// Tells a client that its answer cannot be continued, in a stream's own terms, and that there is nothing to come back for.

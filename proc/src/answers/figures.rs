@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use shared::{answers::Totals, metrics::Metrics};
+use shared::{
+    answers::Totals,
+    metrics::{Metrics, Timer},
+};
 
 use super::events::Reason;
 
@@ -26,8 +29,7 @@ struct Counts {
     failed: AtomicU64,
     chunks: AtomicU64,
     tokens: AtomicU64,
-    first_chunks: AtomicU64,
-    first_chunk_ms: AtomicU64,
+    first_chunk: Timer,
     running: AtomicU64,
 }
 
@@ -54,9 +56,7 @@ impl Figures {
     pub(super) fn wrote(&self, chunks: usize, first: Option<Duration>) {
         self.0.chunks.fetch_add(chunks as u64, Ordering::Relaxed);
         if let Some(first) = first {
-            let ms = u64::try_from(first.as_millis()).unwrap_or(u64::MAX);
-            self.0.first_chunks.fetch_add(1, Ordering::Relaxed);
-            self.0.first_chunk_ms.fetch_add(ms, Ordering::Relaxed);
+            self.0.first_chunk.observe(first);
         }
     }
 
@@ -88,14 +88,8 @@ impl Figures {
         counter("answers_failed", "Answers that ended in an error", |counts| &counts.failed);
         counter("answer_chunks", "Chunks written", |counts| &counts.chunks);
         counter("answer_tokens", "Tokens of answers that ended", |counts| &counts.tokens);
-        counter("answer_first_chunks", "Answers whose first chunk was written", |counts| {
-            &counts.first_chunks
-        });
-        counter(
-            "answer_first_chunk_milliseconds",
-            "Time from the question to the first chunk, of all of them",
-            |counts| &counts.first_chunk_ms,
-        );
+        let name = "answer_first_chunk_seconds";
+        metrics.timer(name, "Time from the question to the first chunk", &self.0.first_chunk);
         let counts = self.0.clone();
         metrics.gauge("answers_running", "Answers being written here", move || {
             Some(counts.running.load(Ordering::Relaxed))

@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status};
 
 use super::{
     Answers, Busy, Shown,
-    store::{Outcome, Question},
+    asking::{Outcome, Question},
 };
 
 /// Returns the service.

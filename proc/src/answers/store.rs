@@ -1,9 +1,7 @@
 //! Answers in the database. What begins one holds its owner's log; what adds to it or ends it holds its own.
 
-use std::time::Duration;
-
 use shared::{
-    answers::{ASKED, Asked, COMPLETE, Totals, is_end},
+    answers::{Asked, COMPLETE, Totals, is_end},
     ids::{AnswerId, UserId},
     journal::{Entry, Topic},
     sabotage::Sabotage,
@@ -13,27 +11,15 @@ use shared::{
 use uuid::Uuid;
 
 use super::{
+    asking::Question,
     events::{Complete, Reason},
-    limits::Limits,
 };
 use crate::search::Hit;
 
-/// The time over which questions are counted.
-const MINUTE: Duration = Duration::from_mins(1);
 /// Answers taken over or deleted in one go.
 const SOME: i64 = 100;
 /// Entries read at once.
 const PAGE: i64 = 1000;
-
-/// What is asked.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Question {
-    pub(crate) asked: Asked,
-    pub(crate) text: String,
-    pub(crate) max_tokens: u32,
-    /// In thousandths.
-    pub(crate) temperature: u32,
-}
 
 /// An answer, without its text.
 #[derive(Clone, Debug)]
@@ -55,23 +41,6 @@ pub(super) struct Pen {
     pub(super) writers: i64,
 }
 
-/// What comes of asking.
-#[derive(Clone, Debug)]
-pub(crate) enum Outcome {
-    /// It may be asked, and nothing was done.
-    Allowed,
-    /// It is being written.
-    Started(AnswerId),
-    /// The same was asked before.
-    Known(AnswerId),
-    /// The name was used for another question.
-    OtherQuestion,
-    /// As many as may are being written for this user.
-    TooMany { running: u32, limit: u32 },
-    /// The user has asked too often.
-    TooOften { retry_after: Duration },
-}
-
 const COLUMNS: &str = "id, owner, stream_id, project_id, question, max_tokens, temperature, max_ms, trace_id, started_at, ended_at, passages";
 
 fn read(row: &Row<'_>) -> Result<Answer, Error> {
@@ -91,73 +60,6 @@ fn read(row: &Row<'_>) -> Result<Answer, Error> {
     let passages = passages.and_then(|passages| serde_json::from_str(&passages).ok());
     let (id, started_at, ended_at) = (row.get(0)?, row.get(9)?, row.get(10)?);
     Ok(Answer { id, question, started_at, ended_at, passages })
-}
-
-/// Says what would come of asking: [`Outcome::Allowed`] if nothing is against it.
-pub(super) fn verdict(
-    reader: &Reader<'_>,
-    question: &Question,
-    limits: Limits,
-    now: Timestamp,
-) -> Result<Outcome, Error> {
-    let owner = Value::from(&question.asked.owner);
-    if let Some(known) = find(reader, &question.asked.owner, &question.asked.stream_id)? {
-        let same = known.question.text == question.text
-            && known.question.asked.project_id == question.asked.project_id;
-        return Ok(if same { Outcome::Known(known.id) } else { Outcome::OtherQuestion });
-    }
-    let sql = "SELECT COUNT(*) FROM answers WHERE owner = $1 AND ended_at IS NULL";
-    let running: i64 = reader.find(sql, &[owner], |row| row.get(0))?.unwrap_or(0);
-    let running = u32::try_from(running).unwrap_or(u32::MAX);
-    if running >= limits.at_once {
-        return Ok(Outcome::TooMany { running, limit: limits.at_once });
-    }
-    let sql = "SELECT started_at FROM answers WHERE owner = $1 AND started_at > $2 \
-               ORDER BY started_at DESC LIMIT $3";
-    let params = [owner, now.before(MINUTE).into(), i64::from(limits.a_minute).into()];
-    let recent = reader.query(sql, &params, |row| row.get::<Timestamp>(0))?;
-    if recent.len() >= limits.a_minute as usize {
-        let frees = recent.last().map_or(now, |first| first.after(MINUTE));
-        return Ok(Outcome::TooOften { retry_after: frees.since(now) });
-    }
-    Ok(Outcome::Allowed)
-}
-
-/// Begins an answer, unless something is against it.
-pub(super) fn start(
-    tx: &mut Tx<'_>,
-    question: &Question,
-    (id, writer): (AnswerId, Uuid),
-    limits: Limits,
-    now: Timestamp,
-) -> Result<Outcome, Error> {
-    let asked = &question.asked;
-    // Whoever asks for this owner waits here, so that limits hold and a name is used once.
-    tx.ensure(&Topic::user(&asked.owner))?;
-    match verdict(tx, question, limits, now)? {
-        Outcome::Allowed => {}
-        refused => return Ok(refused),
-    }
-    tx.execute(
-        "INSERT INTO answers (id, owner, stream_id, project_id, question, max_tokens, temperature, max_ms, trace_id, started_at, writer, writers, seen_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 1, $10)",
-        &[
-            id.into(),
-            (&asked.owner).into(),
-            (&asked.stream_id).into(),
-            asked.project_id.into(),
-            (&question.text).into(),
-            i64::from(question.max_tokens).into(),
-            i64::from(question.temperature).into(),
-            i64::from(asked.max_ms).into(),
-            asked.trace_id.as_str().into(),
-            now.into(),
-            Value::Uuid(writer),
-        ],
-    )?;
-    let data = serde_json::to_string(asked).map_err(|_| Error::Gone)?;
-    tx.append(&Topic::answer(id), ASKED, &data)?;
-    Ok(Outcome::Started(id))
 }
 
 /// Returns the owner's answer of this name.

@@ -1,5 +1,6 @@
 //! One parked stream: its socket, its place in each log, its deadlines.
 
+mod beats;
 mod ends;
 
 use std::{
@@ -13,7 +14,6 @@ use mio::net::TcpStream;
 use shared::{
     ids::UserId,
     journal::{Cursor, Position, Topic},
-    time::Timestamp,
 };
 
 use super::{
@@ -22,7 +22,7 @@ use super::{
         answering::Answering,
         control::Reason,
         filter::ChannelFilter,
-        frame::{self, Frame},
+        frame::Frame,
         hub::Follower,
         ring,
         wire::Wire,
@@ -234,34 +234,6 @@ impl Stream {
     pub(super) fn say(&mut self, text: &str, now: u64) {
         self.times.last_sent = now;
         self.queue(now, |wire| wire.text(text));
-    }
-
-    /// Queues the heartbeat of an answer, which tells how far it is.
-    fn beat_of_answer(&mut self, now: u64) {
-        let Some(answering) = &self.answering else { return };
-        let text = answering.heartbeat(Timestamp::now());
-        let interval = answering.interval_ms();
-        while self.times.beats <= now {
-            self.times.beats += interval;
-        }
-        if self.outbox.is_none() {
-            self.say(&text, now);
-        }
-    }
-
-    /// Queues the shared heartbeat, with the client's cursor where that has moved unseen.
-    fn beat(&mut self, beat: &Frame, now: u64) {
-        if self.outbox.is_some() {
-            // Nothing is silent here; what waits is the sign of life.
-            self.times.last_sent = now;
-            return;
-        }
-        if std::mem::take(&mut self.skipped) {
-            let id = format!("{}\n", frame::id_line(&self.cursor()));
-            self.say(&id, now);
-        }
-        self.times.last_sent = now;
-        self.queue(now, |wire| wire.frame(beat));
     }
 
     fn queue(&mut self, now: u64, encode: impl FnOnce(&mut Wire) -> Bytes) {

@@ -1,0 +1,38 @@
+//! How a stream says that it is alive.
+
+use shared::time::Timestamp;
+
+use super::{
+    super::super::frame::{self, Frame},
+    Stream,
+};
+
+impl Stream {
+    /// Queues the heartbeat of an answer, which tells how far it is.
+    pub(super) fn beat_of_answer(&mut self, now: u64) {
+        let Some(answering) = &self.answering else { return };
+        let text = answering.heartbeat(Timestamp::now());
+        let interval = answering.interval_ms();
+        while self.times.beats <= now {
+            self.times.beats += interval;
+        }
+        if self.outbox.is_none() {
+            self.say(&text, now);
+        }
+    }
+
+    /// Queues the shared heartbeat, with the client's cursor where that has moved unseen.
+    pub(super) fn beat(&mut self, beat: &Frame, now: u64) {
+        if self.outbox.is_some() {
+            // Nothing is silent here; what waits is the sign of life.
+            self.times.last_sent = now;
+            return;
+        }
+        if std::mem::take(&mut self.skipped) {
+            let id = format!("{}\n", frame::id_line(&self.cursor()));
+            self.say(&id, now);
+        }
+        self.times.last_sent = now;
+        self.queue(now, |wire| wire.frame(beat));
+    }
+}

@@ -101,7 +101,7 @@ export class SSEClient extends Emitter {
 
   /** Tries at once, also while a stream seems to be open. */
   restart() {
-    this.start();
+    if (!this.#running) return void this.start();
     this.#waiting?.abort();
     this.#finish({ again: true, reason: 'restart' });
   }
@@ -180,9 +180,9 @@ export class SSEClient extends Emitter {
     // A browser that says it is offline may be wrong, so that a few attempts are still made.
     if (offline) waitMs = Math.max(waitMs, 30_000);
     const retryAt = Date.now() + waitMs;
+    const { signal } = (this.#waiting = new AbortController());
     this.#set({ state: blocked ? 'blocked' : 'waiting', reason: offline ? 'offline' : reason, retryAt, limit: limit ?? null });
-    this.#waiting = new AbortController();
-    await sleep(waitMs, this.#waiting.signal);
+    await sleep(waitMs, signal);
     this.#waiting = null;
   }
 
@@ -221,14 +221,16 @@ export class SSEClient extends Emitter {
     this.silenceMs = this.#options.silenceMs || seconds('X-Silence-Threshold') || 3 * seconds('X-Heartbeat-Interval') || 60_000;
     const openedAt = (this.#lastByteAt = Date.now());
     /** @type {string | null} */
-    let id = null;
-    const keep = () => id !== null && ((this.lastEventId = id || null), (id = null));
+    let pending = null;
+    const keep = () => pending !== null && ((this.lastEventId = pending || null), (pending = null));
     const parser = createParser({
-      onId: (value) => (keep(), (id = value)),
+      onId: (id) => (keep(), (pending = id)),
       onRetry: (ms) => (this.#retryMs = ms),
       onEvent: ({ event = 'message', data, id }) => {
-        if (!signal.aborted) this.#dispatch({ event, data, id });
-        if (!this.#plan) keep();
+        // What was not handled comes again.
+        if (signal.aborted) pending = null;
+        else this.#dispatch({ event, data, id });
+        keep();
       },
     });
     const decoder = new TextDecoder();

@@ -1,0 +1,22 @@
+/** A tab of the tests: follows a project and keeps what its handler was given. */
+
+import { ChatApi, PersistentChatConnection } from '/src/index.js';
+import '/src/ui.js';
+
+const query = new URLSearchParams(location.search);
+const project_id = query.get('project');
+const api = new ChatApi({ token: query.get('token') ?? 'dev-ada' });
+const seen = [];
+const gaps = [];
+const failures = [];
+const connection = new PersistentChatConnection({
+  api,
+  project_id,
+  since: query.get('since'),
+  onMessage: ({ type, message }) => type === 'message.created' && seen.push(message.text),
+});
+connection.on('gap', (gap) => gaps.push(gap));
+connection.on('failure', (error) => failures.push(String(error)));
+document.querySelector('parley-connection-status').connection = connection;
+window.tab = { api, connection, seen, gaps, failures, project_id };
+await connection.connect();

@@ -57,8 +57,7 @@ export class TabSync {
 
   /** Looks after the leader at once: the page slept perhaps. */
   look() {
-    clearTimeout(this.#timer);
-    if (isVisible() && Date.now() - this.#heardAt >= this.silenceMs) this.#ask();
+    if (!this.#asking && isVisible() && Date.now() - this.#heardAt >= this.silenceMs) this.#ask();
     this.#watch();
   }
 
@@ -67,7 +66,10 @@ export class TabSync {
     // A former leader that has not noticed yet.
     if (message.term < this.#term) return;
     this.#heardAt = Date.now();
-    if (message.silenceMs) this.silenceMs = message.silenceMs;
+    if (message.silenceMs !== this.silenceMs) {
+      this.silenceMs = message.silenceMs;
+      this.#watch();
+    }
     const { kind, seq } = message;
     if (message.term > this.#term || kind === 'lead') {
       this.#term = message.term;
@@ -130,7 +132,8 @@ export class TabSync {
   }
 
   #watch() {
+    clearTimeout(this.#timer);
     const leftMs = this.#heardAt + this.silenceMs - Date.now();
-    this.#timer = setTimeout(() => this.look(), Math.max(leftMs, ANSWER_MS));
+    this.#timer = setTimeout(() => this.look(), leftMs > 0 ? leftMs : ANSWER_MS);
   }
 }

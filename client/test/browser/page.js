@@ -13,6 +13,7 @@ const connection = new PersistentChatConnection({
   api,
   project_id,
   since: query.get('since'),
+  stream: { openTimeoutMs: Number(query.get('openTimeoutMs')) || undefined },
   onMessage: ({ type, message }) => type === 'message.created' && seen.push(message.text),
 });
 connection.on('gap', (gap) => gaps.push(gap));

@@ -2,6 +2,7 @@
 
 import { readFile } from 'node:fs/promises';
 import http from 'node:http';
+import { build } from 'esbuild';
 import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -29,6 +30,7 @@ export async function startProxy(target) {
     /** What answers streams instead. @type {{status: number, headers?: any, body?: any} | null} */
     refuse: null,
     delayMs: 0,
+    mend: () => Object.assign(proxy, { down: false, stalled: false, buffered: false, trickle: false, refuse: null, delayMs: 0, opens: [] }),
     cut: () => streams.forEach((response) => response.destroy()),
     stop: async () => {
       sockets.forEach((socket) => socket.destroy());
@@ -76,12 +78,18 @@ export async function startProxy(target) {
 
 async function file(path, response) {
   try {
-    const bytes = await readFile(root + path);
-    // A strict policy in all tests: what the library does, it does under it.
-    const policy = path.includes('csp') ? { 'Content-Security-Policy': "default-src 'self'; script-src 'self'" } : {};
+    const bytes = path.endsWith('/bundle.js') ? await bundle() : await readFile(root + path);
+    const policy = path.includes('csp') ? { 'Content-Security-Policy': "default-src 'self'" } : {};
     response.writeHead(200, { 'Content-Type': TYPES[path.split('.').at(-1)] ?? 'text/plain', ...policy });
     response.end(bytes);
   } catch {
     response.writeHead(404).end();
   }
+}
+
+/** The page of the tests without its import map, which a strict policy does not take. */
+async function bundle() {
+  const page = { contents: await readFile(root + 'test/browser/page.js', 'utf8').then((text) => text.replaceAll("'/src/", "'./src/")), resolveDir: root };
+  const { outputFiles } = await build({ stdin: page, bundle: true, write: false, format: 'esm' });
+  return outputFiles[0].contents;
 }

@@ -15,13 +15,14 @@
 export class Backoff {
   /** How many waits there were since the last reset. */
   attempt = 0;
+  baseMs = 1_000;
+  capMs = 30_000;
+  jitterMs = 1_000;
+  random = Math.random;
 
   /** @param {BackoffOptions} [options] */
-  constructor({ baseMs = 1_000, capMs = 30_000, jitterMs = 1_000, random = Math.random } = {}) {
-    this.baseMs = baseMs;
-    this.capMs = capMs;
-    this.jitterMs = jitterMs;
-    this.random = random;
+  constructor(options) {
+    Object.assign(this, options);
   }
 
   /**
@@ -38,7 +39,7 @@ export class Backoff {
    * @param {number} waitMs
    */
   after(waitMs) {
-    return Math.round(waitMs + this.random() * this.jitterMs);
+    return waitMs + this.random() * this.jitterMs;
   }
 
   /** Starts with short waits again. */

@@ -105,7 +105,7 @@ export class PersistentChatConnection extends Emitter {
     this.#enter();
     elector.start();
     // After the elector's own: it ends what the tab leads first.
-    signal.addEventListener('abort', onLifecycle({ leave: () => this.#leave(), enter: () => this.#enter(), wake: () => this.#sync.look() }), { once: true });
+    onLifecycle(signal, { leave: () => this.#leave(), enter: () => this.#enter(), wake: () => this.#feed || this.#sync.look() });
   }
 
   /** Leaves; another tab leads if this one did. */

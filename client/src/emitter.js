@@ -5,8 +5,8 @@
  * @template {Record<string, any>} Events
  */
 export class Emitter {
-  /** @type {Map<any, Set<(value: any) => void>>} */
-  #handlers = new Map();
+  /** @type {Record<any, Set<(value: any) => void>>} */
+  #handlers = Object.create(null);
 
   /**
    * Adds a handler; returns what takes it away.
@@ -16,8 +16,7 @@ export class Emitter {
    * @returns {() => void}
    */
   on(type, handler) {
-    const handlers = this.#handlers.get(type) ?? new Set();
-    this.#handlers.set(type, handlers.add(handler));
+    const handlers = (this.#handlers[type] ??= new Set()).add(handler);
     return () => void handlers.delete(handler);
   }
 
@@ -28,21 +27,14 @@ export class Emitter {
    * @protected
    */
   emit(type, value) {
-    for (const handler of [...(this.#handlers.get(type) ?? [])]) call(handler, value);
-  }
-}
-
-/**
- * @template T
- * @param {(value: T) => void} handler
- * @param {T} value
- */
-export function call(handler, value) {
-  try {
-    handler(value);
-  } catch (error) {
-    setTimeout(() => {
-      throw error;
-    });
+    for (const handler of [...(this.#handlers[type] ?? [])]) {
+      try {
+        handler(value);
+      } catch (error) {
+        setTimeout(() => {
+          throw error;
+        });
+      }
+    }
   }
 }

@@ -87,7 +87,7 @@ export class Http {
         });
         this.sessionId ??= response.headers.get('X-Session-ID') ?? undefined;
         if (response.ok) return response;
-        failure = await errorOf(response);
+        failure = errorOf(response, await response.text());
       } catch (error) {
         failure = error;
       }

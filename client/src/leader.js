@@ -39,8 +39,8 @@ export class LeaderElector extends Emitter {
   /** @type {AbortController | null} */
   #request = null;
   #release = () => {};
-  /** @type {(() => void) | null} */
-  #unlisten = null;
+  /** @type {AbortController | null} */
+  #running = null;
 
   /** @param {string} name @param {Platform} [platform] */
   constructor(name, platform = {}) {
@@ -57,14 +57,16 @@ export class LeaderElector extends Emitter {
 
   /** Takes part. */
   start() {
-    this.#unlisten ??= onLifecycle({ leave: () => this.#leave(), enter: () => this.#join() });
+    if (this.#running) return;
+    this.#running = new AbortController();
+    onLifecycle(this.#running.signal, { leave: () => this.#leave(), enter: () => this.#join(), wake: () => {} });
     this.#join();
   }
 
   /** Takes part no more. */
   stop() {
-    this.#unlisten?.();
-    this.#unlisten = null;
+    this.#running?.abort();
+    this.#running = null;
     this.#leave();
   }
 
@@ -86,7 +88,7 @@ export class LeaderElector extends Emitter {
   }
 
   #join(steal = false) {
-    if (this.#request || !this.#unlisten) return;
+    if (this.#request || !this.#running) return;
     const request = (this.#request = new AbortController());
     let granted = false;
     const held = () => {

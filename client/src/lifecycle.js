@@ -1,20 +1,5 @@
 /** @file When a page sleeps, wakes and is online. Outside of a page none of it ever happens. */
 
-/**
- * Calls `handler` at each of the page's events; returns what ends that.
- * @param {string} types Separated by spaces. Those with a colon are the document's.
- * @param {(event: any) => void} handler
- */
-function listen(types, handler) {
-  const undo = types.split(' ').map((type) => {
-    const target = type[0] === ':' ? globalThis.document : globalThis.window;
-    const name = type.replace(':', '');
-    target?.addEventListener?.(name, handler);
-    return () => target?.removeEventListener?.(name, handler);
-  });
-  return () => undo.forEach((one) => one());
-}
-
 /** Says whether somebody may be looking. */
 export const isVisible = () => globalThis.document?.visibilityState !== 'hidden';
 
@@ -22,16 +7,20 @@ export const isVisible = () => globalThis.document?.visibilityState !== 'hidden'
 export const isOffline = () => globalThis.navigator?.onLine === false;
 
 /**
- * `leave`: the page goes, perhaps into the back/forward cache, or is frozen. `enter`: it is back from there. `wake`: it is seen again, or the network is back.
+ * `leave`: the page goes, perhaps into the back/forward cache, or is frozen. `enter`: it is back from there. `wake`: it is seen again or no more, or the network is back.
  * Browsers do not always tell of visibility after a freeze, hence both events.
- * @param {{leave?: () => void, enter?: () => void, wake?: (cause: string) => void}} handlers
+ * @param {AbortSignal} signal
+ * @param {{leave: () => void, enter: () => void, wake: (type: string) => void}} handlers
  */
-export function onLifecycle({ leave, enter, wake }) {
-  return listen('pagehide pageshow online :freeze :resume :visibilitychange', (event) => {
-    if (event.type === 'pagehide' || event.type === 'freeze') leave?.();
-    else if (event.type === 'resume' || event.persisted) enter?.();
-    else if (event.type === 'online' || (event.type !== 'pageshow' && isVisible())) wake?.(event.type);
-  });
+export function onLifecycle(signal, { leave, enter, wake }) {
+  for (const [types, handler] of /** @type {const} */ ([
+    ['pagehide freeze', leave],
+    ['pageshow resume', (/** @type {any} */ { persisted, type }) => (persisted || type === 'resume') && enter()],
+    ['online visibilitychange', (/** @type {any} */ { type }) => wake(type)],
+  ])) {
+    // On their way down, all of them pass the window.
+    for (const type of types.split(' ')) globalThis.addEventListener?.(type, handler, { capture: true, signal });
+  }
 }
 
 /**
@@ -42,8 +31,7 @@ export function onLifecycle({ leave, enter, wake }) {
  */
 export function sleep(ms, signal) {
   return new Promise((resolve) => {
-    if (signal?.aborted) return resolve();
-    const timer = setTimeout(resolve, ms);
-    signal?.addEventListener('abort', () => (clearTimeout(timer), resolve()), { once: true });
+    const timer = setTimeout(resolve, signal?.aborted ? 0 : ms);
+    signal?.addEventListener('abort', () => (clearTimeout(timer), resolve()));
   });
 }

@@ -5,7 +5,7 @@ import { Backoff } from './backoff.js';
 import { Emitter } from './emitter.js';
 import { isOffline, onLifecycle, sleep } from './lifecycle.js';
 import { IDLE } from './status.js';
-import { BLOCKED_MS, byePlan, verdict } from './verdict.js';
+import { BLOCKED_MS, drainMs, verdict } from './verdict.js';
 
 /** @import { ConnectionStatus } from './status.js' */
 /** @import { Plan } from './verdict.js' */
@@ -16,12 +16,10 @@ import { BLOCKED_MS, byePlan, verdict } from './verdict.js';
  */
 
 /**
- * @typedef {object} SSEClientOptions
+ * Besides these, all that `fetch` takes: `method`, `body`, `credentials`, `priority`.
+ * @typedef {object} OwnOptions
  * @property {Record<string, string> | (() => Record<string, string> | Promise<Record<string, string>>)} [headers] Asked anew for each attempt if it is a function.
- * @property {RequestCredentials} [credentials]
  * @property {typeof fetch} [fetch]
- * @property {string} [method]
- * @property {BodyInit} [body]
  * @property {string | null} [lastEventId] Where to go on.
  * @property {import('./backoff.js').BackoffOptions} [backoff]
  * @property {number} [silenceMs] After how long without a byte the stream is dead. Default: what the server says, else 60,000.
@@ -32,8 +30,14 @@ import { BLOCKED_MS, byePlan, verdict } from './verdict.js';
  * @property {() => unknown} [onUnauthorized] Called once for a refused sign-in; if it does not throw, the stream is tried once more.
  * @property {AbortSignal} [signal] Stops it.
  */
+/** @typedef {OwnOptions & Omit<RequestInit, 'headers' | 'signal'>} SSEClientOptions */
 
-const CONTROL = new Set(['heartbeat', 'reset', 'server_shutdown', 'bye']);
+/**
+ * @template T
+ * @param {T | (() => T)} value
+ * @returns {T}
+ */
+const valueOf = (value) => (typeof value === 'function' ? /** @type {() => T} */ (value)() : value);
 
 /**
  * Reads one event stream and reconnects with `Last-Event-ID`. Besides its own events (`open`, `status`, `gap`, `failure`, `event`, `closed`)
@@ -43,7 +47,6 @@ const CONTROL = new Set(['heartbeat', 'reset', 'server_shutdown', 'bye']);
  * }>}
  */
 export class SSEClient extends Emitter {
-  /** @type {ConnectionStatus} */
   status = IDLE;
   /** Where the stream is: the id of the last event whose handlers have run. @type {string | null} */
   lastEventId;
@@ -55,17 +58,15 @@ export class SSEClient extends Emitter {
   #backoff;
   /** @type {AbortController | null} */
   #running = null;
-  /** @type {AbortController | null} */
-  #attempt = null;
-  /** @type {AbortController | null} */
-  #waiting = null;
+  /** Ends the attempt, or the wait for the next one. */
+  #step = new AbortController();
   /** Why the attempt was ended from here. @type {Plan | null} */
   #plan = null;
   #lastByteAt = 0;
   #retryMs = 0;
   #refreshed = false;
-  /** Streams in a row that brought nothing or ended at once. */
-  #dull = 0;
+  /** Streams in a row that ended at once. */
+  #short = 0;
 
   /**
    * @param {string | URL | (() => string | URL)} url Asked anew for each attempt if it is a function.
@@ -77,7 +78,7 @@ export class SSEClient extends Emitter {
     this.#options = options;
     this.#backoff = new Backoff(options.backoff);
     this.lastEventId = options.lastEventId ?? null;
-    options.signal?.addEventListener('abort', () => this.stop(), { once: true });
+    options.signal?.addEventListener('abort', () => this.stop());
   }
 
   /** What the server's logs call the last attempt. */
@@ -87,41 +88,35 @@ export class SSEClient extends Emitter {
 
   /** Opens the stream and keeps it open. @returns {this} */
   start() {
-    if (!this.#running && !this.#options.signal?.aborted) {
-      this.#running = new AbortController();
-      void this.#run(this.#running.signal);
-    }
+    if (!this.#running && !this.#options.signal?.aborted) void this.#run((this.#running = new AbortController()).signal);
     return this;
   }
 
   /** Closes the stream; `start` goes on where it was. */
   stop() {
-    if (this.#running) this.#close({ close: true, reason: 'stopped' });
+    if (this.#running) this.#close({ then: 'close', reason: 'stopped' });
   }
 
   /** Tries at once, also while a stream seems to be open. */
   restart() {
-    if (!this.#running) return void this.start();
-    this.#waiting?.abort();
-    this.#finish({ again: true, reason: 'restart' });
+    if (this.#running) this.#finish('again', 'restart');
+    this.start();
   }
 
   /** Application events in their order; a `reset` is among them. @returns {AsyncGenerator<StreamEvent, void, void>} */
   async *[Symbol.asyncIterator]() {
-    /** @type {StreamEvent[]} */
+    /** @type {any[]} */
     const queue = [];
     let wake = () => {};
-    let closed = false;
-    const undo = [
-      this.on('event', (event) => (queue.push(event), wake())),
-      this.on('closed', () => ((closed = true), wake())),
-    ];
+    const undo = ['event', 'closed'].map((type) => this.on(type, (event) => (queue.push(event), wake())));
     this.start();
     try {
       while (true) {
-        for (let event; (event = queue.shift()); ) yield event;
-        if (closed) return;
-        await new Promise((resolve) => (wake = () => resolve(null)));
+        for (const event of queue.splice(0)) {
+          if (event.then) return;
+          yield event;
+        }
+        if (!queue.length) await new Promise((resolve) => (wake = () => resolve(null)));
       }
     } finally {
       undo.forEach((one) => one());
@@ -131,208 +126,184 @@ export class SSEClient extends Emitter {
 
   /** @param {AbortSignal} signal */
   async #run(signal) {
-    const undo = onLifecycle({
-      leave: () => this.#finish({ again: true, reason: 'hidden' }),
-      enter: () => this.#waiting?.abort(),
-      wake: (cause) => this.#wake(cause),
+    onLifecycle(signal, {
+      leave: () => this.status.retryAt ?? this.#finish('wait', 'hidden', 3_600_000),
+      enter: () => this.status.retryAt && this.#step.abort(),
+      wake: (type) => {
+        // Some systems cut the sockets of sleeping pages without telling them. All clients of a network are back in the same moment.
+        const due = this.status.state === 'open' ? Date.now() - this.#lastByteAt > this.silenceMs / 2 : type === 'online';
+        if (due) setTimeout(() => signal.aborted || this.restart(), Math.random() * 1_000);
+      },
     });
-    signal.addEventListener('abort', undo, { once: true });
-    while (!signal.aborted) {
+    while (true) {
       const plan = await this.#once();
       if (signal.aborted) return;
-      const waitMs = await this.#judge(plan);
+      const waitMs = await this.#waitOf(plan);
       if (signal.aborted) return;
       if (waitMs === null) return this.#close(plan);
       if (waitMs > 0) await this.#wait(waitMs, plan);
+      if (signal.aborted) return;
     }
   }
 
   /** Returns how long to wait, `null` for no more attempts. @param {Plan} plan */
-  async #judge(plan) {
+  async #waitOf(plan) {
     const { onUnauthorized, maxAttempts = Infinity } = this.#options;
-    if (plan.error) this.emit('failure', plan.error);
-    if (plan.reason === 'gap') this.#gap('refused', null);
-    if (plan.reason === 'auth' || plan.reason === 'token_expired') {
-      if (!onUnauthorized || this.#refreshed) return plan.close ? null : this.#backoff.next(plan.floorMs);
+    const { then, reason, error, floorMs = 0 } = plan;
+    if (error) this.emit('failure', error);
+    if (reason === 'gap') this.#gap({ reason, cursor: null });
+    if ((reason === 'auth' || reason === 'token_expired') && onUnauthorized && !this.#refreshed) {
       this.#refreshed = true;
       try {
         await onUnauthorized();
         return 0;
-      } catch (error) {
-        this.emit('failure', error);
+      } catch {
         return null;
       }
     }
-    if (plan.close) return null;
-    if (plan.reason === 'hidden') return 3_600_000;
-    if (plan.again && !plan.failure) return 0;
-    if (!plan.failure) return this.#backoff.after(plan.floorMs ?? 0);
-    if (this.#backoff.attempt >= maxAttempts) {
+    if (then === 'close') return null;
+    if (then === 'again') return 0;
+    if (then === 'fail') {
+      if (this.#backoff.attempt < maxAttempts) return this.#backoff.next(Math.max(floorMs, this.#retryMs));
       plan.reason = 'gave_up';
       return null;
     }
-    return this.#backoff.next(Math.max(plan.floorMs ?? 0, this.#retryMs));
+    return this.#backoff.after(floorMs || (then === 'block' ? (this.#options.bufferedRetryMs ?? BLOCKED_MS) : 0));
   }
 
   /** @param {number} waitMs @param {Plan} plan */
-  async #wait(waitMs, { reason, blocked, limit }) {
+  async #wait(waitMs, { then, reason, error }) {
     const offline = isOffline();
     // A browser that says it is offline may be wrong, so that a few attempts are still made.
     if (offline) waitMs = Math.max(waitMs, 30_000);
-    const retryAt = Date.now() + waitMs;
-    const { signal } = (this.#waiting = new AbortController());
-    this.#set({ state: blocked ? 'blocked' : 'waiting', reason: offline ? 'offline' : reason, retryAt, limit: limit ?? null });
+    const { signal } = (this.#step = new AbortController());
+    this.#set({
+      state: then === 'block' ? 'blocked' : 'waiting',
+      reason: offline ? 'offline' : reason,
+      retryAt: Date.now() + waitMs,
+      limit: error?.limit ?? null,
+    });
     await sleep(waitMs, signal);
-    this.#waiting = null;
   }
 
   /** One attempt, from the request to the end of its stream. @returns {Promise<Plan>} */
   async #once() {
-    const { fetch = globalThis.fetch, headers = {}, method, body, credentials, openTimeoutMs = 10_000 } = this.#options;
-    const attempt = (this.#attempt = new AbortController());
+    const { fetch = globalThis.fetch, headers, openTimeoutMs = 10_000, silenceMs = 0, stableMs = 30_000 } = this.#options;
+    const { signal } = (this.#step = new AbortController());
     this.#plan = null;
     this.#set({ state: 'connecting', retryAt: null });
-    const deadline = setTimeout(() => this.#finish(this.#dullPlan('silence')), openTimeoutMs);
+    let heardAt = Date.now();
+    /** @type {Response | undefined} */
+    let response;
+    let openedAt = 0;
+    // By the clock and not by counting: timers of hidden pages are late.
+    const look = () => {
+      const silentMs = Date.now() - heardAt;
+      if (silentMs < (openedAt ? this.silenceMs : openTimeoutMs)) {
+        const stale = !!openedAt && silentMs > (this.silenceMs * 2) / 3;
+        if (stale !== this.status.stale) this.#set({ stale });
+      } else if (response && !openedAt) this.#finish('block', 'buffered');
+      else this.#finish('fail', 'silence');
+    };
+    const timer = setInterval(look, Math.min(openTimeoutMs, silenceMs || openTimeoutMs) / 8);
     try {
-      const own = typeof headers === 'function' ? await headers() : headers;
-      const response = await fetch(typeof this.#url === 'function' ? this.#url() : this.#url, {
-        method,
-        body,
-        credentials,
+      const own = await valueOf(headers);
+      response = await fetch(valueOf(this.#url), {
         // Without it Firefox lets the second of two equal requests wait for the end of the first.
         cache: 'no-store',
+        ...this.#options,
         headers: { Accept: 'text/event-stream', ...own, ...(this.lastEventId && { 'Last-Event-ID': this.lastEventId }) },
-        signal: attempt.signal,
+        signal,
       });
-      clearTimeout(deadline);
-      this.status = { ...this.status, traceId: response.headers.get('X-Trace-ID') };
-      return (await verdict(response)) ?? (await this.#read(response, attempt.signal, openTimeoutMs));
+      const { headers: told } = response;
+      heardAt = Date.now();
+      this.status = { ...this.status, traceId: told.get('X-Trace-ID') };
+      const plan = await verdict(response);
+      if (plan) return plan;
+      this.silenceMs = silenceMs || Number(told.get('X-Silence-Threshold')) * 1_000 || 60_000;
+      const feed = this.#parser(signal);
+      const reader = /** @type {ReadableStream<Uint8Array>} */ (response.body).getReader();
+      for (let part; !(part = await reader.read()).done && !signal.aborted; ) {
+        this.#lastByteAt = heardAt = Date.now();
+        if (!openedAt) {
+          openedAt = heardAt;
+          this.#refreshed = false;
+          this.#set({ state: 'open', reason: null, limit: null });
+          this.emit('open', response);
+        }
+        feed(part.value);
+      }
+      throw null;
     } catch (error) {
-      return this.#plan ?? { failure: true, reason: 'network', error };
+      const lastedMs = openedAt && Date.now() - openedAt;
+      if (lastedMs >= stableMs) this.#backoff.reset();
+      if (this.#plan) return this.#plan;
+      this.#short = openedAt && lastedMs < 1_000 ? this.#short + 1 : 0;
+      return this.#short < 3 ? { then: 'fail', reason: 'network', error } : { then: 'block', reason: 'buffered' };
     } finally {
-      clearTimeout(deadline);
-      attempt.abort();
+      clearInterval(timer);
+      this.#step.abort();
     }
   }
 
-  /** @param {Response} response @param {AbortSignal} signal @param {number} openTimeoutMs @returns {Promise<Plan>} */
-  async #read(response, signal, openTimeoutMs) {
-    const seconds = (/** @type {string} */ name) => Number(response.headers.get(name)) * 1_000;
-    this.silenceMs = this.#options.silenceMs || seconds('X-Silence-Threshold') || 3 * seconds('X-Heartbeat-Interval') || 60_000;
-    const openedAt = (this.#lastByteAt = Date.now());
+  /** Returns what takes the stream's bytes. @param {AbortSignal} signal */
+  #parser(signal) {
     /** @type {string | null} */
-    let pending = null;
-    const keep = () => pending !== null && ((this.lastEventId = pending || null), (pending = null));
+    let id = null;
+    const keep = () => {
+      if (id !== null) this.lastEventId = id || null;
+      id = null;
+    };
     const parser = createParser({
-      onId: (id) => (keep(), (pending = id)),
+      onId: (next) => (keep(), (id = next)),
       onRetry: (ms) => (this.#retryMs = ms),
-      onEvent: ({ event = 'message', data, id }) => {
+      onEvent: ({ event = 'message', data, id: own }) => {
         // What was not handled comes again.
-        if (signal.aborted) pending = null;
-        else this.#dispatch({ event, data, id });
+        if (signal.aborted) id = null;
+        else this.#dispatch({ event, data, id: own });
         keep();
       },
     });
     const decoder = new TextDecoder();
-    let heard = false;
-    const late = setTimeout(() => this.#finish({ blocked: true, reason: 'buffered', floorMs: this.#options.bufferedRetryMs ?? BLOCKED_MS }), openTimeoutMs);
-    const watch = this.#watch(signal);
-    try {
-      for (const reader = /** @type {ReadableStream<Uint8Array>} */ (response.body).getReader(); ; ) {
-        const { done, value } = await reader.read();
-        if (done || signal.aborted) break;
-        this.#lastByteAt = Date.now();
-        if (!heard) {
-          heard = true;
-          clearTimeout(late);
-          this.#refreshed = false;
-          this.#set({ state: 'open', reason: null, retryAt: null, limit: null, stale: false });
-          this.emit('open', response);
-        } else if (this.status.stale) this.#set({ stale: false });
-        parser.feed(decoder.decode(value, { stream: true }));
-        keep();
-      }
-    } catch (error) {
-      if (!this.#plan) this.emit('failure', error);
-    } finally {
-      clearTimeout(late);
-      watch();
-    }
-    const lastedMs = Date.now() - openedAt;
-    if (lastedMs >= (this.#options.stableMs ?? 30_000)) this.#backoff.reset();
-    if (this.#plan) return this.#plan;
-    if (lastedMs < 1_000) return this.#dullPlan('network');
-    this.#dull = 0;
-    return { failure: true, reason: 'network' };
-  }
-
-  /** Ends an attempt that has been silent for too long, by the clock: timers of hidden pages are late. @param {AbortSignal} signal */
-  #watch(signal) {
-    /** @type {ReturnType<typeof setTimeout>} */
-    let timer;
-    const look = () => {
-      const silentMs = Date.now() - this.#lastByteAt;
-      const staleMs = (this.silenceMs * 2) / 3;
-      if (signal.aborted) return;
-      if (silentMs >= this.silenceMs) return this.#finish({ failure: true, reason: 'silence' });
-      if (silentMs >= staleMs && !this.status.stale) this.#set({ stale: true });
-      timer = setTimeout(look, Math.max(50, (silentMs >= staleMs ? this.silenceMs : staleMs) - silentMs));
+    return (/** @type {Uint8Array} */ bytes) => {
+      parser.feed(decoder.decode(bytes, { stream: true }));
+      keep();
     };
-    timer = setTimeout(look, (this.silenceMs * 2) / 3);
-    return () => clearTimeout(timer);
   }
 
   /** @param {StreamEvent} event */
   #dispatch(event) {
-    const data = () => Object(JSON.parse(event.data));
-    if (event.event === 'bye' || event.event === 'server_shutdown') {
-      this.#finish(byePlan(event.event === 'bye' ? data() : { ...data(), reason: 'server_shutdown' }));
-    } else if (event.event === 'heartbeat') this.#set({});
-    else if (event.event === 'reset') {
-      const { reason, cursor } = data();
-      this.#gap(reason, cursor);
+    const name = event.event;
+    if (name === 'heartbeat') this.#set({});
+    else if (name === 'bye' || name === 'server_shutdown') {
+      const { reason, reconnect, retry_after_ms = drainMs() } = JSON.parse(event.data);
+      // The seeds' own `bye` of a draining instance says not to come back; others are there.
+      if (reason === 'server_shutdown' || reason === 'draining') this.#finish('wait', 'draining', retry_after_ms);
+      else this.#finish(reconnect === false ? 'close' : 'wait', reason, retry_after_ms);
+    } else {
+      if (name === 'reset') this.#gap(JSON.parse(event.data));
+      this.emit('event', event);
     }
-    this.emit(event.event, event);
-    if (!CONTROL.has(event.event) || event.event === 'reset') this.emit('event', event);
+    this.emit(name, event);
   }
 
-  /** @param {string} reason @param {string | null} cursor */
-  #gap(reason, cursor) {
-    this.lastEventId = cursor;
-    this.emit('gap', { reason, cursor });
+  /** @param {{reason: string, cursor: string | null}} gap */
+  #gap(gap) {
+    this.lastEventId = gap.cursor;
+    this.emit('gap', gap);
   }
 
-  /** @param {string} cause */
-  #wake(cause) {
-    if (this.#waiting) {
-      // All of a network's clients are back in the same moment.
-      if (cause === 'online') setTimeout(() => this.#waiting?.abort(), Math.random() * 1_000);
-      else if (Date.now() >= (this.status.retryAt ?? 0)) this.#waiting.abort();
-    } else if (this.status.state === 'open' && Date.now() - this.#lastByteAt > this.silenceMs / 2) {
-      // Some systems cut the sockets of sleeping pages without telling them.
-      this.#finish({ again: true, reason: 'silence' });
-    }
-  }
-
-  /** @param {import('./status.js').Reason} reason @returns {Plan} */
-  #dullPlan(reason) {
-    if (++this.#dull < 3) return { failure: true, reason };
-    return { blocked: true, reason: 'buffered', floorMs: this.#options.bufferedRetryMs ?? BLOCKED_MS };
-  }
-
-  /** Ends the attempt from here. @param {Plan} plan */
-  #finish(plan) {
-    this.#plan ??= plan;
-    this.#attempt?.abort();
+  /** Ends the attempt or the wait from here. @param {import('./verdict.js').Then} then @param {string} reason @param {number} [floorMs] */
+  #finish(then, reason, floorMs) {
+    this.#plan ??= { then, reason, floorMs };
+    this.#step.abort();
   }
 
   /** @param {Plan} plan */
   #close(plan) {
-    const running = this.#running;
+    this.#running?.abort();
     this.#running = null;
-    running?.abort();
-    this.#waiting?.abort();
-    this.#finish(plan);
+    this.#step.abort();
     this.#set({ state: 'closed', reason: plan.reason, retryAt: null });
     this.emit('closed', plan);
   }

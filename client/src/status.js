@@ -32,8 +32,8 @@
  * @property {ConnectionLimit | null} limit
  */
 
-/** @type {Readonly<ConnectionStatus>} */
-export const IDLE = Object.freeze({
+/** @type {ConnectionStatus} */
+export const IDLE = {
   state: 'idle',
   role: 'solo',
   reason: null,
@@ -43,4 +43,4 @@ export const IDLE = Object.freeze({
   stale: false,
   traceId: null,
   limit: null,
-});
+};

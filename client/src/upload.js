@@ -1,6 +1,6 @@
 /** @file Uploads: only `XMLHttpRequest` tells how far one is. */
 
-import { errorFrom } from './errors.js';
+import { errorOf } from './errors.js';
 
 /**
  * @param {string} url
@@ -19,7 +19,7 @@ export function upload(url, file, { headers, credentials, signal, onProgress }) 
     request.onabort = () => reject(signal?.reason);
     request.onload = () => {
       if (request.status < 300) return resolve(JSON.parse(request.responseText));
-      reject(errorFrom(request.status, { get: (name) => request.getResponseHeader(name) }, request.responseText));
+      reject(errorOf({ status: request.status, headers: { get: (name) => request.getResponseHeader(name) } }, request.responseText));
     };
     signal?.addEventListener('abort', () => request.abort(), { once: true });
     request.send(file);

@@ -3,22 +3,36 @@
 import { DrainingError, errorOf } from './errors.js';
 
 /**
- * What follows the end of an attempt. Without `close` another one follows.
+ * What follows an attempt: no other one; one after the backoff, which counts this as a failure; one after the wait that was asked for;
+ * the same, while events can be had in other ways; one at once.
+ * @typedef {'close' | 'fail' | 'wait' | 'block' | 'again'} Then
+ */
+
+/**
  * @typedef {object} Plan
+ * @property {Then} then
  * @property {import('./status.js').Reason} reason
- * @property {boolean} [close] Nothing follows.
- * @property {boolean} [failure] It counts for the backoff. Otherwise the wait is `floorMs` and jitter.
- * @property {boolean} [blocked] Streams cannot be had here and now, but events can.
- * @property {boolean} [again] At once.
  * @property {number} [floorMs] The wait is not shorter.
- * @property {unknown} [error]
- * @property {import('./status.js').ConnectionLimit} [limit]
+ * @property {any} [error]
  */
 
 /** How long what needs an administrator's hand is let be: buffering proxies, streams that are switched off. */
 export const BLOCKED_MS = 300_000;
-/** When to come back from an instance that is going, as a range from the shorter to twice that. */
-export const DRAIN_MS = 1_000;
+
+/** @type {Record<string, [Then, import('./status.js').Reason]>} */
+const TABLE = {
+  204: ['close', 'done'],
+  401: ['close', 'auth'],
+  403: ['close', 'forbidden'],
+  404: ['close', 'gone'],
+  410: ['close', 'gone'],
+  408: ['fail', 'server_error'],
+  409: ['fail', 'gap'],
+  429: ['fail', 'rate_limited'],
+  503: ['fail', 'backpressure'],
+  too_many_connections: ['block', 'too_many_connections'],
+  sse_disabled: ['block', 'disabled'],
+};
 
 /**
  * Returns what to do instead of reading the response, or nothing if it is an event stream.
@@ -26,39 +40,17 @@ export const DRAIN_MS = 1_000;
  * @returns {Promise<Plan | null>}
  */
 export async function verdict(response) {
-  const { status, headers } = response;
-  if (status === 204) return { close: true, reason: 'done' };
-  if (response.ok) {
-    if (headers.get('Content-Type')?.startsWith('text/event-stream')) return null;
-    return { failure: true, reason: 'protocol' };
+  const { status } = response;
+  if (status === 200) {
+    if (response.headers.get('Content-Type')?.startsWith('text/event-stream')) return null;
+    return { then: 'fail', reason: 'protocol' };
   }
-  const error = await errorOf(response);
+  const error = errorOf(response, await response.text());
   const floorMs = error.retryAfterMs;
-  if (status === 401) return { close: true, reason: 'auth', error };
-  if (status === 403) return { close: true, reason: 'forbidden', error };
-  if (status === 404 || status === 410) return { close: true, reason: 'gone', error };
-  if (status === 409) return { again: true, failure: true, reason: 'gap', error };
-  if (status === 429) {
-    const { limit } = /** @type {import('./errors.js').RateLimitedError} */ (error);
-    return limit
-      ? { blocked: true, floorMs: floorMs ?? 10_000, reason: 'too_many_connections', limit, error }
-      : { failure: true, floorMs, reason: 'rate_limited', error };
-  }
-  if (error instanceof DrainingError) return { floorMs: floorMs ?? DRAIN_MS * (1 + Math.random()), reason: 'draining', error };
-  if (error.code === 'sse_disabled') return { blocked: true, floorMs: floorMs ?? BLOCKED_MS, reason: 'disabled', error };
-  if (status === 503) return { failure: true, floorMs, reason: 'backpressure', error };
-  if (status >= 500 || status === 408) return { failure: true, floorMs, reason: 'server_error', error };
-  return { close: true, reason: 'rejected', error };
+  if (error instanceof DrainingError) return { then: 'wait', reason: 'draining', floorMs: floorMs ?? drainMs(), error };
+  const [then, reason] = TABLE[error.code ?? ''] ?? TABLE[status] ?? (status < 500 ? ['close', 'rejected'] : ['fail', 'server_error']);
+  return { then, reason, floorMs, error: status === 204 ? null : error };
 }
 
-/**
- * Returns what a `bye` asks for.
- * @param {{reason?: string, reconnect?: boolean, retry_after_ms?: number, retry_ms?: number}} bye
- * @returns {Plan}
- */
-export function byePlan(bye) {
-  const reason = bye.reason === 'server_shutdown' ? 'draining' : (bye.reason ?? 'bye');
-  const floorMs = bye.retry_after_ms ?? bye.retry_ms ?? DRAIN_MS;
-  // The seeds' own `bye` of a draining instance says not to come back; others are there.
-  return { reason, floorMs, close: reason !== 'draining' && bye.reconnect === false };
-}
+/** When to come back from an instance that is going and does not say. */
+export const drainMs = () => 1_000 + Math.random() * 1_000;

@@ -17,6 +17,7 @@ import { SSEClient } from './sse-client.js';
  * @property {number} [maxReconnects] Failures in a row before giving up. Default 3.
  * @property {number} [silenceMs] Default: what the server says.
  * @property {import('./backoff.js').BackoffOptions} [backoff]
+ * @property {number} [openTimeoutMs] How long the first byte may take. Default 10,000.
  * @property {AbortSignal} [signal] Detaches.
  */
 
@@ -54,7 +55,7 @@ export class AnswerStream extends Emitter {
   #settle = () => {};
 
   /** @param {AnswerOptions} options */
-  constructor({ api, lastEventId, maxReconnects = 3, silenceMs, backoff, signal, ...asked }) {
+  constructor({ api, lastEventId, maxReconnects = 3, silenceMs, openTimeoutMs, backoff, signal, ...asked }) {
     super();
     this.#api = api;
     this.done = new Promise((resolve, reject) => {
@@ -69,14 +70,17 @@ export class AnswerStream extends Emitter {
       headers: () => api.http.headers(),
       onUnauthorized: api.http.options.onUnauthorized && (() => api.http.unauthorized()),
       maxAttempts: maxReconnects,
+      // Somebody is waiting, and there is no other way to this answer.
+      bufferedRetryMs: backoff?.baseMs ?? 1_000,
       fetch,
       credentials,
       lastEventId,
       silenceMs,
+      openTimeoutMs,
       backoff,
       signal,
     });
-    this.#follow(this.stream);
+    this.#follow(this.stream, maxReconnects);
   }
 
   /** Where to go on: `lastEventId` of another `streamAnswer`. */
@@ -126,8 +130,9 @@ export class AnswerStream extends Emitter {
     }
   }
 
-  /** @param {SSEClient} stream */
-  #follow(stream) {
+  /** @param {SSEClient} stream @param {number} maxReconnects */
+  #follow(stream, maxReconnects) {
+    let blocks = 0;
     /** @param {string} name @param {(data: any) => void} handler */
     const named = (name, handler) =>
       stream.on(name, ({ data: text }) => {
@@ -155,17 +160,17 @@ export class AnswerStream extends Emitter {
     stream.on('failure', (error) => (this.#failure = /** @type {Error} */ (error)));
     stream.on('status', (status) => {
       this.emit('status', status);
+      if (status.state === 'blocked' && ++blocks > maxReconnects) this.#fail(this.#failure ?? new Error(`${status.reason}`));
       if (status.state === 'waiting' && this.#opened && !this.cursor) this.#fail(new Error('the answer was cut before it could be continued'));
     });
     stream.on('closed', ({ reason }) => {
-      if (reason === 'done') this.#complete({ reason: 'finished' });
+      if (reason === 'done') this.#complete(this.#capped ?? { reason: 'finished' });
       else if (reason !== 'stopped') this.#fail(this.#failure ?? new Error(reason));
     });
   }
 
   /** @param {Completion} end */
   #complete(end) {
-    if (end.reason === 'finished') end = this.#capped ?? end;
     this.stream.stop();
     this.sources = end.sources ?? [];
     this.emit('complete', end);

@@ -65,7 +65,7 @@ export class SSEClient extends Emitter {
   #lastByteAt = 0;
   #retryMs = 0;
   #refreshed = false;
-  /** Streams in a row that ended at once. */
+  /** Streams in a row that ended, and were not cut, at once. */
   #short = 0;
 
   /**
@@ -228,19 +228,17 @@ export class SSEClient extends Emitter {
         if (!openedAt) {
           openedAt = heardAt;
           this.#refreshed = false;
-          this.#set({ state: 'open', reason: null, limit: null });
+          this.#set({ state: 'open', reason: null, limit: null, stale: false });
           this.emit('open', response);
         }
         feed(part.value);
       }
-      throw null;
+      this.#short = Date.now() - openedAt < 1_000 ? this.#short + 1 : 0;
+      return this.#plan ?? (this.#short < 3 ? { then: 'fail', reason: 'network' } : { then: 'block', reason: 'buffered' });
     } catch (error) {
-      const lastedMs = openedAt && Date.now() - openedAt;
-      if (lastedMs >= stableMs) this.#backoff.reset();
-      if (this.#plan) return this.#plan;
-      this.#short = openedAt && lastedMs < 1_000 ? this.#short + 1 : 0;
-      return this.#short < 3 ? { then: 'fail', reason: 'network', error } : { then: 'block', reason: 'buffered' };
+      return this.#plan ?? { then: 'fail', reason: 'network', error };
     } finally {
+      if (openedAt && Date.now() - openedAt >= stableMs) this.#backoff.reset();
       clearInterval(timer);
       this.#step.abort();
     }

@@ -44,7 +44,9 @@ export class FakeServer {
   route(method, path, answer) {
     const route = { method, path, answer };
     this.#routes.unshift(route);
-    return () => void this.#routes.splice(this.#routes.indexOf(route), 1);
+    return () => {
+      this.#routes = this.#routes.filter((one) => one !== route);
+    };
   }
 
   /** Refuses streams with this status, until the returned function is called. @param {number} status @param {any} [body] @param {Record<string, string>} [headers] */

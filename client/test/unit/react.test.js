@@ -29,7 +29,7 @@ test('a component follows a project while it is there', async () => {
     return null;
   };
   const { unmount } = await mount(Room);
-  await settled(() => latest.status.state === 'open');
+  await settled(() => latest.status.state === 'open' && latest.status.role === 'leader' && latest.connection.cursor);
   expect(server.streams).toBe(1);
   await act(async () => void server.emit({ type: 'x', n: 1 }));
   await settled(() => seen.length > 0);

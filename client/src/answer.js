@@ -2,6 +2,7 @@
 
 import { Emitter } from './emitter.js';
 import { SSEClient } from './sse-client.js';
+import { uuid } from './uuid.js';
 
 /** @import { Completion, Source } from './wire.js' */
 
@@ -11,6 +12,7 @@ import { SSEClient } from './sse-client.js';
  * @property {string} query
  * @property {string} project_id
  * @property {string} [user_id]
+ * @property {string} [stream_id] The answer's name, made if it is not given: who asks under the same name again gets the same answer.
  * @property {number} [max_tokens]
  * @property {number} [temperature]
  * @property {string} [lastEventId] The `cursor` of an answer that began earlier, perhaps in another life of the page: it goes on from there.
@@ -30,8 +32,7 @@ export function streamAnswer(options) {
 }
 
 /**
- * An answer as it is written. A dropped connection continues it, without a chunk missing or repeated, and never asks a second time:
- * what was cut before the server had given it a cursor is an error.
+ * An answer as it is written. A dropped connection continues it, without a chunk missing or repeated, and never asks a second time.
  * @extends {Emitter<{content: {index: number, text: string}, heartbeat: any, complete: Completion, error: Error, status: import('./status.js').ConnectionStatus}>}
  */
 export class AnswerStream extends Emitter {
@@ -39,13 +40,12 @@ export class AnswerStream extends Emitter {
   text = '';
   /** @type {Source[]} */
   sources = [];
-  /** The answer's name for `ChatApi.answer` and `ChatApi.cancelAnswer`. @type {string | null} */
-  streamId = null;
+  /** The answer's name for `ChatApi.answer` and `ChatApi.cancelAnswer`. */
+  streamId;
   /** Settles with the end of the answer; rejects if it is not to be had. @type {Promise<Completion>} */
   done;
 
   #next = 0;
-  #opened = false;
   #api;
   /** @type {Completion | null} */
   #capped = null;
@@ -63,7 +63,8 @@ export class AnswerStream extends Emitter {
     });
     this.done.catch(() => {});
     const query = new URLSearchParams();
-    for (const [name, value] of Object.entries(asked)) if (value != null) query.set(name, `${value}`);
+    this.streamId = asked.stream_id ?? uuid();
+    for (const [name, value] of Object.entries({ ...asked, stream_id: this.streamId })) if (value != null) query.set(name, `${value}`);
     const { fetch, credentials } = api.http.options;
     /** The stream underneath. */
     this.stream = new SSEClient(api.url(`/stream/search?${query}`), {
@@ -108,8 +109,7 @@ export class AnswerStream extends Emitter {
 
   /** Has the server stop writing; `complete` with `cancelled` follows. @returns {Promise<void>} */
   async cancel() {
-    if (this.streamId) await this.#api.cancelAnswer(this.streamId);
-    else this.detach();
+    await this.#api.cancelAnswer(this.streamId);
   }
 
   /** The pieces of text. @returns {AsyncGenerator<string, Completion, void>} */
@@ -156,12 +156,10 @@ export class AnswerStream extends Emitter {
       } else this.#complete(end);
     });
     named('error', ({ code, message }) => this.#fail(Object.assign(new Error(message), { code })));
-    stream.on('open', () => (this.#opened = true));
     stream.on('failure', (error) => (this.#failure = /** @type {Error} */ (error)));
     stream.on('status', (status) => {
       this.emit('status', status);
       if (status.state === 'blocked' && ++blocks > maxReconnects) this.#fail(this.#failure ?? new Error(`${status.reason}`));
-      if (status.state === 'waiting' && this.#opened && !this.cursor) this.#fail(new Error('the answer was cut before it could be continued'));
     });
     stream.on('closed', ({ reason }) => {
       if (reason === 'done') this.#complete(this.#capped ?? { reason: 'finished' });

@@ -5,7 +5,7 @@ import { upload } from './upload.js';
 import { uuid } from './uuid.js';
 
 /**
- * @import { Bundle, Channel, EventPage, Job, JobState, Me, Member, Message, NewMessage, Page, Presence, Project, ReadMark, Role, SearchResult, Session, Upload } from './wire.js'
+ * @import { Bundle, Channel, EventPage, FoundMessage, Job, JobState, Me, Member, Message, NewMessage, Page, Presence, Project, ReadMark, Role, Session, Upload } from './wire.js'
  * @import { HttpOptions, RequestOptions } from './http.js'
  */
 
@@ -195,9 +195,9 @@ export class ChatApi {
   markRead(project, channel, messageId) {
     return this.request('PUT', of(project, 'read'), { body: { channel, message_id: messageId } });
   }
-  /** @param {string} project @param {string} q @param {Page & {channel?: string}} [page] @returns {Promise<{results: SearchResult[], next: string | null}>} */
-  search(project, q, page) {
-    return this.get(of(project, 'search'), { q, ...page });
+  /** What fits best, the best first. @param {string} project @param {string} q @param {{channel?: string, limit?: number}} [query] @returns {Promise<{messages: FoundMessage[], next: null}>} */
+  search(project, q, query) {
+    return this.get(of(project, 'search'), { q, ...query });
   }
   /**
    * The project's log after a cursor; waits up to `wait` seconds for something to happen.

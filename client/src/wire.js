@@ -32,7 +32,7 @@
  */
 /** @typedef {{user: string, state: 'online' | 'away' | 'offline', since: string}} Presence */
 /** @typedef {{user: string, channel: string, message_id: string, at: string}} ReadMark */
-/** @typedef {{message: Message, score: number, snippet: string}} SearchResult */
+/** @typedef {Message & {score: number, snippet: string}} FoundMessage */
 /** @typedef {{events: ChatEvent[], cursor: string, reset: string | null}} EventPage */
 /**
  * What happened: `message.created|updated|deleted`, `reaction.added|removed`, `channel.created|updated`, `member.added|removed`, `read.updated`,

@@ -1,7 +1,7 @@
 /** The library against the services themselves. */
 
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { ChatApi, JobsStream, PersistentChatConnection, SSEClient } from '../../src/index.js';
+import { ChatApi, JobsStream, PersistentChatConnection, SSEClient, streamAnswer } from '../../src/index.js';
 import { startProxy } from '../support/proxy.js';
 import { startServer } from '../support/server.js';
 import { until } from '../support/until.js';
@@ -126,4 +126,24 @@ test('jobs are followed to their end, by poll where there are too many streams',
   const state = (stream) => stream.jobs.get(job.id)?.state;
   await until(() => streams.every((stream) => state(stream) === 'succeeded'));
   streams.forEach((stream) => stream.stop());
+});
+
+test('search finds, and an answer that is cut again and again comes whole, with sources that are there', async () => {
+  await api.sendMessage(project, { text: 'The picnic is on Saturday by the lake.' });
+  await until(async () => (await api.search(project, 'picnic')).messages.length > 0);
+  const found = (await api.search(project, 'picnic lake', { limit: 1 })).messages[0];
+  expect(found).toMatchObject({ author: 'ada', channel: 'general' });
+  const proxied = new ChatApi({ ingressUrl: proxy.url, procUrl: proxy.url, token: 'dev-ada' });
+  const answer = streamAnswer({ api: proxied, project_id: project, query: 'When is the picnic?', maxReconnects: 50, backoff: { baseMs: 5, jitterMs: 5 } });
+  const impatient = answer.on('status', ({ state }) => state === 'waiting' && setTimeout(() => answer.stream.restart(), 20));
+  const indexes = [];
+  answer.on('content', ({ index }) => (indexes.push(index), index % 4 === 1 && proxy.cut()));
+  const end = await answer.done;
+  impatient();
+  expect(end.reason).toBe('finished');
+  expect(indexes).toEqual([...indexes.keys()]);
+  const whole = await api.answer(answer.streamId);
+  expect(whole.text).toBe(answer.text);
+  const source = answer.sources.find(({ message_id }) => message_id === found.id);
+  expect(await api.message(project, source.message_id)).toMatchObject({ text: found.text });
 });

@@ -1,7 +1,6 @@
 /** @file One streamed answer. */
 
 import { Emitter } from './emitter.js';
-import { SSEClient } from './sse-client.js';
 import { uuid } from './uuid.js';
 
 /** @import { Completion, Source } from './wire.js' */
@@ -62,19 +61,12 @@ export class AnswerStream extends Emitter {
       this.#settle = (end) => (end instanceof Error ? reject(end) : resolve(end));
     });
     this.done.catch(() => {});
-    const query = new URLSearchParams();
     this.streamId = asked.stream_id ?? uuid();
-    for (const [name, value] of Object.entries({ ...asked, stream_id: this.streamId })) if (value != null) query.set(name, `${value}`);
-    const { fetch, credentials } = api.http.options;
     /** The stream underneath. */
-    this.stream = new SSEClient(api.url(`/stream/search?${query}`), {
-      headers: () => api.http.headers(),
-      onUnauthorized: api.http.options.onUnauthorized && (() => api.http.unauthorized()),
+    this.stream = api.stream('/stream/search', { ...asked, stream_id: this.streamId }, {
       maxAttempts: maxReconnects,
       // Somebody is waiting, and there is no other way to this answer.
       bufferedRetryMs: backoff?.baseMs ?? 1_000,
-      fetch,
-      credentials,
       lastEventId,
       silenceMs,
       openTimeoutMs,
@@ -130,7 +122,7 @@ export class AnswerStream extends Emitter {
     }
   }
 
-  /** @param {SSEClient} stream @param {number} maxReconnects */
+  /** @param {import('./sse-client.js').SSEClient} stream @param {number} maxReconnects */
   #follow(stream, maxReconnects) {
     let blocks = 0;
     /** @param {string} name @param {(data: any) => void} handler */

@@ -1,6 +1,7 @@
 /** @file Both services' REST. */
 
-import { Http } from './http.js';
+import { Http, withQuery } from './http.js';
+import { SSEClient } from './sse-client.js';
 import { upload } from './upload.js';
 import { uuid } from './uuid.js';
 
@@ -67,6 +68,23 @@ export class ChatApi {
     const read = this.#reads.get(key) ?? this.request('GET', path, { query }).finally(() => this.#reads.delete(key));
     this.#reads.set(key, read);
     return read;
+  }
+
+  /**
+   * Returns a stream of a path, not yet started, for the same caller.
+   * @param {string} path
+   * @param {RequestOptions['query']} query
+   * @param {import('./sse-client.js').SSEClientOptions} [options]
+   */
+  stream(path, query, options) {
+    const { fetch, credentials, onUnauthorized } = this.http.options;
+    return new SSEClient(withQuery(this.url(path), query), {
+      headers: () => this.http.headers(),
+      onUnauthorized: onUnauthorized && (() => this.http.unauthorized()),
+      fetch,
+      credentials,
+      ...options,
+    });
   }
 
   /** @returns {Promise<Me>} */

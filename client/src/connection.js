@@ -93,7 +93,7 @@ export class PersistentChatConnection extends Emitter {
     const user = this.#options.user ?? (await this.#identify(signal));
     if (!user || signal.aborted) return;
     // Never a token, and another name for each user of this browser.
-    const name = `parley:v1:${hash([this.api.ingressUrl, user, project_id, include].join(' ')).toString(36)}`;
+    const name = `parley:v1:${hash([this.api.ingressUrl, user, project_id, include].join(' '))}`;
     const elector = new LeaderElector(name, platform);
     const bus = new TabBus(name, platform);
     if (!elector.available || !bus.available) return this.#feedFrom(uuid(), 'solo');

@@ -2,7 +2,6 @@
 
 import { Emitter } from './emitter.js';
 import { sleep } from './lifecycle.js';
-import { SSEClient } from './sse-client.js';
 
 /**
  * @import { ConnectionStatus } from './status.js'
@@ -23,7 +22,8 @@ import { SSEClient } from './sse-client.js';
 /** @extends {Emitter<{event: Entry, hello: any, gap: {reason: string, cursor: string | null}, status: ConnectionStatus, failure: unknown}>} */
 export class Feed extends Emitter {
   #options;
-  #polling = new AbortController();
+  /** @type {AbortController | null} */
+  #polling = null;
   #polledAt = 0;
 
   /** @param {FeedOptions} options */
@@ -31,16 +31,7 @@ export class Feed extends Emitter {
     super();
     this.#options = options;
     const { api, project_id, include, streamId, cursor } = options;
-    const { fetch, credentials, onUnauthorized } = api.http.options;
-    const query = new URLSearchParams({ project_id, stream_id: streamId, ...(include && { include }) });
-    const stream = (this.stream = new SSEClient(api.url(`/sse/stream?${query}`), {
-      headers: () => api.http.headers(),
-      onUnauthorized: onUnauthorized && (() => api.http.unauthorized()),
-      fetch,
-      credentials,
-      ...options.stream,
-      lastEventId: cursor,
-    }));
+    const stream = (this.stream = api.stream('/sse/stream', { project_id, include, stream_id: streamId }, { ...options.stream, lastEventId: cursor }));
     stream.on('message', ({ id, data }) => {
       const event = JSON.parse(data);
       if (event.type === 'hello') this.emit('hello', event);
@@ -49,21 +40,17 @@ export class Feed extends Emitter {
     stream.on('gap', (gap) => this.emit('gap', gap));
     stream.on('failure', (error) => this.emit('failure', error));
     stream.on('status', (status) => {
-      const polls = status.state === 'blocked' || (status.state === 'connecting' && this.#isPolling);
-      if (polls && !this.#isPolling) void this.#poll((this.#polling = new AbortController()).signal);
-      else if (!polls) this.#stopPolling();
+      // An attempt to get a stream back changes nothing while events come.
+      if (status.state === 'blocked') void this.#poll();
+      else if (status.state !== 'connecting') this.#stopPolling();
       this.emit('status', this.status);
     });
   }
 
-  #isPolling = false;
-
   /** @returns {ConnectionStatus} */
   get status() {
     const { status } = this.stream;
-    // An attempt to get a stream back changes nothing while events come.
-    const state = this.#isPolling && status.state === 'connecting' ? 'blocked' : status.state;
-    return { ...status, state, lastByteAt: Math.max(this.#polledAt, status.lastByteAt ?? 0) || null };
+    return { ...status, state: this.#polling && status.state === 'connecting' ? 'blocked' : status.state, lastByteAt: Math.max(this.#polledAt, status.lastByteAt ?? 0) || null };
   }
 
   start() {
@@ -75,20 +62,24 @@ export class Feed extends Emitter {
   }
 
   #stopPolling() {
-    this.#isPolling = false;
-    this.#polling.abort();
+    this.#polling?.abort();
+    this.#polling = null;
   }
 
-  /** @param {AbortSignal} signal */
-  async #poll(signal) {
+  async #poll() {
+    if (this.#polling) return;
+    const { signal } = (this.#polling = new AbortController());
     const { api, project_id, include, pollMs = 1_000 } = this.#options;
-    this.#isPolling = true;
+    let failed = false;
     while (!signal.aborted) {
       try {
         const page = await api.events(project_id, { after: this.stream.lastEventId, wait: include ? 5 : 25 }, signal);
         const { jobs } = include ? await api.jobs({ limit: 50 }) : { jobs: null };
         if (signal.aborted) return;
         this.#polledAt = Date.now();
+        // It was the network, and not what stands between.
+        if (failed) this.stream.restart();
+        failed = false;
         if (page.reset) this.emit('gap', { reason: page.reset, cursor: page.cursor });
         page.events.forEach((event, index) => this.emit('event', { id: index === page.events.length - 1 ? page.cursor : undefined, event }));
         if (!this.stream.lastEventId) this.emit('hello', { cursor: page.cursor });
@@ -97,6 +88,7 @@ export class Feed extends Emitter {
         this.emit('status', this.status);
       } catch (error) {
         if (signal.aborted) return;
+        failed = true;
         this.emit('failure', error);
         await sleep(5_000 * (1 + Math.random()), signal);
       }

@@ -25,6 +25,15 @@ import { sleep } from './lifecycle.js';
  * @property {AbortSignal} [signal]
  */
 
+/**
+ * @param {string} url
+ * @param {RequestOptions['query']} [query] What is not there is left out.
+ */
+export function withQuery(url, query = {}) {
+  const there = Object.entries(query).filter(([, value]) => value != null);
+  return there.length ? `${url}?${new URLSearchParams(/** @type {[string, string][]} */ (there))}` : url;
+}
+
 export class Http {
   /** @param {HttpOptions} options */
   constructor(options) {
@@ -61,10 +70,8 @@ export class Http {
    * @param {RequestOptions} [request]
    * @returns {Promise<Response>}
    */
-  async send(method, url, { query = {}, body, headers, idempotencyKey, signal } = {}) {
+  async send(method, url, { query, body, headers, idempotencyKey, signal } = {}) {
     const { fetch = globalThis.fetch, credentials, onUnauthorized, maxAttempts = 5, retryBaseMs = 1_000 } = this.options;
-    const search = new URLSearchParams();
-    for (const [name, value] of Object.entries(query)) if (value != null) search.set(name, `${value}`);
     const raw = body === undefined || body instanceof Blob || body instanceof ArrayBuffer;
     const safe = method !== 'POST' || !!idempotencyKey;
     let refreshed = !onUnauthorized;
@@ -72,7 +79,7 @@ export class Http {
       /** @type {unknown} */
       let failure;
       try {
-        const response = await fetch(url + (search.size ? `?${search}` : ''), {
+        const response = await fetch(withQuery(url, query), {
           method,
           credentials,
           cache: 'no-store',

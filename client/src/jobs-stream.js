@@ -2,7 +2,6 @@
 
 import { Emitter } from './emitter.js';
 import { sleep } from './lifecycle.js';
-import { SSEClient } from './sse-client.js';
 import { uuid } from './uuid.js';
 
 /** @import { Job } from './wire.js' */
@@ -22,14 +21,7 @@ export class JobsStream extends Emitter {
   constructor({ api, scope, pollMs = 5_000 }) {
     super();
     this.#api = api;
-    const { fetch, credentials, onUnauthorized } = api.http.options;
-    const url = api.url(`/api/jobs/stream?stream_id=${uuid()}${scope ? `&scope=${scope}` : ''}`);
-    this.stream = new SSEClient(url, {
-      headers: () => api.http.headers(),
-      onUnauthorized: onUnauthorized && (() => api.http.unauthorized()),
-      fetch,
-      credentials,
-    });
+    this.stream = api.stream('/api/jobs/stream', { stream_id: uuid(), scope });
     this.stream.on('message', ({ data }) => {
       const event = JSON.parse(data);
       if (event.job) this.#keep(event.job);

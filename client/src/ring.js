@@ -15,10 +15,12 @@ const MAX_SEEN = 4_000;
 export class Ring {
   /** The cursor before the first entry. @type {string | null} */
   #start;
-  /** @type {(Entry & {size: number})[]} */
+  /** @type {Entry[]} */
   #entries = [];
+  /** @type {number[]} */
+  #sizes = [];
   #size = 0;
-  /** @type {Set<number>} */
+  /** @type {Set<string>} */
   #seen = new Set();
 
   /** @param {string | null} start */
@@ -36,18 +38,16 @@ export class Ring {
     const key = hash(text);
     if (this.#seen.has(key)) return false;
     this.#seen.add(key);
-    if (this.#seen.size > MAX_SEEN) for (const oldest of this.#seen) return this.#seen.delete(oldest) && this.#keep({ id, event, size: text.length });
-    return this.#keep({ id, event, size: text.length });
-  }
-
-  /** @param {Entry & {size: number}} entry */
-  #keep(entry) {
-    this.#entries.push(entry);
-    this.#size += entry.size;
+    for (const oldest of this.#seen) {
+      if (this.#seen.size > MAX_SEEN) this.#seen.delete(oldest);
+      break;
+    }
+    this.#entries.push({ id, event });
+    this.#sizes.push(text.length);
+    this.#size += text.length;
     while (this.#entries.length > MAX_ENTRIES || this.#size > MAX_CHARACTERS) {
-      const [first] = this.#entries.splice(0, 1);
-      this.#size -= first?.size ?? 0;
-      this.#start = first?.id ?? null;
+      this.#start = this.#entries.shift()?.id ?? null;
+      this.#size -= this.#sizes.shift() ?? 0;
     }
     return true;
   }
@@ -56,6 +56,7 @@ export class Ring {
   restart(start) {
     this.#start = start;
     this.#entries = [];
+    this.#sizes = [];
     this.#size = 0;
   }
 
@@ -63,6 +64,6 @@ export class Ring {
   after(cursor) {
     const index = this.#entries.findLastIndex(({ id }) => id === cursor);
     if (cursor === null || (index < 0 && cursor !== this.#start)) return null;
-    return this.#entries.slice(index + 1).map(({ id, event }) => ({ id, event }));
+    return this.#entries.slice(index + 1);
   }
 }

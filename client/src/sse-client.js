@@ -65,8 +65,8 @@ export class SSEClient extends Emitter {
   #lastByteAt = 0;
   #retryMs = 0;
   #refreshed = false;
-  /** Streams in a row that ended, and were not cut, at once. */
-  #short = 0;
+  /** Attempts in a row that brought nothing in time, or ended, and were not cut, at once. */
+  #dull = 0;
 
   /**
    * @param {string | URL | (() => string | URL)} url Asked anew for each attempt if it is a function.
@@ -135,54 +135,47 @@ export class SSEClient extends Emitter {
         if (due) setTimeout(() => signal.aborted || this.restart(), Math.random() * 1_000);
       },
     });
-    while (true) {
+    while (!signal.aborted) {
       const plan = await this.#once();
       if (signal.aborted) return;
       const waitMs = await this.#waitOf(plan);
       if (signal.aborted) return;
-      if (waitMs === null) return this.#close(plan);
-      if (waitMs > 0) await this.#wait(waitMs, plan);
-      if (signal.aborted) return;
+      if (waitMs < 0) return this.#close(plan);
+      if (waitMs) await this.#wait(waitMs, plan);
     }
   }
 
-  /** Returns how long to wait, `null` for no more attempts. @param {Plan} plan */
+  /** Returns how long to wait; less than nothing for no more attempts. @param {Plan} plan */
   async #waitOf(plan) {
-    const { onUnauthorized, maxAttempts = Infinity } = this.#options;
-    const { then, reason, error, floorMs = 0 } = plan;
+    const { onUnauthorized, maxAttempts = Infinity, bufferedRetryMs = BLOCKED_MS } = this.#options;
+    const { then, reason, error, floorMs = then === 'block' ? bufferedRetryMs : 0 } = plan;
     if (error) this.emit('failure', error);
     if (reason === 'gap') this.#gap({ reason, cursor: null });
-    if ((reason === 'auth' || reason === 'token_expired') && onUnauthorized && !this.#refreshed) {
+    if (/auth|token/.test(reason) && onUnauthorized && !this.#refreshed) {
       this.#refreshed = true;
       try {
         await onUnauthorized();
         return 0;
       } catch {
-        return null;
+        return -1;
       }
     }
-    if (then === 'close') return null;
     if (then === 'again') return 0;
-    if (then === 'fail') {
-      if (this.#backoff.attempt < maxAttempts) return this.#backoff.next(Math.max(floorMs, this.#retryMs));
-      plan.reason = 'gave_up';
-      return null;
-    }
-    return this.#backoff.after(floorMs || (then === 'block' ? (this.#options.bufferedRetryMs ?? BLOCKED_MS) : 0));
+    if (then === 'wait' || then === 'block') return this.#backoff.after(floorMs);
+    if (then === 'fail' && this.#backoff.attempt < maxAttempts) return this.#backoff.next(Math.max(floorMs, this.#retryMs));
+    if (then === 'fail') plan.reason = 'gave_up';
+    return -1;
   }
 
   /** @param {number} waitMs @param {Plan} plan */
   async #wait(waitMs, { then, reason, error }) {
-    const offline = isOffline();
     // A browser that says it is offline may be wrong, so that a few attempts are still made.
-    if (offline) waitMs = Math.max(waitMs, 30_000);
+    if (isOffline()) {
+      waitMs = Math.max(waitMs, 30_000);
+      reason = 'offline';
+    }
     const { signal } = (this.#step = new AbortController());
-    this.#set({
-      state: then === 'block' ? 'blocked' : 'waiting',
-      reason: offline ? 'offline' : reason,
-      retryAt: Date.now() + waitMs,
-      limit: error?.limit ?? null,
-    });
+    this.#set({ state: then === 'block' ? 'blocked' : 'waiting', reason, retryAt: Date.now() + waitMs, limit: error?.limit ?? null });
     await sleep(waitMs, signal);
   }
 
@@ -202,10 +195,12 @@ export class SSEClient extends Emitter {
       if (silentMs < (openedAt ? this.silenceMs : openTimeoutMs)) {
         const stale = !!openedAt && silentMs > (this.silenceMs * 2) / 3;
         if (stale !== this.status.stale) this.#set({ stale });
-      } else if (response && !openedAt) this.#finish('block', 'buffered');
+      } else if (openedAt) this.#finish('fail', 'silence');
+      // Not a byte: once it may be the network, headers without a body never are.
+      else if (response || ++this.#dull > 2) this.#finish('block', 'buffered');
       else this.#finish('fail', 'silence');
     };
-    const timer = setInterval(look, Math.min(openTimeoutMs, silenceMs || openTimeoutMs) / 8);
+    const timer = setInterval(look, Math.min(openTimeoutMs, silenceMs || openTimeoutMs) / 16);
     try {
       const own = await valueOf(headers);
       response = await fetch(valueOf(this.#url), {
@@ -233,12 +228,14 @@ export class SSEClient extends Emitter {
         }
         feed(part.value);
       }
-      this.#short = Date.now() - openedAt < 1_000 ? this.#short + 1 : 0;
-      return this.#plan ?? (this.#short < 3 ? { then: 'fail', reason: 'network' } : { then: 'block', reason: 'buffered' });
+      if (Date.now() - openedAt < 1_000) this.#dull++;
+      return this.#plan ?? (this.#dull < 3 ? { then: 'fail', reason: 'network' } : { then: 'block', reason: 'buffered' });
     } catch (error) {
       return this.#plan ?? { then: 'fail', reason: 'network', error };
     } finally {
-      if (openedAt && Date.now() - openedAt >= stableMs) this.#backoff.reset();
+      const lastedMs = openedAt && Date.now() - openedAt;
+      if (lastedMs >= 1_000) this.#dull = 0;
+      if (lastedMs >= stableMs) this.#backoff.reset();
       clearInterval(timer);
       this.#step.abort();
     }

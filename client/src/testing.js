@@ -235,6 +235,11 @@ export class FakeBrowser {
     };
   }
 
+  /** Takes every lock from who holds it, as a tab does whose leader seems to sleep. */
+  steal() {
+    for (const { steal } of this.#locks.values()) steal?.();
+  }
+
   /** @param {string} name @param {{signal?: AbortSignal, steal?: boolean}} options @param {() => unknown} callback */
   async #request(name, { signal, steal }, callback) {
     await null;

@@ -21,7 +21,8 @@ export function upload(url, file, { headers, credentials, signal, onProgress }) 
       if (request.status < 300) return resolve(JSON.parse(request.responseText));
       reject(errorOf({ status: request.status, headers: { get: (name) => request.getResponseHeader(name) } }, request.responseText));
     };
-    signal?.addEventListener('abort', () => request.abort(), { once: true });
+    signal?.throwIfAborted();
+    signal?.addEventListener('abort', () => request.abort());
     request.send(file);
   });
 }

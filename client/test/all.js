@@ -25,4 +25,4 @@ try {
   rmSync(folder, { recursive: true, force: true });
 }
 await sizes(root);
-//tool('vitest/vitest.mjs', 'run');
+tool('vitest/vitest.mjs', 'run');

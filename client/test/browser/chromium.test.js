@@ -123,7 +123,7 @@ test('a connection that is dead and does not know is noticed by its silence', as
   await on.allSee(pages);
   on.proxy.stalled = true;
   await on.send(2);
-  await until(() => on.proxy.opens.length > 1);
+  await until(() => on.proxy.opens.length > 1, undefined, 12_000);
   on.proxy.stalled = false;
   await on.allSee(pages);
 });
@@ -132,7 +132,7 @@ test('behind a proxy that holds events back they are polled for', async () => {
   on.proxy.buffered = true;
   const page = await on.context.newPage();
   await page.goto(`${on.proxy.url}/test/browser/page.html?${new URLSearchParams(on.query({ openTimeoutMs: '1000' }))}`);
-  await page.waitForFunction(() => window.tab?.connection.status.reason === 'buffered');
+  await page.waitForFunction(() => window.tab?.connection.status.reason === 'buffered', undefined, { timeout: 25_000 });
   await on.send(5);
   await on.allSee([page]);
 });
@@ -156,6 +156,33 @@ test('without channels between tabs each has its own stream', async () => {
   expect(await Promise.all(pages.map(role))).toEqual(['solo', 'solo']);
   await on.send(2);
   await on.allSee(pages);
+});
+
+test('services at other origins are followed, read, sent to and uploaded to', async () => {
+  const elsewhere = await startServer({ CORS_ORIGIN: on.proxy.url, MAX_CONNECTIONS_PER_USER: '1' });
+  await on.use(elsewhere);
+  const services = `${elsewhere.ingress},${elsewhere.proc}`;
+  const pages = [await on.tab({ services }), await on.tab({ services })];
+  expect(on.proxy.opens).toEqual([]);
+  await on.send(3);
+  await on.allSee(pages);
+  const told = await pages[0].evaluate(async () => {
+    const { api, project_id } = window.tab;
+    const progress = [];
+    const { bytes } = await api.upload(new Blob(['x'.repeat(100_000)]), { onProgress: ({ loaded, total }) => progress.push([loaded, total]) });
+    const job = await api.submit('demo', 'count', { project_id, data: { to: 2, delay_ms: 1 }, wait: 10 });
+    const refused = await api.upload(new Blob(['x']), { onProgress: () => {}, signal: AbortSignal.abort() }).catch((error) => error.name);
+    return { bytes, last: progress.at(-1), state: job.state, trace: !!window.tab.connection.status.traceId, refused };
+  });
+  expect(told).toEqual({ bytes: 100_000, last: [100_000, 100_000], state: 'succeeded', trace: true, refused: 'AbortError' });
+  // What a page may read of a refusal, it reads at another origin too.
+  const device = await on.browser.newContext();
+  const other = await device.newPage();
+  await other.goto(`${on.proxy.url}/test/browser/page.html?${new URLSearchParams(on.query({ services }))}`);
+  await other.waitForFunction(() => window.tab?.connection.status.state === 'blocked');
+  expect((await status(other)).limit).toMatchObject({ max: 1, current: 1 });
+  await device.close();
+  await elsewhere.stop();
 });
 
 test('a strict policy has nothing to object to', async () => {

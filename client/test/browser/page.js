@@ -5,7 +5,8 @@ import '/src/ui.js';
 
 const query = new URLSearchParams(location.search);
 const project_id = query.get('project');
-const api = new ChatApi({ token: query.get('token') ?? 'dev-ada' });
+const [ingressUrl, procUrl] = (query.get('services') ?? ',').split(',');
+const api = new ChatApi({ ingressUrl, procUrl, token: query.get('token') ?? 'dev-ada' });
 const seen = [];
 const gaps = [];
 const failures = [];

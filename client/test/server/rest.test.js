@@ -14,8 +14,8 @@ beforeAll(async () => {
   project = (await api.createProject({ name: 'rest' })).id;
 });
 afterAll(async () => {
-  await proxy.stop();
-  await server.stop();
+  await proxy?.stop();
+  await server?.stop();
 });
 
 test('every method of the REST has its route', async () => {

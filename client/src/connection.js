@@ -3,7 +3,7 @@
 import { ChatApi } from './chat-api.js';
 import { Emitter } from './emitter.js';
 import { HttpError } from './errors.js';
-import { Feed } from './feed.js';
+import { Feed, jobSnapshot } from './feed.js';
 import { hash } from './hash.js';
 import { LeaderElector, localStorageOrNull } from './leader.js';
 import { onLifecycle, sleep } from './lifecycle.js';
@@ -253,8 +253,10 @@ export class PersistentChatConnection extends Emitter {
         page.events.forEach((event, index) => this.#deliver({ id: index === page.events.length - 1 ? page.cursor : undefined, event }));
         more = page.events.length > 0;
       }
+      if (!this.#options.include) return;
       // The log of jobs is not in it.
-      if (this.#options.include) gap('jobs');
+      const jobs = await jobSnapshot(this.api);
+      if (!signal.aborted) this.#deliver({ ...jobs, id: welcome.cursor ?? undefined });
     } catch {
       if (!signal.aborted) gap('unreachable');
     }

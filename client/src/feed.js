@@ -19,6 +19,16 @@ import { sleep } from './lifecycle.js';
  * @property {number} [pollMs] Between two polls, at least. Default 1,000.
  */
 
+/**
+ * Returns what a stream of jobs begins with, for who has none: also of jobs that have ended.
+ * @param {import('./chat-api.js').ChatApi} api
+ * @returns {Promise<Entry>}
+ */
+export async function jobSnapshot(api) {
+  const { jobs } = await api.jobs({ limit: 50 });
+  return { event: { type: 'job.snapshot', at: new Date().toISOString(), actor: '', trace_id: '', jobs } };
+}
+
 /** @extends {Emitter<{event: Entry, hello: any, gap: {reason: string, cursor: string | null}, status: ConnectionStatus, failure: unknown}>} */
 export class Feed extends Emitter {
   #options;
@@ -74,7 +84,7 @@ export class Feed extends Emitter {
     while (!signal.aborted) {
       try {
         const page = await api.events(project_id, { after: this.stream.lastEventId, wait: include ? 5 : 25 }, signal);
-        const { jobs } = include ? await api.jobs({ limit: 50 }) : { jobs: null };
+        const jobs = include && (await jobSnapshot(api));
         if (signal.aborted) return;
         this.#polledAt = Date.now();
         // It was the network, and not what stands between.
@@ -84,7 +94,7 @@ export class Feed extends Emitter {
         page.events.forEach((event, index) => this.emit('event', { id: index === page.events.length - 1 ? page.cursor : undefined, event }));
         if (!this.stream.lastEventId) this.emit('hello', { cursor: page.cursor });
         this.stream.lastEventId = page.cursor;
-        if (jobs) this.emit('event', { event: { type: 'job.snapshot', at: new Date().toISOString(), actor: '', trace_id: '', jobs } });
+        if (jobs) this.emit('event', jobs);
         this.emit('status', this.status);
       } catch (error) {
         if (signal.aborted) return;

@@ -67,6 +67,24 @@ test('a tab that starts in the past is told by the leader or by the server', asy
   [first, inRing, older].forEach(({ connection }) => connection.disconnect());
 });
 
+test('with jobs, a tab that starts in the past is told of them as they are', async () => {
+  const server = new FakeServer();
+  server.route('GET', /integrations\/jobs$/, () => ({ body: { jobs: [{ id: 'j', state: 'succeeded' }], next: null } }));
+  const { platform } = new FakeBrowser();
+  numbers(3).forEach((n) => emit(server, n));
+  const jobs = [];
+  const onMessage = (event) => event.jobs && jobs.push(event.jobs[0].state);
+  const [leader, late] = [tab(server, platform, { include: 'jobs' }), tab(server, platform, { include: 'jobs', since: server.log[0].id, onMessage })];
+  await leader.connection.connect();
+  await until(() => leader.connection.cursor);
+  await late.connection.connect();
+  await until(() => jobs.length === 1);
+  expect(jobs).toEqual(['succeeded']);
+  expect(late.gaps).toEqual([]);
+  expect(late.connection.cursor).toBe(leader.connection.cursor);
+  [leader, late].forEach(({ connection }) => connection.disconnect());
+});
+
 test('a lost log is a gap in every tab, and then live', async () => {
   const server = new FakeServer();
   const { platform } = new FakeBrowser();

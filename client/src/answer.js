@@ -11,10 +11,12 @@ import { uuid } from './uuid.js';
  * @property {string} query
  * @property {string} project_id
  * @property {string} [user_id]
- * @property {string} [stream_id] The answer's name, made if it is not given: who asks under the same name again gets the same answer.
+ * @property {string} [stream_id] The answer's name, made if it is not given: who asks under the same name again
+ *   gets the same answer.
  * @property {number} [max_tokens]
  * @property {number} [temperature]
- * @property {string} [lastEventId] The `cursor` of an answer that began earlier, perhaps in another life of the page: it goes on from there.
+ * @property {string} [lastEventId] The `cursor` of an answer that began earlier, perhaps in another life of the
+ *   page: it goes on from there.
  * @property {number} [maxReconnects] Failures in a row before giving up. Default 3.
  * @property {number} [silenceMs] Default: what the server says.
  * @property {import('./backoff.js').BackoffOptions} [backoff]
@@ -31,8 +33,10 @@ export function streamAnswer(options) {
 }
 
 /**
- * An answer as it is written. A dropped connection continues it, without a chunk missing or repeated, and never asks a second time.
- * @extends {Emitter<{content: {index: number, text: string}, heartbeat: any, complete: Completion, error: Error, status: import('./status.js').ConnectionStatus}>}
+ * An answer as it is written. A dropped connection continues it, without a chunk missing or repeated, and never
+ * asks a second time.
+ * @extends {Emitter<{content: {index: number, text: string}, heartbeat: any, complete: Completion, error: Error,
+ *   status: import('./status.js').ConnectionStatus}>}
  */
 export class AnswerStream extends Emitter {
   /** All of it until now. */
@@ -63,16 +67,20 @@ export class AnswerStream extends Emitter {
     this.done.catch(() => {});
     this.streamId = asked.stream_id ?? uuid();
     /** The stream underneath. */
-    this.stream = api.stream('/stream/search', { ...asked, stream_id: this.streamId }, {
-      maxAttempts: maxReconnects,
-      // Somebody is waiting, and there is no other way to this answer.
-      bufferedRetryMs: backoff?.baseMs ?? 1_000,
-      lastEventId,
-      silenceMs,
-      openTimeoutMs,
-      backoff,
-      signal,
-    });
+    this.stream = api.stream(
+      '/stream/search',
+      { ...asked, stream_id: this.streamId },
+      {
+        maxAttempts: maxReconnects,
+        // Somebody is waiting, and there is no other way to this answer.
+        bufferedRetryMs: backoff?.baseMs ?? 1_000,
+        lastEventId,
+        silenceMs,
+        openTimeoutMs,
+        backoff,
+        signal,
+      },
+    );
     this.#follow(this.stream, maxReconnects);
   }
 
@@ -106,7 +114,7 @@ export class AnswerStream extends Emitter {
 
   /** The pieces of text. @returns {AsyncGenerator<string, Completion, void>} */
   async *[Symbol.asyncIterator]() {
-    for (let from = 0; ; ) {
+    for (let from = 0; ;) {
       if (from < this.text.length) {
         yield this.text.slice(from, (from = this.text.length));
         continue;
@@ -151,7 +159,8 @@ export class AnswerStream extends Emitter {
     stream.on('failure', (error) => (this.#failure = /** @type {Error} */ (error)));
     stream.on('status', (status) => {
       this.emit('status', status);
-      if (status.state === 'blocked' && ++blocks > maxReconnects) this.#fail(this.#failure ?? new Error(`${status.reason}`));
+      if (status.state === 'blocked' && ++blocks > maxReconnects)
+        this.#fail(this.#failure ?? new Error(`${status.reason}`));
     });
     stream.on('closed', ({ reason }) => {
       if (reason === 'done') this.#complete(this.#capped ?? { reason: 'finished' });

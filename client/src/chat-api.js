@@ -1,91 +1,24 @@
 /** @file Both services' REST. */
 
-import { Http, withQuery } from './http.js';
-import { SSEClient } from './sse-client.js';
+import { ApiClient } from './api-client.js';
 import { upload } from './upload.js';
 import { uuid } from './uuid.js';
 
 /**
- * @import { Bundle, Channel, EventPage, FoundMessage, Job, JobState, Me, Member, Message, NewMessage, Page, Presence, Project, ReadMark, Role, Session, Upload } from './wire.js'
- * @import { HttpOptions, RequestOptions } from './http.js'
- */
-
-/**
- * @typedef {HttpOptions & {ingressUrl?: string, procUrl?: string}} ChatApiOptions
- *   Base URLs without a slash at the end; the page's own origin is the default of the first, the first that of the second.
+ * @import { Bundle, Channel, EventPage, FoundMessage, Job, JobState, Me, Member, Message, NewMessage, Page,
+ *   Presence, Project, ReadMark, Role, Session, Upload } from './wire.js'
  */
 
 const part = encodeURIComponent;
 
 /**
- * Calls both services. Reads that are under way are shared, sends go one after another, and what was refused for now is repeated.
+ * Calls both services. Reads that are under way are shared, sends go one after another, and what was refused for now
+ * is repeated.
  * Lists are `{<plural>, next}`; a refused request throws `HttpError`.
  */
-export class ChatApi {
-  /** @type {Map<string, Promise<any>>} */
-  #reads = new Map();
+export class ChatApi extends ApiClient {
   /** @type {Promise<unknown>} */
   #sends = Promise.resolve();
-
-  /** @param {ChatApiOptions} [options] */
-  constructor({ ingressUrl = '', procUrl = ingressUrl, ...options } = {}) {
-    this.ingressUrl = ingressUrl;
-    this.procUrl = procUrl;
-    this.http = new Http(options);
-  }
-
-  /** The session that requests belong to, once there was one. */
-  get sessionId() {
-    return this.http.sessionId;
-  }
-
-  /**
-   * Makes any request; paths of `/api/integrations` go to proc. Returns the JSON, `null` if there is none.
-   * @param {string} method
-   * @param {string} path
-   * @param {RequestOptions} [options]
-   * @returns {Promise<any>}
-   */
-  async request(method, path, options) {
-    const response = await this.http.send(method, this.url(path), options);
-    const text = await response.text();
-    return text ? JSON.parse(text) : null;
-  }
-
-  /** Returns where a path is. @param {string} path */
-  url(path) {
-    return (path.startsWith('/api/integrations') ? this.procUrl : this.ingressUrl) + path;
-  }
-
-  /**
-   * Reads; the same read at the same time is made once.
-   * @param {string} path
-   * @param {RequestOptions['query']} [query]
-   * @returns {Promise<any>}
-   */
-  get(path, query = {}) {
-    const key = path + JSON.stringify(query);
-    const read = this.#reads.get(key) ?? this.request('GET', path, { query }).finally(() => this.#reads.delete(key));
-    this.#reads.set(key, read);
-    return read;
-  }
-
-  /**
-   * Returns a stream of a path, not yet started, for the same caller.
-   * @param {string} path
-   * @param {RequestOptions['query']} query
-   * @param {import('./sse-client.js').SSEClientOptions} [options]
-   */
-  stream(path, query, options) {
-    const { fetch, credentials, onUnauthorized } = this.http.options;
-    return new SSEClient(withQuery(this.url(path), query), {
-      headers: () => this.http.headers(),
-      onUnauthorized: onUnauthorized && (() => this.http.unauthorized()),
-      fetch,
-      credentials,
-      ...options,
-    });
-  }
 
   /** @returns {Promise<Me>} */
   me() {
@@ -99,7 +32,11 @@ export class ChatApi {
   endSession(id) {
     return this.request('DELETE', '/api/auth/sessions' + (id ? `/${part(id)}` : ''));
   }
-  /** Returns what opens one stream as `?ticket=`. @param {string} [project] @returns {Promise<{ticket: string, expires_in: number}>} */
+  /**
+   * Returns what opens one stream as `?ticket=`.
+   * @param {string} [project]
+   * @returns {Promise<{ticket: string, expires_in: number}>}
+   */
   ticket(project) {
     return this.request('POST', '/sse/ticket', { body: { project_id: project } });
   }
@@ -146,7 +83,12 @@ export class ChatApi {
   createChannel(project, fields) {
     return this.request('POST', of(project, 'channels'), { body: fields });
   }
-  /** @param {string} project @param {string} channel @param {{topic: string | null}} fields @returns {Promise<Channel>} */
+  /**
+   * @param {string} project
+   * @param {string} channel
+   * @param {{topic: string | null}} fields
+   * @returns {Promise<Channel>}
+   */
   updateChannel(project, channel, fields) {
     return this.request('PATCH', of(project, 'channels', channel), { body: fields });
   }
@@ -213,7 +155,13 @@ export class ChatApi {
   markRead(project, channel, messageId) {
     return this.request('PUT', of(project, 'read'), { body: { channel, message_id: messageId } });
   }
-  /** What fits best, the best first. @param {string} project @param {string} q @param {{channel?: string, limit?: number}} [query] @returns {Promise<{messages: FoundMessage[], next: null}>} */
+  /**
+   * What fits best, the best first.
+   * @param {string} project
+   * @param {string} q
+   * @param {{channel?: string, limit?: number}} [query]
+   * @returns {Promise<{messages: FoundMessage[], next: null}>}
+   */
   search(project, q, query) {
     return this.get(of(project, 'search'), { q, ...query });
   }
@@ -227,7 +175,12 @@ export class ChatApi {
   events(project, query, signal) {
     return this.request('GET', of(project, 'events'), { query, signal });
   }
-  /** Changes what an open stream carries. @param {string} streamId @param {{add?: string[], remove?: string[]}} change @returns {Promise<null>} */
+  /**
+   * Changes what an open stream carries.
+   * @param {string} streamId
+   * @param {{add?: string[], remove?: string[]}} change
+   * @returns {Promise<null>}
+   */
   changeStreamChannels(streamId, change) {
     return this.request('POST', `/sse/streams/${part(streamId)}/channels`, { body: change });
   }
@@ -261,7 +214,10 @@ export class ChatApi {
     const path = `/api/integrations/bundles/${part(bundle)}/operations/${part(operation)}`;
     return this.request('POST', path, { body, headers, idempotencyKey });
   }
-  /** @param {{project_id?: string, state?: JobState, bundle?: string, limit?: number, cursor?: string}} [filter] @returns {Promise<{jobs: Job[], next: string | null}>} */
+  /**
+   * @param {{project_id?: string, state?: JobState, bundle?: string, limit?: number, cursor?: string}} [filter]
+   * @returns {Promise<{jobs: Job[], next: string | null}>}
+   */
   jobs(filter) {
     return this.get(jobs(), filter);
   }
@@ -269,7 +225,11 @@ export class ChatApi {
   job(id) {
     return this.get(jobs(id));
   }
-  /** @param {string} id @param {{limit?: number, cursor?: number}} [page] @returns {Promise<{logs: {at: string, level: string, line: number, message: string}[], next: number | null}>} */
+  /**
+   * @param {string} id
+   * @param {{limit?: number, cursor?: number}} [page]
+   * @returns {Promise<{logs: {at: string, level: string, line: number, message: string}[], next: number | null}>}
+   */
   jobLogs(id, page) {
     return this.get(jobs(id, 'logs'), page);
   }
@@ -281,9 +241,18 @@ export class ChatApi {
   retryJob(id) {
     return this.request('POST', jobs(id, 'retry'));
   }
-  /** Returns the response, to be read as it comes. @param {string} id @param {string} name @param {{range?: string, signal?: AbortSignal}} [options] @returns {Promise<Response>} */
+  /**
+   * Returns the response, to be read as it comes.
+   * @param {string} id
+   * @param {string} name
+   * @param {{range?: string, signal?: AbortSignal}} [options]
+   * @returns {Promise<Response>}
+   */
   artifact(id, name, { range, signal } = {}) {
-    return this.http.send('GET', this.url(jobs(id, 'artifacts', name)), { signal, headers: range ? { Range: range } : {} });
+    return this.http.send('GET', this.url(jobs(id, 'artifacts', name)), {
+      signal,
+      headers: range ? { Range: range } : {},
+    });
   }
   /**
    * Uploads a file; outside of browsers progress is not told.
@@ -302,7 +271,12 @@ export class ChatApi {
   streamStats() {
     return this.get('/api/jobs/stream/stats');
   }
-  /** For admins. @param {string} user @param {string} project @returns {Promise<{connections: any[], count: number}>} */
+  /**
+   * For admins.
+   * @param {string} user
+   * @param {string} project
+   * @returns {Promise<{connections: any[], count: number}>}
+   */
   connections(user, project) {
     return this.get(`/api/debug/sse-connections/${part(user)}/${part(project)}`);
   }

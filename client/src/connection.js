@@ -5,10 +5,11 @@ import { Emitter } from './emitter.js';
 import { HttpError } from './errors.js';
 import { Feed, jobSnapshot } from './feed.js';
 import { hash } from './hash.js';
-import { LeaderElector, localStorageOrNull } from './leader.js';
+import { LeaderElector } from './leader.js';
 import { onLifecycle, sleep } from './lifecycle.js';
 import { Ring } from './ring.js';
 import { IDLE } from './status.js';
+import { streamName } from './storage.js';
 import { TabBus } from './tab-bus.js';
 import { TabSync } from './tab-sync.js';
 import { Backoff } from './backoff.js';
@@ -16,28 +17,19 @@ import { uuid } from './uuid.js';
 
 /**
  * @import { ChatEvent } from './wire.js'
+ * @import { ConnectionOptions } from './connection-options.js'
  * @import { ConnectionStatus } from './status.js'
  * @import { Entry } from './ring.js'
  * @import { LeaderMessage } from './tab-sync.js'
  */
 
 /**
- * @typedef {object} ConnectionOptions
- * @property {ChatApi} api
- * @property {string} project_id
- * @property {(event: ChatEvent) => void} [onMessage] Called with each event.
- * @property {string} [user] Who is signed in; asked of the server if it is not given. Tabs of other users are strangers.
- * @property {string | null} [since] The `cursor` of a page of history: what came after it comes first. Default: now.
- * @property {'jobs'} [include] Adds the caller's jobs.
- * @property {import('./sse-client.js').SSEClientOptions} [stream] How the stream behaves.
- * @property {number} [pollMs] Between two polls while there is no stream, at least. Default 1,000.
- * @property {import('./leader.js').Platform} [platform] What stands for the browser's locks, storage and channels.
- */
-
-/**
- * Follows a project. One tab leads and has the stream; every tab calls its handlers with every event once, in order. `gap` says that
- * the log could not be continued, and what is shown has to be fetched anew. Events are emitted as `event` and under their own type.
- * @extends {Emitter<Record<string, ChatEvent> & {event: ChatEvent, status: ConnectionStatus, gap: {reason: string, cursor: string | null}, failure: unknown}>}
+ * Follows a project. One tab leads and has the stream; every tab calls its handlers with every event once, in
+ * order. `gap` says that
+ * the log could not be continued, and what is shown has to be fetched anew. Events are emitted as `event` and under
+ * their own type.
+ * @extends {Emitter<Record<string, ChatEvent> & {event: ChatEvent, status: ConnectionStatus, gap: {reason: string,
+ *   cursor: string | null}, failure: unknown}>}
  */
 export class PersistentChatConnection extends Emitter {
   /** @type {ConnectionStatus} */
@@ -105,7 +97,11 @@ export class PersistentChatConnection extends Emitter {
     this.#enter();
     elector.start();
     // After the elector's own: it ends what the tab leads first.
-    onLifecycle(signal, { leave: () => this.#leave(), enter: () => this.#enter(), wake: () => this.#feed || this.#sync.look() });
+    onLifecycle(signal, {
+      leave: () => this.#leave(),
+      enter: () => this.#enter(),
+      wake: () => this.#feed || this.#sync.look(),
+    });
   }
 
   /** Leaves; another tab leads if this one did. */
@@ -125,7 +121,10 @@ export class PersistentChatConnection extends Emitter {
     else this.#bus?.post({ kind: 'retry' });
   }
 
-  /** What the first version of this class told. @returns {{mode: 'leader' | 'follower' | 'disconnected', connected: boolean}} */
+  /**
+   * What the first version of this class told.
+   * @returns {{mode: 'leader' | 'follower' | 'disconnected', connected: boolean}}
+   */
   getConnectionInfo() {
     const { state, role } = this.status;
     const mode = state === 'closed' || state === 'idle' ? 'disconnected' : role === 'follower' ? 'follower' : 'leader';
@@ -134,7 +133,7 @@ export class PersistentChatConnection extends Emitter {
 
   /** @param {AbortSignal} signal */
   async #identify(signal) {
-    for (const backoff = new Backoff(); !signal.aborted; ) {
+    for (const backoff = new Backoff(); !signal.aborted;) {
       try {
         return (await this.api.me()).user;
       } catch (error) {
@@ -158,7 +157,15 @@ export class PersistentChatConnection extends Emitter {
   #feedFrom(streamId, role) {
     this.#sync.stop();
     const { stream, pollMs, project_id, include } = this.#options;
-    const feed = (this.#feed = new Feed({ api: this.api, project_id, include, streamId, cursor: this.#cursor, stream, pollMs }));
+    const feed = (this.#feed = new Feed({
+      api: this.api,
+      project_id,
+      include,
+      streamId,
+      cursor: this.#cursor,
+      stream,
+      pollMs,
+    }));
     this.#seq = 0;
     this.#tell('lead', { cursor: this.#cursor });
     const tellStatus = () => this.#tell('status', { status: this.status, cursor: this.#cursor });
@@ -213,7 +220,14 @@ export class PersistentChatConnection extends Emitter {
 
   /** @param {string} kind @param {Record<string, any>} [fields] @param {string} [to] */
   #tell(kind, fields, to) {
-    this.#bus?.post({ kind, to, term: this.#elector?.term, seq: this.#seq, silenceMs: this.#feed?.stream.silenceMs, ...fields });
+    this.#bus?.post({
+      kind,
+      to,
+      term: this.#elector?.term,
+      seq: this.#seq,
+      silenceMs: this.#feed?.stream.silenceMs,
+      ...fields,
+    });
   }
 
   /** @param {any} message */
@@ -246,11 +260,13 @@ export class PersistentChatConnection extends Emitter {
   async #catchUp(welcome, signal) {
     const gap = (/** @type {string} */ reason) => this.#gap({ reason, cursor: welcome.cursor });
     try {
-      for (let more = true; more; ) {
+      for (let more = true; more;) {
         const page = await this.api.events(this.#options.project_id, { after: this.#cursor }, signal);
         if (signal.aborted) return;
         if (page.reset) return gap(page.reset);
-        page.events.forEach((event, index) => this.#deliver({ id: index === page.events.length - 1 ? page.cursor : undefined, event }));
+        page.events.forEach((event, index) =>
+          this.#deliver({ id: index === page.events.length - 1 ? page.cursor : undefined, event }),
+        );
         more = page.events.length > 0;
       }
       if (!this.#options.include) return;
@@ -288,21 +304,4 @@ export class PersistentChatConnection extends Emitter {
     this.status = { ...this.status, ...change };
     this.emit('status', this.status);
   }
-}
-
-/**
- * Returns the browser's name for its stream: who leads next takes the place of who led before, and is not one too many.
- * @param {string} name
- * @param {Storage | null} [storage]
- * @returns {string}
- */
-function streamName(name, storage = localStorageOrNull()) {
-  const key = `${name}:stream`;
-  const id = storage?.getItem(key) ?? uuid();
-  try {
-    storage?.setItem(key, id);
-  } catch {
-    // The old stream is then one too many until the server sees its end.
-  }
-  return id;
 }

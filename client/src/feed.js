@@ -15,7 +15,7 @@ import { sleep } from './lifecycle.js';
  * @property {'jobs'} [include] Adds the caller's jobs.
  * @property {string} streamId
  * @property {string | null} cursor
- * @property {import('./sse-client.js').SSEClientOptions} [stream] How the stream behaves.
+ * @property {import('./sse-options.js').SSEClientOptions} [stream] How the stream behaves.
  * @property {number} [pollMs] Between two polls, at least. Default 1,000.
  */
 
@@ -29,7 +29,10 @@ export async function jobSnapshot(api) {
   return { event: { type: 'job.snapshot', at: new Date().toISOString(), actor: '', trace_id: '', jobs } };
 }
 
-/** @extends {Emitter<{event: Entry, hello: any, gap: {reason: string, cursor: string | null}, status: ConnectionStatus, failure: unknown}>} */
+/**
+ * @extends {Emitter<{event: Entry, hello: any, gap: {reason: string, cursor: string | null}, status:
+ *   ConnectionStatus, failure: unknown}>}
+ */
 export class Feed extends Emitter {
   #options;
   /** @type {AbortController | null} */
@@ -41,7 +44,11 @@ export class Feed extends Emitter {
     super();
     this.#options = options;
     const { api, project_id, include, streamId, cursor } = options;
-    const stream = (this.stream = api.stream('/sse/stream', { project_id, include, stream_id: streamId }, { ...options.stream, lastEventId: cursor }));
+    const stream = (this.stream = api.stream(
+      '/sse/stream',
+      { project_id, include, stream_id: streamId },
+      { ...options.stream, lastEventId: cursor },
+    ));
     stream.on('message', ({ id, data }) => {
       const event = JSON.parse(data);
       if (event.type === 'hello') this.emit('hello', event);
@@ -60,7 +67,11 @@ export class Feed extends Emitter {
   /** @returns {ConnectionStatus} */
   get status() {
     const { status } = this.stream;
-    return { ...status, state: this.#polling && status.state === 'connecting' ? 'blocked' : status.state, lastByteAt: Math.max(this.#polledAt, status.lastByteAt ?? 0) || null };
+    return {
+      ...status,
+      state: this.#polling && status.state === 'connecting' ? 'blocked' : status.state,
+      lastByteAt: Math.max(this.#polledAt, status.lastByteAt ?? 0) || null,
+    };
   }
 
   start() {
@@ -91,7 +102,9 @@ export class Feed extends Emitter {
         if (failed) this.stream.restart();
         failed = false;
         if (page.reset) this.emit('gap', { reason: page.reset, cursor: page.cursor });
-        page.events.forEach((event, index) => this.emit('event', { id: index === page.events.length - 1 ? page.cursor : undefined, event }));
+        page.events.forEach((event, index) =>
+          this.emit('event', { id: index === page.events.length - 1 ? page.cursor : undefined, event }),
+        );
         if (!this.stream.lastEventId) this.emit('hello', { cursor: page.cursor });
         this.stream.lastEventId = page.cursor;
         if (jobs) this.emit('event', jobs);

@@ -17,7 +17,10 @@ export class JobsStream extends Emitter {
   #api;
   #polling = new AbortController();
 
-  /** @param {{api: import('./chat-api.js').ChatApi, scope?: 'all', pollMs?: number}} options `scope: 'all'` is for admins. */
+  /**
+   * @param {{api: import('./chat-api.js').ChatApi, scope?: 'all', pollMs?: number}} options `scope: 'all'` is for
+   *   admins.
+   */
   constructor({ api, scope, pollMs = 5_000 }) {
     super();
     this.#api = api;
@@ -60,7 +63,10 @@ export class JobsStream extends Emitter {
     const there = new Set(unfinished.map(({ id }) => id));
     for (const { id, finished_at } of [...this.jobs.values()]) {
       if (finished_at || there.has(id)) continue;
-      await this.#api.job(id).then((job) => this.#keep(job), () => this.jobs.delete(id));
+      await this.#api.job(id).then(
+        (job) => this.#keep(job),
+        () => this.jobs.delete(id),
+      );
     }
   }
 

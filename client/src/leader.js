@@ -3,6 +3,7 @@
 import { Emitter } from './emitter.js';
 import { leaseLocks } from './lease.js';
 import { onLifecycle } from './lifecycle.js';
+import { localStorageOrNull } from './storage.js';
 
 /**
  * What a browser has, or what stands for it in tests.
@@ -12,18 +13,9 @@ import { onLifecycle } from './lifecycle.js';
  * @property {typeof BroadcastChannel} [BroadcastChannel]
  */
 
-/** @returns {Storage | null} */
-export function localStorageOrNull() {
-  try {
-    // Reading the property alone throws where storage is forbidden.
-    return globalThis.localStorage ?? null;
-  } catch {
-    return null;
-  }
-}
-
 /**
- * Leads in one tab at a time: `leader` tells that it is this one, `lost` that it is no more. A page that sleeps does not lead, nor
+ * Leads in one tab at a time: `leader` tells that it is this one, `lost` that it is no more. A page that sleeps
+ * does not lead, nor
  * wait to: it would be given the lock and not know.
  * @extends {Emitter<{leader: {term: number}, lost: undefined}>}
  */

@@ -10,12 +10,20 @@ import { IDLE } from './status.js';
 
 /**
  * Returns the status of anything that has one; renders when it changes.
- * @param {{status: ConnectionStatus, on(type: 'status', handler: () => void): () => void} | null | undefined} connection
+ * @param {{status: ConnectionStatus, on(type: 'status', handler: () => void): () => void} | null | undefined}
+ *   connection
  * @returns {ConnectionStatus}
  */
 export function useConnectionStatus(connection) {
-  const subscribe = useCallback((/** @type {() => void} */ changed) => connection?.on('status', changed) ?? (() => {}), [connection]);
-  return useSyncExternalStore(subscribe, () => connection?.status ?? IDLE, () => IDLE);
+  const subscribe = useCallback(
+    (/** @type {() => void} */ changed) => connection?.on('status', changed) ?? (() => {}),
+    [connection],
+  );
+  return useSyncExternalStore(
+    subscribe,
+    () => connection?.status ?? IDLE,
+    () => IDLE,
+  );
 }
 
 /**
@@ -33,7 +41,8 @@ function useLatest(value) {
 
 /**
  * Follows a project while the component is there. The handlers may be new functions each time.
- * @param {import('./connection.js').ConnectionOptions & {onGap?: (gap: {reason: string, cursor: string | null}) => void}} options
+ * @param {import('./connection-options.js').ConnectionOptions & {onGap?: (gap: {reason: string, cursor: string |
+ *   null}) => void}} options
  * @returns {{connection: PersistentChatConnection, status: ConnectionStatus}}
  */
 export function useChatConnection(options) {

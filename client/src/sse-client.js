@@ -9,28 +9,7 @@ import { BLOCKED_MS, drainMs, verdict } from './verdict.js';
 
 /** @import { ConnectionStatus } from './status.js' */
 /** @import { Plan } from './verdict.js' */
-
-/**
- * An event as it came. Those without a name are `message`.
- * @typedef {{event: string, data: string, id?: string}} StreamEvent
- */
-
-/**
- * Besides these, all that `fetch` takes: `method`, `body`, `credentials`, `priority`.
- * @typedef {object} OwnOptions
- * @property {Record<string, string> | (() => Record<string, string> | Promise<Record<string, string>>)} [headers] Asked anew for each attempt if it is a function.
- * @property {typeof fetch} [fetch]
- * @property {string | null} [lastEventId] Where to go on.
- * @property {import('./backoff.js').BackoffOptions} [backoff]
- * @property {number} [silenceMs] After how long without a byte the stream is dead. Default: what the server says, else 60,000.
- * @property {number} [openTimeoutMs] How long the headers, and then the first byte, may take. Default 10,000.
- * @property {number} [stableMs] After how long an open stream makes earlier failures forgotten. Default 30,000.
- * @property {number} [bufferedRetryMs] When to try again behind a proxy that holds events back. Default 300,000.
- * @property {number} [maxAttempts] How many failures in a row are borne. Default: all.
- * @property {() => unknown} [onUnauthorized] Called once for a refused sign-in; if it does not throw, the stream is tried once more.
- * @property {AbortSignal} [signal] Stops it.
- */
-/** @typedef {OwnOptions & Omit<RequestInit, 'headers' | 'signal'>} SSEClientOptions */
+/** @import { SSEClientOptions, StreamEvent } from './sse-options.js' */
 
 /**
  * @template T
@@ -40,10 +19,12 @@ import { BLOCKED_MS, drainMs, verdict } from './verdict.js';
 const valueOf = (value) => (typeof value === 'function' ? /** @type {() => T} */ (value)() : value);
 
 /**
- * Reads one event stream and reconnects with `Last-Event-ID`. Besides its own events (`open`, `status`, `gap`, `failure`, `event`, `closed`)
+ * Reads one event stream and reconnects with `Last-Event-ID`. Besides its own events (`open`, `status`, `gap`,
+ * `failure`, `event`, `closed`)
  * every event of the server is emitted under its name.
  * @extends {Emitter<Record<string, StreamEvent> & {
- *   open: Response, status: ConnectionStatus, failure: unknown, closed: Plan, event: StreamEvent, gap: {reason: string, cursor: string | null},
+ *   open: Response, status: ConnectionStatus, failure: unknown, closed: Plan, event: StreamEvent, gap: {reason:
+ * string, cursor: string | null},
  * }>}
  */
 export class SSEClient extends Emitter {
@@ -88,7 +69,8 @@ export class SSEClient extends Emitter {
 
   /** Opens the stream and keeps it open. @returns {this} */
   start() {
-    if (!this.#running && !this.#options.signal?.aborted) void this.#run((this.#running = new AbortController()).signal);
+    if (!this.#running && !this.#options.signal?.aborted)
+      void this.#run((this.#running = new AbortController()).signal);
     return this;
   }
 
@@ -130,8 +112,10 @@ export class SSEClient extends Emitter {
       leave: () => this.status.retryAt ?? this.#finish('wait', 'hidden', 3_600_000),
       enter: () => this.status.retryAt && this.#step.abort(),
       wake: (type) => {
-        // Some systems cut the sockets of sleeping pages without telling them. All clients of a network are back in the same moment.
-        const due = this.status.state === 'open' ? Date.now() - this.#lastByteAt > this.silenceMs / 2 : type === 'online';
+        // Some systems cut the sockets of sleeping pages without telling them. All clients of a network are back in
+        // the same moment.
+        const due =
+          this.status.state === 'open' ? Date.now() - this.#lastByteAt > this.silenceMs / 2 : type === 'online';
         if (due) setTimeout(() => signal.aborted || this.restart(), Math.random() * 1_000);
       },
     });
@@ -162,7 +146,8 @@ export class SSEClient extends Emitter {
     }
     if (then === 'again') return 0;
     if (then === 'wait' || then === 'block') return this.#backoff.after(floorMs);
-    if (then === 'fail' && this.#backoff.attempt < maxAttempts) return this.#backoff.next(Math.max(floorMs, this.#retryMs));
+    if (then === 'fail' && this.#backoff.attempt < maxAttempts)
+      return this.#backoff.next(Math.max(floorMs, this.#retryMs));
     if (then === 'fail') plan.reason = 'gave_up';
     return -1;
   }
@@ -175,13 +160,24 @@ export class SSEClient extends Emitter {
       reason = 'offline';
     }
     const { signal } = (this.#step = new AbortController());
-    this.#set({ state: then === 'block' ? 'blocked' : 'waiting', reason, retryAt: Date.now() + waitMs, limit: error?.limit ?? null });
+    this.#set({
+      state: then === 'block' ? 'blocked' : 'waiting',
+      reason,
+      retryAt: Date.now() + waitMs,
+      limit: error?.limit ?? null,
+    });
     await sleep(waitMs, signal);
   }
 
   /** One attempt, from the request to the end of its stream. @returns {Promise<Plan>} */
   async #once() {
-    const { fetch = globalThis.fetch, headers, openTimeoutMs = 10_000, silenceMs = 0, stableMs = 30_000 } = this.#options;
+    const {
+      fetch = globalThis.fetch,
+      headers,
+      openTimeoutMs = 10_000,
+      silenceMs = 0,
+      stableMs = 30_000,
+    } = this.#options;
     const { signal } = (this.#step = new AbortController());
     this.#plan = null;
     this.#set({ state: 'connecting', retryAt: null });
@@ -207,7 +203,11 @@ export class SSEClient extends Emitter {
         // Without it Firefox lets the second of two equal requests wait for the end of the first.
         cache: 'no-store',
         ...this.#options,
-        headers: { Accept: 'text/event-stream', ...own, ...(this.lastEventId && { 'Last-Event-ID': this.lastEventId }) },
+        headers: {
+          Accept: 'text/event-stream',
+          ...own,
+          ...(this.lastEventId && { 'Last-Event-ID': this.lastEventId }),
+        },
         signal,
       });
       const { headers: told } = response;
@@ -218,7 +218,7 @@ export class SSEClient extends Emitter {
       this.silenceMs = silenceMs || Number(told.get('X-Silence-Threshold')) * 1_000 || 60_000;
       const feed = this.#parser(signal);
       const reader = /** @type {ReadableStream<Uint8Array>} */ (response.body).getReader();
-      for (let part; !(part = await reader.read()).done && !signal.aborted; ) {
+      for (let part; !(part = await reader.read()).done && !signal.aborted;) {
         this.#lastByteAt = heardAt = Date.now();
         if (!openedAt) {
           openedAt = heardAt;
@@ -229,7 +229,9 @@ export class SSEClient extends Emitter {
         feed(part.value);
       }
       if (Date.now() - openedAt < 1_000) this.#dull++;
-      return this.#plan ?? (this.#dull < 3 ? { then: 'fail', reason: 'network' } : { then: 'block', reason: 'buffered' });
+      return (
+        this.#plan ?? (this.#dull < 3 ? { then: 'fail', reason: 'network' } : { then: 'block', reason: 'buffered' })
+      );
     } catch (error) {
       return this.#plan ?? { then: 'fail', reason: 'network', error };
     } finally {
@@ -288,7 +290,12 @@ export class SSEClient extends Emitter {
     this.emit('gap', gap);
   }
 
-  /** Ends the attempt or the wait from here. @param {import('./verdict.js').Then} then @param {string} reason @param {number} [floorMs] */
+  /**
+   * Ends the attempt or the wait from here.
+   * @param {import('./verdict.js').Then} then
+   * @param {string} reason
+   * @param {number} [floorMs]
+   */
   #finish(then, reason, floorMs) {
     this.#plan ??= { then, reason, floorMs };
     this.#step.abort();

@@ -2,10 +2,14 @@
 
 /**
  * Why the connection is in its state:
- * - with `waiting`: `network`, `silence` (nothing was heard for too long), `server_error`, `protocol` (the answer is no event stream),
- *   `draining` (the instance goes, another is there), `backpressure`, `rate_limited`, `offline`, `hidden` (the page sleeps), and each `reason` of `bye`;
- * - with `blocked`: `too_many_connections` (other devices hold all streams), `buffered` (a proxy holds events back), `disabled`;
- * - with `closed`: `stopped`, `done`, `auth`, `forbidden`, `gone`, `rejected`, `gave_up`, `replaced`, `revoked`, `closed_by_admin`.
+ * - with `waiting`: `network`, `silence` (nothing was heard for too long), `server_error`, `protocol` (the answer
+ * is no event stream),
+ *   `draining` (the instance goes, another is there), `backpressure`, `rate_limited`, `offline`, `hidden` (the page
+ * sleeps), and each `reason` of `bye`;
+ * - with `blocked`: `too_many_connections` (other devices hold all streams), `buffered` (a proxy holds events
+ * back), `disabled`;
+ * - with `closed`: `stopped`, `done`, `auth`, `forbidden`, `gone`, `rejected`, `gave_up`, `replaced`, `revoked`,
+ * `closed_by_admin`.
  * @typedef {string} Reason
  */
 

@@ -37,7 +37,9 @@ export class TabBus extends Emitter {
     channel.onmessage = ({ data }) => data?.v === VERSION && this.emit('message', data);
   }
 
-  /** Listens no more. A page that does while it is in the back/forward cache is thrown out of it by the next message. */
+  /**
+   * Listens no more. A page that does while it is in the back/forward cache is thrown out of it by the next message.
+   */
   close() {
     this.#channel?.close();
     this.#channel = null;

@@ -3,13 +3,16 @@
 import { ChatApi } from './chat-api.js';
 import { uuid } from './uuid.js';
 
+export { FakeBrowser } from './fake-browser.js';
+
 /** @import { ChatEvent } from './wire.js' */
 
 /** @typedef {{method: string, url: URL, headers: Headers, body: any}} FakeRequest */
 /** @typedef {{status?: number, body?: any, headers?: Record<string, string>}} FakeAnswer */
 
 /**
- * Answers as the services do: one project's log, streams of it that resume, the long poll, sends, and whatever routes are added.
+ * Answers as the services do: one project's log, streams of it that resume, the long poll, sends, and whatever
+ * routes are added.
  *
  *     const server = new FakeServer();
  *     const connection = new PersistentChatConnection({ api: server.api(), project_id: 'p', user: 'ada' });
@@ -35,12 +38,17 @@ export class FakeServer {
     return this.#streams.size;
   }
 
-  /** Returns a client of this server. @param {import('./chat-api.js').ChatApiOptions} [options] */
+  /** Returns a client of this server. @param {import('./api-client.js').ApiOptions} [options] */
   api(options) {
     return new ChatApi({ ingressUrl: 'http://parley.test', fetch: this.fetch, retryBaseMs: 1, ...options });
   }
 
-  /** Answers a route in its own way, until the returned function is called. @param {string} method @param {RegExp} path @param {(request: FakeRequest) => FakeAnswer} answer */
+  /**
+   * Answers a route in its own way, until the returned function is called.
+   * @param {string} method
+   * @param {RegExp} path
+   * @param {(request: FakeRequest) => FakeAnswer} answer
+   */
   route(method, path, answer) {
     const route = { method, path, answer };
     this.#routes.unshift(route);
@@ -49,7 +57,12 @@ export class FakeServer {
     };
   }
 
-  /** Refuses streams with this status, until the returned function is called. @param {number} status @param {any} [body] @param {Record<string, string>} [headers] */
+  /**
+   * Refuses streams with this status, until the returned function is called.
+   * @param {number} status
+   * @param {any} [body]
+   * @param {Record<string, string>} [headers]
+   */
   refuse(status, body, headers) {
     return this.route('GET', /^\/(sse\/|stream\/|api\/jobs\/)/, () => ({ status, body, headers }));
   }
@@ -96,7 +109,12 @@ export class FakeServer {
   fetch = async (input, init = {}) => {
     const url = new URL(`${input}`);
     const text = typeof init.body === 'string' ? init.body : null;
-    const request = { method: init.method ?? 'GET', url, headers: new Headers(init.headers), body: text ? JSON.parse(text) : init.body };
+    const request = {
+      method: init.method ?? 'GET',
+      url,
+      headers: new Headers(init.headers),
+      body: text ? JSON.parse(text) : init.body,
+    };
     this.requests.push(request);
     const { signal } = init;
     await null;
@@ -104,7 +122,8 @@ export class FakeServer {
     const own = this.#routes.find(({ method, path }) => method === request.method && path.test(url.pathname));
     if (own) return answer(own.answer(request));
     if (url.pathname === '/sse/stream') return this.#open(request, signal);
-    if (url.pathname === '/api/auth/me') return answer({ body: { user: this.user, name: this.user, roles: [], session_id: 's', auth_mode: 'simple' } });
+    if (url.pathname === '/api/auth/me')
+      return answer({ body: { user: this.user, name: this.user, roles: [], session_id: 's', auth_mode: 'simple' } });
     if (url.pathname.endsWith('/events')) return answer({ body: await this.#poll(url, signal) });
     if (url.pathname.endsWith('/messages') && request.method === 'POST') return this.#message(request);
     return answer({ status: 404, body: { error: 'not_found', message: 'there is no such thing' } });
@@ -115,7 +134,15 @@ export class FakeServer {
     const there = this.log.find(({ event }) => event.message?.metadata?.client_message_id === body.client_message_id);
     if (there) return answer({ body: there.event.message });
     const message = {
-      ...{ id: uuid(), project_id: 'p', channel: 'general', author: this.user, author_name: this.user, reply_to: null, reactions: [] },
+      ...{
+        id: uuid(),
+        project_id: 'p',
+        channel: 'general',
+        author: this.user,
+        author_name: this.user,
+        reply_to: null,
+        reactions: [],
+      },
       ...{ created_at: new Date().toISOString(), updated_at: null, deleted_at: null, text: body.text },
       metadata: { client_message_id: body.client_message_id },
     };
@@ -158,7 +185,15 @@ export class FakeServer {
     const last = headers.get('Last-Event-ID') ?? url.searchParams.get('since');
     const { from, reset } = this.#from(last);
     const cursor = this.#cursor(from);
-    const hello = { type: 'hello', connectionId, streamId, sessionId: 's', user: this.user, cursor, resumed: !!last && !reset };
+    const hello = {
+      type: 'hello',
+      connectionId,
+      streamId,
+      sessionId: 's',
+      user: this.user,
+      cursor,
+      resumed: !!last && !reset,
+    };
     const encoder = new TextEncoder();
     const body = new ReadableStream({
       start: (controller) => {
@@ -181,7 +216,14 @@ export class FakeServer {
     });
     const heartbeat = `${this.heartbeatSeconds}`;
     const silence = `${3 * this.heartbeatSeconds}`;
-    return new Response(body, { headers: { 'Content-Type': 'text/event-stream', 'X-Trace-ID': uuid(), 'X-Heartbeat-Interval': heartbeat, 'X-Silence-Threshold': silence } });
+    return new Response(body, {
+      headers: {
+        'Content-Type': 'text/event-stream',
+        'X-Trace-ID': uuid(),
+        'X-Heartbeat-Interval': heartbeat,
+        'X-Silence-Threshold': silence,
+      },
+    });
   }
 }
 
@@ -192,81 +234,4 @@ const frame = ({ id, event }) => `id: ${id}\ndata: ${JSON.stringify(event)}\n\n`
 function answer({ status = 200, body, headers }) {
   const text = body === undefined ? null : JSON.stringify(body);
   return new Response(text, { status, headers: { 'X-Trace-ID': uuid(), 'X-Session-ID': 's', ...headers } });
-}
-
-/** One browser: connections that are given the same one are its tabs. */
-export class FakeBrowser {
-  /** @type {Map<string, {queue: (() => void)[], steal: (() => void) | null}>} */
-  #locks = new Map();
-  /** @type {Set<any>} */
-  #channels = new Set();
-  /** @type {Map<string, string>} */
-  #items = new Map();
-
-  /** Returns what the tabs share: `platform` of a connection. @returns {import('./leader.js').Platform} */
-  get platform() {
-    const channels = this.#channels;
-    class FakeChannel {
-      /** @type {((event: {data: any}) => void) | null} */
-      onmessage = null;
-      /** @param {string} name */
-      constructor(name) {
-        this.name = name;
-        channels.add(this);
-      }
-      /** @param {any} data */
-      postMessage(data) {
-        const copy = structuredClone(data);
-        for (const other of channels) if (other !== this && other.name === this.name) setTimeout(() => channels.has(other) && other.onmessage?.({ data: copy }));
-      }
-      close() {
-        channels.delete(this);
-      }
-    }
-    const items = this.#items;
-    return {
-      locks: { request: (name, options, callback) => this.#request(name, options, callback) },
-      storage: /** @type {any} */ ({
-        getItem: (/** @type {string} */ key) => items.get(key) ?? null,
-        setItem: (/** @type {string} */ key, /** @type {string} */ value) => void items.set(key, value),
-        removeItem: (/** @type {string} */ key) => void items.delete(key),
-      }),
-      BroadcastChannel: /** @type {any} */ (FakeChannel),
-    };
-  }
-
-  /** Takes every lock from who holds it, as a tab does whose leader seems to sleep. */
-  steal() {
-    for (const { steal } of this.#locks.values()) steal?.();
-  }
-
-  /** @param {string} name @param {{signal?: AbortSignal, steal?: boolean}} options @param {() => unknown} callback */
-  async #request(name, { signal, steal }, callback) {
-    await null;
-    signal?.throwIfAborted();
-    const lock = this.#locks.get(name) ?? { queue: [], steal: null };
-    this.#locks.set(name, lock);
-    if (lock.steal && steal) lock.steal();
-    else if (lock.steal) {
-      await new Promise((resolve, reject) => {
-        const granted = () => resolve(null);
-        lock.queue.push(granted);
-        signal?.addEventListener('abort', () => {
-          lock.queue = lock.queue.filter((one) => one !== granted);
-          reject(signal.reason);
-        });
-      });
-    }
-    const stolen = new Promise((_, reject) => (lock.steal = () => reject(new DOMException('stolen', 'AbortError'))));
-    const mine = lock.steal;
-    try {
-      await Promise.race([callback(), stolen]);
-    } finally {
-      if (lock.steal === mine) {
-        const next = lock.queue.shift();
-        lock.steal = next ? () => {} : null;
-        next?.();
-      }
-    }
-  }
 }

@@ -22,7 +22,14 @@ export const TEXTS = {
 };
 
 /** @type {Record<ConnectionStatus['state'], string>} */
-const COLORS = { idle: 'grey', connecting: 'yellow', open: 'green', waiting: 'orange', blocked: 'orange', closed: 'grey' };
+const COLORS = {
+  idle: 'grey',
+  connecting: 'yellow',
+  open: 'green',
+  waiting: 'orange',
+  blocked: 'orange',
+  closed: 'grey',
+};
 
 /** Pages without a DOM can import this too. @type {typeof HTMLElement} */
 const Base = globalThis.HTMLElement ?? class {};
@@ -31,7 +38,9 @@ const Base = globalThis.HTMLElement ?? class {};
 export class ParleyConnectionStatus extends Base {
   /** @type {Partial<typeof TEXTS>} */
   texts = {};
-  /** @type {{status: ConnectionStatus, on(type: 'status', handler: () => void): () => void, retryNow?(): void} | null} */
+  /**
+   * @type {{status: ConnectionStatus, on(type: 'status', handler: () => void): () => void, retryNow?(): void} | null}
+   */
   #connection = null;
   #undo = () => {};
   /** @type {ReturnType<typeof setTimeout> | undefined} */

@@ -5,7 +5,8 @@ import { errorOf } from './errors.js';
 /**
  * @param {string} url
  * @param {Blob} file
- * @param {{headers: Record<string, string>, credentials?: RequestCredentials, signal?: AbortSignal, onProgress: (progress: {loaded: number, total: number}) => void}} options
+ * @param {{headers: Record<string, string>, credentials?: RequestCredentials, signal?: AbortSignal, onProgress:
+ *   (progress: {loaded: number, total: number}) => void}} options
  * @returns {Promise<any>}
  */
 export function upload(url, file, { headers, credentials, signal, onProgress }) {
@@ -19,7 +20,12 @@ export function upload(url, file, { headers, credentials, signal, onProgress }) 
     request.onabort = () => reject(signal?.reason);
     request.onload = () => {
       if (request.status < 300) return resolve(JSON.parse(request.responseText));
-      reject(errorOf({ status: request.status, headers: { get: (name) => request.getResponseHeader(name) } }, request.responseText));
+      reject(
+        errorOf(
+          { status: request.status, headers: { get: (name) => request.getResponseHeader(name) } },
+          request.responseText,
+        ),
+      );
     };
     signal?.throwIfAborted();
     signal?.addEventListener('abort', () => request.abort());

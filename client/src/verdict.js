@@ -3,7 +3,8 @@
 import { DrainingError, errorOf } from './errors.js';
 
 /**
- * What follows an attempt: no other one; one after the backoff, which counts this as a failure; one after the wait that was asked for;
+ * What follows an attempt: no other one; one after the backoff, which counts this as a failure; one after the wait
+ * that was asked for;
  * the same, while events can be had in other ways; one at once.
  * @typedef {'close' | 'fail' | 'wait' | 'block' | 'again'} Then
  */
@@ -48,7 +49,8 @@ export async function verdict(response) {
   const error = errorOf(response, await response.text());
   const floorMs = error.retryAfterMs;
   if (error instanceof DrainingError) return { then: 'wait', reason: 'draining', floorMs: floorMs ?? drainMs(), error };
-  const [then, reason] = TABLE[error.code ?? ''] ?? TABLE[status] ?? (status < 500 ? ['close', 'rejected'] : ['fail', 'server_error']);
+  const [then, reason] =
+    TABLE[error.code ?? ''] ?? TABLE[status] ?? (status < 500 ? ['close', 'rejected'] : ['fail', 'server_error']);
   return { then, reason, floorMs, error: status === 204 ? null : error };
 }
 

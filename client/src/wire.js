@@ -5,7 +5,10 @@
 /** @typedef {{id: string, created_at: string, seen_at: string, current: boolean, streams: number}} Session */
 /** @typedef {{id: string, name: string, role: Role, created_at: string, updated_at: string}} Project */
 /** @typedef {{user: string, name: string, role: Role, added_at: string}} Member */
-/** @typedef {{id: string, project_id: string, name: string, topic: string | null, created_at: string, updated_at: string}} Channel */
+/**
+ * @typedef {{id: string, project_id: string, name: string, topic: string | null, created_at: string, updated_at:
+ *   string}} Channel
+ */
 /** @typedef {{emoji: string, users: string[]}} Reaction */
 /**
  * @typedef {object} Message
@@ -35,9 +38,12 @@
 /** @typedef {Message & {score: number, snippet: string}} FoundMessage */
 /** @typedef {{events: ChatEvent[], cursor: string, reset: string | null}} EventPage */
 /**
- * What happened: `message.created|updated|deleted`, `reaction.added|removed`, `channel.created|updated`, `member.added|removed`, `read.updated`,
- * `project.updated`, `history.imported`, `user.typing`, `user.presence`, `job.*`, each with the resource under its name.
- * @typedef {{type: string, project_id?: string, at: string, actor: string, trace_id: string, message?: Message, channel?: any, member?: Member,
+ * What happened: `message.created|updated|deleted`, `reaction.added|removed`, `channel.created|updated`,
+ * `member.added|removed`, `read.updated`,
+ * `project.updated`, `history.imported`, `user.typing`, `user.presence`, `job.*`, each with the resource under its
+ * name.
+ * @typedef {{type: string, project_id?: string, at: string, actor: string, trace_id: string, message?: Message,
+ *   channel?: any, member?: Member,
  *   job?: Job, jobs?: Job[], [field: string]: any}} ChatEvent
  */
 /** @typedef {'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled' | 'interrupted'} JobState */
@@ -51,7 +57,8 @@
  * @property {JobState} state
  * @property {number} attempt
  * @property {number} max_attempts
- * @property {{fraction: number | null, done: number, total: number | null, unit: string | null, message: string | null}} progress
+ * @property {{fraction: number | null, done: number, total: number | null, unit: string | null, message: string |
+ *   null}} progress
  * @property {any} result
  * @property {{code: string, message: string, retryable: boolean} | null} error
  * @property {string} trace_id
@@ -63,8 +70,14 @@
 /** @typedef {{name: string, description: string, input: any, role: Role, timeout_seconds: number}} Operation */
 /** @typedef {{name: string, description: string, version: string | null, operations: Operation[]}} Bundle */
 /** @typedef {{upload_id: string, bytes: number, sha256: string}} Upload */
-/** @typedef {{message_id: string, channel: string, author: string, created_at: string, snippet: string, score: number}} Source */
-/** @typedef {{reason: string, duration?: number, total_chunks?: number, total_tokens?: number, sources?: Source[]}} Completion */
+/**
+ * @typedef {{message_id: string, channel: string, author: string, created_at: string, snippet: string, score:
+ *   number}} Source
+ */
+/**
+ * @typedef {{reason: string, duration?: number, total_chunks?: number, total_tokens?: number, sources?: Source[]}}
+ *   Completion
+ */
 /** @typedef {{limit?: number, before?: string, after?: string}} Page */
 
 export {};

@@ -16,7 +16,10 @@ tool('typescript/bin/tsc');
 console.log('types: no complaint');
 const folder = mkdtempSync(join(tmpdir(), 'parley-pack-'));
 try {
-  execFileSync('npm', ['pack', '--silent', '--pack-destination', folder], { cwd: root, stdio: ['ignore', 'pipe', 'inherit'] });
+  execFileSync('npm', ['pack', '--silent', '--pack-destination', folder], {
+    cwd: root,
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
   const tarball = join(folder, 'parley-client-0.1.0.tgz');
   tool('publint/src/cli.js', 'run', tarball, '--strict');
   tool('@arethetypeswrong/cli/dist/index.js', tarball, '--profile', 'esm-only', '--exclude-entrypoints', 'ui.css');

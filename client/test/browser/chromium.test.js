@@ -169,12 +169,22 @@ test('services at other origins are followed, read, sent to and uploaded to', as
   const told = await pages[0].evaluate(async () => {
     const { api, project_id } = window.tab;
     const progress = [];
-    const { bytes } = await api.upload(new Blob(['x'.repeat(100_000)]), { onProgress: ({ loaded, total }) => progress.push([loaded, total]) });
+    const { bytes } = await api.upload(new Blob(['x'.repeat(100_000)]), {
+      onProgress: ({ loaded, total }) => progress.push([loaded, total]),
+    });
     const job = await api.submit('demo', 'count', { project_id, data: { to: 2, delay_ms: 1 }, wait: 10 });
-    const refused = await api.upload(new Blob(['x']), { onProgress: () => {}, signal: AbortSignal.abort() }).catch((error) => error.name);
+    const refused = await api
+      .upload(new Blob(['x']), { onProgress: () => {}, signal: AbortSignal.abort() })
+      .catch((error) => error.name);
     return { bytes, last: progress.at(-1), state: job.state, trace: !!window.tab.connection.status.traceId, refused };
   });
-  expect(told).toEqual({ bytes: 100_000, last: [100_000, 100_000], state: 'succeeded', trace: true, refused: 'AbortError' });
+  expect(told).toEqual({
+    bytes: 100_000,
+    last: [100_000, 100_000],
+    state: 'succeeded',
+    trace: true,
+    refused: 'AbortError',
+  });
   // What a page may read of a refusal, it reads at another origin too.
   const device = await on.browser.newContext();
   const other = await device.newPage();
@@ -225,6 +235,8 @@ test('nothing is lost or doubled over a hundred changes of the leader with sends
   await sending;
   await on.allSee(pages);
   tookMs.sort((a, b) => a - b);
-  console.log(`100 changes of the leader, ${on.sent} messages: the next one led after ${tookMs[50]} ms (median), ${tookMs[99]} ms (highest)`);
+  console.log(
+    `100 changes of the leader, ${on.sent} messages: the next one led after ${tookMs[50]} ms (median), ${tookMs[99]} ms (highest)`,
+  );
   expect(tookMs[99]).toBeLessThan(1_000);
 }, 120_000);

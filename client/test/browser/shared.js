@@ -21,18 +21,21 @@ export function sharedCases(on) {
     await on.allSee(pages);
   });
 
-  test.each(['close', 'navigate', 'reload'])('after %s of the leader another tab leads within a second', async (how) => {
-    const pages = await on.tabs(3);
-    await on.send(3);
-    await on.allSee(pages);
-    const { leader, others } = await on.roles(pages);
-    if (how === 'close') await leader.close();
-    if (how === 'navigate') await leader.goto('about:blank');
-    if (how === 'reload') await leader.reload();
-    expect(await on.nextLeads(how === 'reload' ? pages : others)).toBeLessThan(1_000);
-    await on.send(3);
-    await on.allSee(others);
-  });
+  test.each(['close', 'navigate', 'reload'])(
+    'after %s of the leader another tab leads within a second',
+    async (how) => {
+      const pages = await on.tabs(3);
+      await on.send(3);
+      await on.allSee(pages);
+      const { leader, others } = await on.roles(pages);
+      if (how === 'close') await leader.close();
+      if (how === 'navigate') await leader.goto('about:blank');
+      if (how === 'reload') await leader.reload();
+      expect(await on.nextLeads(how === 'reload' ? pages : others)).toBeLessThan(1_000);
+      await on.send(3);
+      await on.allSee(others);
+    },
+  );
 
   test('two accounts in one browser do not read each other', async () => {
     const ada = await on.tab();
@@ -68,7 +71,8 @@ export function sharedCases(on) {
     on.proxy.target = second;
     await sending;
     await on.allSee(pages, 20_000);
-    for (const page of pages) expect(await page.evaluate(() => [...new Set(window.colors)].sort())).toEqual(['green', 'yellow']);
+    for (const page of pages)
+      expect(await page.evaluate(() => [...new Set(window.colors)].sort())).toEqual(['green', 'yellow']);
     await second.stop();
   }, 60_000);
 }

@@ -7,7 +7,11 @@ import { ParleyConnectionStatus } from '@parley/client/ui';
 import '@parley/client/ui.css';
 
 const api = new ChatApi({ ingressUrl: 'http://127.0.0.1:8010', token: async () => 'dev-ada' });
-const connection = new PersistentChatConnection({ api, project_id: 'p', onMessage: ({ type, message }) => console.log(type, message?.text) });
+const connection = new PersistentChatConnection({
+  api,
+  project_id: 'p',
+  onMessage: ({ type, message }) => console.log(type, message?.text),
+});
 connection.on('gap', ({ reason }) => console.log(reason));
 connection.on('message.created', ({ message }) => console.log(message?.author));
 const state: 'idle' | 'connecting' | 'open' | 'waiting' | 'blocked' | 'closed' = connection.status.state;
@@ -32,6 +36,14 @@ export async function main(): Promise<string> {
   api.setMember('p', 'grace', 'king');
   // @ts-expect-error a wait is a number
   new Alone('/x', { silenceMs: 'long' });
-  return [id, state, mode, sources[0]?.snippet, new ParleyConnectionStatus().texts.open, new FakeServer().streams, useChatConnection].join();
+  return [
+    id,
+    state,
+    mode,
+    sources[0]?.snippet,
+    new ParleyConnectionStatus().texts.open,
+    new FakeServer().streams,
+    useChatConnection,
+  ].join();
 }
 void main();

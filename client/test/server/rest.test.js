@@ -87,7 +87,10 @@ test('a stream cut and delayed at random places misses nothing and doubles nothi
     await api.sendMessage(project, { text: `c${n}` });
     if (Math.random() < 0.2) proxy.cut();
   }
-  await until(() => seen.length === 150, () => `${seen.length}`);
+  await until(
+    () => seen.length === 150,
+    () => `${seen.length}`,
+  );
   impatient();
   stream.stop();
   proxy.mend();
@@ -106,14 +109,21 @@ test('without streams the same events come by long poll, and jobs too', async ()
     include: 'jobs',
     pollMs: 1,
     platform: { storage: null },
-    onMessage: (event) => (event.jobs?.forEach(({ state }) => jobs.add(state)), event.message && seen.push(event.message.text)),
+    onMessage: (event) => (
+      event.jobs?.forEach(({ state }) => jobs.add(state)),
+      event.message && seen.push(event.message.text)
+    ),
   });
   await connection.connect();
   await until(() => connection.status.state === 'blocked' && connection.cursor);
   expect(connection.status).toMatchObject({ reason: 'disabled', role: 'solo' });
   await api.submit('demo', 'count', { project_id: project, data: { to: 2, delay_ms: 1 }, wait: 5 });
   for (let n = 0; n < 30; n++) await api.sendMessage(project, { text: `${n}` });
-  await until(() => seen.length === 30 && jobs.has('succeeded'), () => `${seen.length} ${[...jobs]}`, 12_000);
+  await until(
+    () => seen.length === 30 && jobs.has('succeeded'),
+    () => `${seen.length} ${[...jobs]}`,
+    12_000,
+  );
   expect(seen).toEqual(Array.from({ length: 30 }, (_, n) => `${n}`));
   connection.disconnect();
   await without.stop();
@@ -121,7 +131,13 @@ test('without streams the same events come by long poll, and jobs too', async ()
 
 test('jobs are followed to their end, by poll where there are too many streams', async () => {
   const streams = [1, 2].map(() => new JobsStream({ api, pollMs: 50 }).start());
-  await until(() => streams.map(({ status }) => status.state).sort().join() === 'blocked,open');
+  await until(
+    () =>
+      streams
+        .map(({ status }) => status.state)
+        .sort()
+        .join() === 'blocked,open',
+  );
   const job = await api.submit('demo', 'count', { project_id: project, data: { to: 20, delay_ms: 20 } });
   const state = (stream) => stream.jobs.get(job.id)?.state;
   await until(() => streams.every((stream) => state(stream) === 'succeeded'));
@@ -134,8 +150,17 @@ test('search finds, and an answer that is cut again and again comes whole, with 
   const found = (await api.search(project, 'picnic lake', { limit: 1 })).messages[0];
   expect(found).toMatchObject({ author: 'ada', channel: 'general' });
   const proxied = new ChatApi({ ingressUrl: proxy.url, procUrl: proxy.url, token: 'dev-ada' });
-  const answer = streamAnswer({ api: proxied, project_id: project, query: 'When is the picnic?', maxReconnects: 50, backoff: { baseMs: 5, jitterMs: 5 } });
-  const impatient = answer.on('status', ({ state }) => state === 'waiting' && setTimeout(() => answer.stream.restart(), 20));
+  const answer = streamAnswer({
+    api: proxied,
+    project_id: project,
+    query: 'When is the picnic?',
+    maxReconnects: 50,
+    backoff: { baseMs: 5, jitterMs: 5 },
+  });
+  const impatient = answer.on(
+    'status',
+    ({ state }) => state === 'waiting' && setTimeout(() => answer.stream.restart(), 20),
+  );
   const indexes = [];
   answer.on('content', ({ index }) => (indexes.push(index), index % 4 === 1 && proxy.cut()));
   const end = await answer.done;

@@ -23,7 +23,11 @@ export async function startRealChromium() {
   const browser = await puppeteer.launch({
     executablePath: CHROMIUM,
     args: ['--no-sandbox'],
-    ignoreDefaultArgs: ['--disable-backgrounding-occluded-windows', '--disable-renderer-backgrounding', '--disable-background-timer-throttling'],
+    ignoreDefaultArgs: [
+      '--disable-backgrounding-occluded-windows',
+      '--disable-renderer-backgrounding',
+      '--disable-background-timer-throttling',
+    ],
   });
   return { newContext: () => browser.createBrowserContext(), close: () => browser.close() };
 }

@@ -30,7 +30,16 @@ export async function startProxy(target) {
     /** What answers streams instead. @type {{status: number, headers?: any, body?: any} | null} */
     refuse: null,
     delayMs: 0,
-    mend: () => Object.assign(proxy, { down: false, stalled: false, buffered: false, trickle: false, refuse: null, delayMs: 0, opens: [] }),
+    mend: () =>
+      Object.assign(proxy, {
+        down: false,
+        stalled: false,
+        buffered: false,
+        trickle: false,
+        refuse: null,
+        delayMs: 0,
+        opens: [],
+      }),
     cut: () => streams.forEach((response) => response.destroy()),
     stop: async () => {
       sockets.forEach((socket) => socket.destroy());
@@ -49,19 +58,23 @@ export async function startProxy(target) {
     }
     if (proxy.delayMs) await new Promise((resolve) => setTimeout(resolve, proxy.delayMs));
     const base = path.startsWith('/api/integrations') ? proxy.target.proc : proxy.target.ingress;
-    const up = http.request(base + request.url, { method: request.method, headers: request.headers, agent: false }, (answer) => {
-      response.writeHead(answer.statusCode, answer.headers);
-      if (!isStream || answer.statusCode !== 200) return answer.pipe(response);
-      streams.add(response);
-      if (!proxy.buffered) response.flushHeaders();
-      answer.on('data', (chunk) => {
-        if (proxy.stalled || proxy.buffered) return;
-        if (proxy.trickle) for (const byte of chunk) response.write(Buffer.of(byte));
-        else response.write(chunk);
-      });
-      answer.on('end', () => response.end());
-      answer.on('error', () => response.destroy());
-    });
+    const up = http.request(
+      base + request.url,
+      { method: request.method, headers: request.headers, agent: false },
+      (answer) => {
+        response.writeHead(answer.statusCode, answer.headers);
+        if (!isStream || answer.statusCode !== 200) return answer.pipe(response);
+        streams.add(response);
+        if (!proxy.buffered) response.flushHeaders();
+        answer.on('data', (chunk) => {
+          if (proxy.stalled || proxy.buffered) return;
+          if (proxy.trickle) for (const byte of chunk) response.write(Buffer.of(byte));
+          else response.write(chunk);
+        });
+        answer.on('end', () => response.end());
+        answer.on('error', () => response.destroy());
+      },
+    );
     up.on('error', () => response.destroy());
     response.on('close', () => (streams.delete(response), up.destroy()));
     request.pipe(up);
@@ -89,7 +102,12 @@ async function file(path, response) {
 
 /** The page of the tests without its import map, which a strict policy does not take. */
 async function bundle() {
-  const page = { contents: await readFile(root + 'test/browser/page.js', 'utf8').then((text) => text.replaceAll("'/src/", "'./src/")), resolveDir: root };
+  const page = {
+    contents: await readFile(root + 'test/browser/page.js', 'utf8').then((text) =>
+      text.replaceAll("'/src/", "'./src/"),
+    ),
+    resolveDir: root,
+  };
   const { outputFiles } = await build({ stdin: page, bundle: true, write: false, format: 'esm' });
   return outputFiles[0].contents;
 }

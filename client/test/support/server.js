@@ -24,8 +24,15 @@ const usual = {
 /** @param {Record<string, string>} [settings] @param {string} [folder] An earlier server's. */
 export async function startServer(settings = {}, folder = mkdtempSync(join(tmpdir(), 'parley-client-'))) {
   if (!existsSync(program)) throw new Error(`no program at ${program}: build it, or set PARLEY_PROGRAM`);
-  const port0 = Object.fromEntries(['INGRESS', 'PROC'].flatMap((name) => [`${name}_LISTEN`, `${name}_INTERNAL_LISTEN`].map((key) => [key, '127.0.0.1:0'])));
-  const child = spawn(program, { env: { ...process.env, ...usual, ...port0, DATA_DIR: folder, ...settings }, stdio: ['ignore', 'pipe', 'pipe'] });
+  const port0 = Object.fromEntries(
+    ['INGRESS', 'PROC'].flatMap((name) =>
+      [`${name}_LISTEN`, `${name}_INTERNAL_LISTEN`].map((key) => [key, '127.0.0.1:0']),
+    ),
+  );
+  const child = spawn(program, {
+    env: { ...process.env, ...usual, ...port0, DATA_DIR: folder, ...settings },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
   let said = '';
   let errors = '';
   child.stderr.on('data', (text) => (errors += text));

@@ -13,30 +13,58 @@ let server, api, requests, answers, script;
 beforeAll(async () => {
   server = http.createServer((request, response) => {
     const url = new URL(request.url, 'http://x');
-    requests.push({ method: request.method, path: url.pathname, query: Object.fromEntries(url.searchParams), last: request.headers['last-event-id'] });
+    requests.push({
+      method: request.method,
+      path: url.pathname,
+      query: Object.fromEntries(url.searchParams),
+      last: request.headers['last-event-id'],
+    });
     if (request.method === 'POST') {
       answers[0].cancelled = true;
       return response.end('{}');
     }
     const last = request.headers['last-event-id'];
     const step = script.shift() ?? {};
-    if (step.status) return response.writeHead(step.status, { 'Content-Type': 'application/json' }).end(JSON.stringify(step.body ?? {}));
-    if (!last && !answers.some(({ name }) => name === url.searchParams.get('stream_id'))) answers.push({ name: url.searchParams.get('stream_id') });
+    if (step.status)
+      return response
+        .writeHead(step.status, { 'Content-Type': 'application/json' })
+        .end(JSON.stringify(step.body ?? {}));
+    if (!last && !answers.some(({ name }) => name === url.searchParams.get('stream_id')))
+      answers.push({ name: url.searchParams.get('stream_id') });
     const from = last ? Number(last.split('.')[2]) : 0;
     if (from > words.length) return response.writeHead(204).end();
-    response.writeHead(200, { 'Content-Type': 'text/event-stream; charset=utf-8', 'X-Trace-ID': 't', 'X-Silence-Threshold': '15', 'X-Stream-Max-Seconds': '60' });
-    const write = (id, event, data) => response.write(`${id === null ? '' : `id: v1.a.${id}\n`}${event ? `event: ${event}\n` : ''}data: ${JSON.stringify({ trace_id: 't', stream_id: 'a1', ...data })}\n\n`);
+    response.writeHead(200, {
+      'Content-Type': 'text/event-stream; charset=utf-8',
+      'X-Trace-ID': 't',
+      'X-Silence-Threshold': '15',
+      'X-Stream-Max-Seconds': '60',
+    });
+    const write = (id, event, data) =>
+      response.write(
+        `${id === null ? '' : `id: v1.a.${id}\n`}${event ? `event: ${event}\n` : ''}data: ${JSON.stringify({ trace_id: 't', stream_id: 'a1', ...data })}\n\n`,
+      );
     if (step.silent) return response.flushHeaders();
     if (!step.noHello) write(from, '', { type: 'hello', streamId: 'a1', cursor: `v1.a.${from}`, resumed: !!last });
     if (step.noHello) response.write(': \n\n');
     const upTo = step.cutAfter ?? words.length;
-    for (let index = Math.max(0, from - (step.repeat ?? 0)); index < upTo; index++) write(index + 1, 'content_chunk', { index, text: words[index] });
+    for (let index = Math.max(0, from - (step.repeat ?? 0)); index < upTo; index++)
+      write(index + 1, 'content_chunk', { index, text: words[index] });
     write(null, 'heartbeat', { heartbeat_count: 1, remaining_seconds: 55 });
-    if (step.wait) return void until(() => answers[0].cancelled).then(() => (write(words.length + 1, 'complete', { reason: 'cancelled' }), response.end()));
+    if (step.wait)
+      return void until(() => answers[0].cancelled).then(
+        () => (write(words.length + 1, 'complete', { reason: 'cancelled' }), response.end()),
+      );
     if (step.error) write(words.length + 1, 'error', { code: 'unavailable', message: 'no words' });
     else if (step.cap) write(upTo, 'complete', { reason: 'duration_cap', duration: 60, sources });
     else if (step.cutAfter !== undefined) return setTimeout(() => response.destroy(), 20);
-    else write(words.length + 1, 'complete', { reason: 'finished', duration: 1, total_chunks: 5, total_tokens: 5, sources });
+    else
+      write(words.length + 1, 'complete', {
+        reason: 'finished',
+        duration: 1,
+        total_chunks: 5,
+        total_tokens: 5,
+        sources,
+      });
     response.end();
   });
   await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
@@ -61,11 +89,23 @@ test('an answer comes in pieces, with its sources', async () => {
   expect(await answer.done).toMatchObject({ reason: 'finished', total_chunks: 5 });
   expect(answer).toMatchObject({ text, sources, streamId: 'a1', traceId: 't' });
   expect(beats[0].remaining_seconds).toBe(55);
-  expect(requests).toEqual([{ method: 'GET', path: '/stream/search', query: { query: 'What was decided?', project_id: 'p', max_tokens: '100', stream_id: expect.any(String) }, last: undefined }]);
+  expect(requests).toEqual([
+    {
+      method: 'GET',
+      path: '/stream/search',
+      query: { query: 'What was decided?', project_id: 'p', max_tokens: '100', stream_id: expect.any(String) },
+      last: undefined,
+    },
+  ]);
 });
 
 test('cuts continue the same answer, without a chunk missing or doubled', async () => {
-  script = [{ cutAfter: 1 }, { cutAfter: 3, repeat: 1 }, { status: 503, body: { error: 'draining', retry_after_ms: 1 } }, { repeat: 2 }];
+  script = [
+    { cutAfter: 1 },
+    { cutAfter: 3, repeat: 1 },
+    { status: 503, body: { error: 'draining', retry_after_ms: 1 } },
+    { repeat: 2 },
+  ];
   const answer = ask();
   const chunks = [];
   answer.on('content', ({ index }) => chunks.push(index));

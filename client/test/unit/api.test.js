@@ -9,11 +9,16 @@ const count = (server, part) => server.requests.filter(({ url }) => url.pathname
 test('what is refused for now is repeated five times, and then told', async () => {
   const server = new FakeServer();
   let refusals = 4;
-  server.route('GET', /projects$/, () => (refusals-- > 0 ? { status: 429, body: { error: 'rate_limited', retry_after_ms: 1 } } : { body: { projects: [] } }));
+  server.route('GET', /projects$/, () =>
+    refusals-- > 0 ? { status: 429, body: { error: 'rate_limited', retry_after_ms: 1 } } : { body: { projects: [] } },
+  );
   expect(await server.api().projects()).toEqual({ projects: [] });
   expect(server.requests).toHaveLength(5);
   refusals = 9;
-  const error = await server.api().projects().catch((error) => error);
+  const error = await server
+    .api()
+    .projects()
+    .catch((error) => error);
   expect(error).toBeInstanceOf(RateLimitedError);
   expect(error).toMatchObject({ status: 429, code: 'rate_limited', retryAfterMs: 1 });
   expect(server.requests).toHaveLength(10);
@@ -22,7 +27,9 @@ test('what is refused for now is repeated five times, and then told', async () =
 test('nothing is repeated before the server wants it', async () => {
   const server = new FakeServer();
   let refusals = 1;
-  server.route('GET', /me$/, () => (refusals-- > 0 ? { status: 503, body: { error: 'draining', retry_after_ms: 80 } } : { body: { user: 'ada' } }));
+  server.route('GET', /me$/, () =>
+    refusals-- > 0 ? { status: 503, body: { error: 'draining', retry_after_ms: 80 } } : { body: { user: 'ada' } },
+  );
   const from = Date.now();
   await server.api().me();
   expect(Date.now() - from).toBeGreaterThanOrEqual(79);
@@ -31,7 +38,10 @@ test('nothing is repeated before the server wants it', async () => {
 test.each([400, 403, 404, 409, 413, 422, 500])('%i is not repeated', async (status) => {
   const server = new FakeServer();
   server.route('GET', /me$/, () => ({ status, body: { error: 'code', message: 'words', trace_id: 't' } }));
-  const error = await server.api().me().catch((error) => error);
+  const error = await server
+    .api()
+    .me()
+    .catch((error) => error);
   expect(error).toBeInstanceOf(HttpError);
   expect(error).toMatchObject({ status, code: 'code', message: 'words' });
   expect(server.requests).toHaveLength(1);
@@ -62,7 +72,9 @@ test('sends go one after another, in their order, also after one that failed', a
     most = Math.max(most, ++open);
     await new Promise((resolve) => setTimeout(resolve, Math.random() * 3));
     open--;
-    return init.body?.includes('bad') ? new Response('{"error":"invalid_field"}', { status: 422 }) : server.fetch(input, init);
+    return init.body?.includes('bad')
+      ? new Response('{"error":"invalid_field"}', { status: 422 })
+      : server.fetch(input, init);
   };
   const api = server.api({ fetch });
   const sends = ['a', 'bad', 'b', 'c'].map((text) => api.sendMessage('p', { text }).catch((error) => error.code));
@@ -85,7 +97,9 @@ test('a refused sign-in is refreshed once for all requests', async () => {
   const server = new FakeServer();
   let token = 'old';
   let refreshes = 0;
-  server.route('GET', /project/, ({ headers }) => (headers.get('Authorization') === 'Bearer new' ? { body: {} } : { status: 401, body: { error: 'unauthenticated' } }));
+  server.route('GET', /project/, ({ headers }) =>
+    headers.get('Authorization') === 'Bearer new' ? { body: {} } : { status: 401, body: { error: 'unauthenticated' } },
+  );
   const onUnauthorized = async () => {
     refreshes++;
     await new Promise((resolve) => setTimeout(resolve, 5));

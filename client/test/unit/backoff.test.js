@@ -25,7 +25,11 @@ test('a thousand clients that fail together come back spread, first and last', (
       backoff.attempt = attempt;
       return Math.floor(backoff.next() / 100);
     });
-    const counts = Object.values(Object.groupBy ? Object.groupBy(waits, String) : waits.reduce((all, one) => ({ ...all, [one]: [...(all[one] ?? []), 1] }), {}));
+    const counts = Object.values(
+      Object.groupBy
+        ? Object.groupBy(waits, String)
+        : waits.reduce((all, one) => ({ ...all, [one]: [...(all[one] ?? []), 1] }), {}),
+    );
     // In no tenth of a second more than a quarter of them.
     expect(Math.max(...counts.map(({ length }) => length))).toBeLessThan(250);
     expect(new Set(waits).size).toBeGreaterThan(10);

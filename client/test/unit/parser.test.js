@@ -6,7 +6,20 @@ import { expect, test } from 'vitest';
 import { SSEClient } from '../../src/sse.js';
 
 const line = fc.oneof(
-  fc.constantFrom('data: a', 'data:b', 'data', 'data:  two', ': comment', 'event: named', 'id: 7', 'id', 'retry: 9999', 'nonsense: x', 'data: ü€😀', ''),
+  fc.constantFrom(
+    'data: a',
+    'data:b',
+    'data',
+    'data:  two',
+    ': comment',
+    'event: named',
+    'id: 7',
+    'id',
+    'retry: 9999',
+    'nonsense: x',
+    'data: ü€😀',
+    '',
+  ),
   fc.string({ maxLength: 8 }).map((text) => `data: ${text.replace(/[\r\n]/g, '')}`),
 );
 const end = fc.constantFrom('\n', '\r\n', '\r');
@@ -50,7 +63,8 @@ const theirs = (fetch) =>
     const seen = [];
     let last = '';
     const source = new EventSource('http://parley.test/', { fetch });
-    for (const name of ['message', 'named']) source.addEventListener(name, ({ type, data, lastEventId }) => (seen.push([type, data]), (last = lastEventId)));
+    for (const name of ['message', 'named'])
+      source.addEventListener(name, ({ type, data, lastEventId }) => (seen.push([type, data]), (last = lastEventId)));
     source.onerror = () => (source.close(), resolve([seen, last]));
   });
 
@@ -58,7 +72,10 @@ test('any text, cut anywhere, is what the standard makes of it', async () => {
   await fc.assert(
     fc.asyncProperty(text, fc.array(fc.nat(), { maxLength: 12 }), async (text, cuts) => {
       const bytes = new TextEncoder().encode(`:\n${text}`);
-      const [[mine, lastEventId], [oracle, last]] = await Promise.all([ours(fetchOf(bytes, cuts)), theirs(fetchOf(bytes, []))]);
+      const [[mine, lastEventId], [oracle, last]] = await Promise.all([
+        ours(fetchOf(bytes, cuts)),
+        theirs(fetchOf(bytes, [])),
+      ]);
       expect(mine).toEqual(oracle);
       // Blocks without data move the cursor too, of which an oracle that sees events alone knows nothing.
       if (!text.includes('id')) expect(lastEventId ?? '').toBe(last);
@@ -69,5 +86,12 @@ test('any text, cut anywhere, is what the standard makes of it', async () => {
 
 test('one byte at a time is the same text', async () => {
   const bytes = new TextEncoder().encode('id: 1\ndata: ü€😀\n\nevent: x\r\ndata: a\r\ndata: b\r\n\r\n: c\rdata: d\r\r');
-  expect(await ours(fetchOf(bytes, [...bytes.keys()]))).toEqual([[['message', 'ü€😀'], ['x', 'a\nb'], ['message', 'd']], '1']);
+  expect(await ours(fetchOf(bytes, [...bytes.keys()]))).toEqual([
+    [
+      ['message', 'ü€😀'],
+      ['x', 'a\nb'],
+      ['message', 'd'],
+    ],
+    '1',
+  ]);
 });

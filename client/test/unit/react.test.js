@@ -42,7 +42,8 @@ test('an answer is asked for when it is started, and stopped with the component'
   const server = new FakeServer();
   const text = [];
   const open = () => server.requests.filter(({ url }) => url.pathname === '/stream/search');
-  const body = 'id: v1.a.0\ndata: {"type":"hello","streamId":"a"}\n\nid: v1.a.1\nevent: content_chunk\ndata: {"index":0,"text":"hi"}\n\nevent: heartbeat\ndata: {"heartbeat_count":1}\n\nevent: complete\ndata: {"reason":"finished","sources":[]}\n\n';
+  const body =
+    'id: v1.a.0\ndata: {"type":"hello","streamId":"a"}\n\nid: v1.a.1\nevent: content_chunk\ndata: {"index":0,"text":"hi"}\n\nevent: heartbeat\ndata: {"heartbeat_count":1}\n\nevent: complete\ndata: {"reason":"finished","sources":[]}\n\n';
   const fetch = async (input, init) => {
     await server.fetch(input, init);
     return new Response(body, { headers: { 'Content-Type': 'text/event-stream', 'X-Trace-ID': 't' } });
@@ -52,7 +53,14 @@ test('an answer is asked for when it is started, and stopped with the component'
   const done = [];
   const beats = [];
   const Ask = () => {
-    latest = useSSEStream({ api, project_id: 'p', query: 'q', onContent: (piece) => text.push(piece), onComplete: (data) => done.push(data), onHeartbeat: (data) => beats.push(data) });
+    latest = useSSEStream({
+      api,
+      project_id: 'p',
+      query: 'q',
+      onContent: (piece) => text.push(piece),
+      onComplete: (data) => done.push(data),
+      onHeartbeat: (data) => beats.push(data),
+    });
     return null;
   };
   const { unmount } = await mount(Ask);

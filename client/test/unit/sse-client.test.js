@@ -29,7 +29,12 @@ test.each([
   [408, { error: 'timeout' }, 'waiting', 'server_error'],
   [409, { error: 'conflict' }, 'waiting', 'gap'],
   [429, { error: 'rate_limited', retry_after_ms: 60_000 }, 'waiting', 'rate_limited'],
-  [429, { error: 'too_many_connections', max_connections: 5, current_connections: 5, retry_after_ms: 60_000 }, 'blocked', 'too_many_connections'],
+  [
+    429,
+    { error: 'too_many_connections', max_connections: 5, current_connections: 5, retry_after_ms: 60_000 },
+    'blocked',
+    'too_many_connections',
+  ],
   [500, {}, 'waiting', 'server_error'],
   [502, {}, 'waiting', 'server_error'],
   [503, { error: 'backpressure', retry_after_ms: 60_000 }, 'waiting', 'backpressure'],
@@ -46,10 +51,14 @@ test.each([
   if (body?.retry_after_ms) expect(stream.status.retryAt - Date.now()).toBeGreaterThan(59_000);
   if (body && status >= 400) {
     expect(failures[0]).toBeInstanceOf(HttpError);
-    expect(failures[0]).toBeInstanceOf(status === 429 ? RateLimitedError : reason === 'draining' ? DrainingError : HttpError);
+    expect(failures[0]).toBeInstanceOf(
+      status === 429 ? RateLimitedError : reason === 'draining' ? DrainingError : HttpError,
+    );
     expect(failures[0].traceId).toBe(stream.traceId);
   }
-  expect(stream.status.limit).toEqual(reason === 'too_many_connections' ? { max: 5, current: 5, scope: undefined } : null);
+  expect(stream.status.limit).toEqual(
+    reason === 'too_many_connections' ? { max: 5, current: 5, scope: undefined } : null,
+  );
   stream.stop();
 });
 
@@ -199,7 +208,9 @@ test('silence ends a stream, comments count as life, and staleness shows before'
 
 test('a proxy that holds back everything, or ends every stream at once, is seen', async () => {
   const never = async (_url, { signal }) => {
-    const body = new ReadableStream({ start: (controller) => signal.addEventListener('abort', () => controller.error(signal.reason)) });
+    const body = new ReadableStream({
+      start: (controller) => signal.addEventListener('abort', () => controller.error(signal.reason)),
+    });
     return new Response(body, { headers: { 'Content-Type': 'text/event-stream' } });
   };
   const held = new SSEClient(url, { fetch: never, openTimeoutMs: 40, ...fast }).start();
@@ -207,7 +218,10 @@ test('a proxy that holds back everything, or ends every stream at once, is seen'
   expect(held.status.reason).toBe('buffered');
   held.stop();
   let count = 0;
-  const short = async () => (count++, new Response('data: 1\n\n', { headers: { 'Content-Type': 'text/event-stream' } }));
+  const short = async () => (
+    count++,
+    new Response('data: 1\n\n', { headers: { 'Content-Type': 'text/event-stream' } })
+  );
   const ended = new SSEClient(url, { fetch: short, ...fast }).start();
   await until(() => ended.status.state === 'blocked');
   expect([count, ended.status.reason]).toEqual([3, 'buffered']);
@@ -216,7 +230,8 @@ test('a proxy that holds back everything, or ends every stream at once, is seen'
 
 test('an opening that takes too long is tried again, three times', async () => {
   let count = 0;
-  const hang = (_url, { signal }) => new Promise((_, reject) => (count++, signal.addEventListener('abort', () => reject(signal.reason))));
+  const hang = (_url, { signal }) =>
+    new Promise((_, reject) => (count++, signal.addEventListener('abort', () => reject(signal.reason))));
   const stream = new SSEClient(url, { fetch: hang, openTimeoutMs: 20, ...fast }).start();
   await until(() => stream.status.state === 'blocked');
   expect([count, stream.status.attempt, stream.status.reason]).toEqual([3, 2, 'buffered']);

@@ -74,7 +74,10 @@ test('with jobs, a tab that starts in the past is told of them as they are', asy
   numbers(3).forEach((n) => emit(server, n));
   const jobs = [];
   const onMessage = (event) => event.jobs && jobs.push(event.jobs[0].state);
-  const [leader, late] = [tab(server, platform, { include: 'jobs' }), tab(server, platform, { include: 'jobs', since: server.log[0].id, onMessage })];
+  const [leader, late] = [
+    tab(server, platform, { include: 'jobs' }),
+    tab(server, platform, { include: 'jobs', since: server.log[0].id, onMessage }),
+  ];
   await leader.connection.connect();
   await until(() => leader.connection.cursor);
   await late.connection.connect();
@@ -105,7 +108,13 @@ test('a lost log is a gap in every tab, and then live', async () => {
 test('refused streams are polled for, in every tab, until there is one', async () => {
   const server = new FakeServer();
   const { platform } = new FakeBrowser();
-  const body = { error: 'too_many_connections', current_connections: 5, max_connections: 5, scope: 'user', retry_after_ms: 300 };
+  const body = {
+    error: 'too_many_connections',
+    current_connections: 5,
+    max_connections: 5,
+    scope: 'user',
+    retry_after_ms: 300,
+  };
   const allow = server.refuse(429, body);
   const tabs = numbers(2).map(() => tab(server, platform));
   await Promise.all(tabs.map(({ connection }) => connection.connect()));
@@ -128,7 +137,8 @@ test('two users of one browser do not meet', async () => {
   await Promise.all(tabs.map(({ connection }) => connection.connect()));
   await until(() => tabs.every(({ connection }) => connection.status.state === 'open'));
   expect(server.streams).toBe(2);
-  for (const { connection } of tabs) expect(connection.getConnectionInfo()).toEqual({ mode: 'leader', connected: true });
+  for (const { connection } of tabs)
+    expect(connection.getConnectionInfo()).toEqual({ mode: 'leader', connected: true });
   tabs.forEach(({ connection }) => connection.disconnect());
 });
 
@@ -199,7 +209,10 @@ test('whatever happens, every tab sees the log once and in order', async () => {
     await Promise.all(made.map(({ connection }) => connection.connect()));
     emit(server, n++);
     const seen = () => made.map(({ seen }) => seen.filter((one) => one !== undefined));
-    await until(() => seen().every((one) => one.length >= n), () => JSON.stringify([n, seen(), made.map(({ connection }) => connection.status)]));
+    await until(
+      () => seen().every((one) => one.length >= n),
+      () => JSON.stringify([n, seen(), made.map(({ connection }) => connection.status)]),
+    );
     for (const one of seen()) expect(one).toEqual(numbers(n));
     for (const { gaps } of made) expect(gaps).toEqual([]);
     made.forEach(({ connection }) => connection.disconnect());

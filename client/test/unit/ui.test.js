@@ -7,7 +7,11 @@ import '../../src/ui.js';
 
 function shown(status, texts) {
   const handlers = new Set();
-  const connection = { status: { ...IDLE, ...status }, on: (_type, handler) => (handlers.add(handler), () => handlers.delete(handler)), retryNow: vi.fn() };
+  const connection = {
+    status: { ...IDLE, ...status },
+    on: (_type, handler) => (handlers.add(handler), () => handlers.delete(handler)),
+    retryNow: vi.fn(),
+  };
   const element = document.createElement('parley-connection-status');
   if (texts) element.texts = texts;
   element.connection = connection;
@@ -28,7 +32,11 @@ test.each([
   [{ state: 'waiting', reason: 'draining', retryAt: Date.now() + 900 }, 'yellow', 'Reconnecting in 1 s'],
   [{ state: 'waiting', reason: 'network', retryAt: Date.now() + 4_500 }, 'orange', 'Reconnecting in 5 s'],
   [{ state: 'waiting', reason: 'offline', retryAt: Date.now() + 29_500 }, 'orange', 'No network. Next try in 30 s'],
-  [{ state: 'blocked', reason: 'too_many_connections', retryAt: Date.now() + 9_000 }, 'orange', 'Too many chat windows open on other devices. Messages come a little later.'],
+  [
+    { state: 'blocked', reason: 'too_many_connections', retryAt: Date.now() + 9_000 },
+    'orange',
+    'Too many chat windows open on other devices. Messages come a little later.',
+  ],
   [{ state: 'closed', reason: 'stopped' }, 'grey', 'Disconnected'],
   [{ state: 'closed', reason: 'auth' }, 'grey', 'Please sign in again'],
   [{ state: 'idle' }, 'grey', 'Not connected'],
@@ -47,7 +55,11 @@ test('followers are told whose events they see', () => {
 
 test('the countdown goes down, and the button tries at once', () => {
   vi.useFakeTimers();
-  const { text, part, connection, change } = shown({ state: 'waiting', reason: 'network', retryAt: Date.now() + 3_000 });
+  const { text, part, connection, change } = shown({
+    state: 'waiting',
+    reason: 'network',
+    retryAt: Date.now() + 3_000,
+  });
   expect(text()).toBe('Reconnecting in 3 s');
   vi.advanceTimersByTime(1_000);
   expect(text()).toBe('Reconnecting in 2 s');

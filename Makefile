@@ -33,7 +33,7 @@ check:           ## Format, lints and documentation, warnings being errors.
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items --locked
 
-test-client:     ## The client library's tests alone: types, sizes, Chromium and Firefox; three minutes.
+test-client: setup ## The client library's tests alone: types, sizes, Chromium and Firefox; three minutes.
 	cargo build --locked -p standalone
 	cd client && npm test
 

@@ -11,12 +11,12 @@ import { uuid } from './uuid.js';
  * @property {string} query
  * @property {string} project_id
  * @property {string} [user_id]
- * @property {string} [stream_id] The answer's name, made if it is not given: who asks under the same name again
- *   gets the same answer.
+ * @property {string} [stream_id] The answer's name, made if it is not given: who asks under the same name again gets
+ *   the same answer.
  * @property {number} [max_tokens]
  * @property {number} [temperature]
- * @property {string} [lastEventId] The `cursor` of an answer that began earlier, perhaps in another life of the
- *   page: it goes on from there.
+ * @property {string} [lastEventId] The `cursor` of an answer that began earlier, perhaps in another life of the page:
+ *   it goes on from there.
  * @property {number} [maxReconnects] Failures in a row before giving up. Default 3.
  * @property {number} [silenceMs] Default: what the server says.
  * @property {import('./backoff.js').BackoffOptions} [backoff]
@@ -33,8 +33,8 @@ export function streamAnswer(options) {
 }
 
 /**
- * An answer as it is written. A dropped connection continues it, without a chunk missing or repeated, and never
- * asks a second time.
+ * An answer as it is written. A dropped connection continues it, without a chunk missing or repeated, and never asks a
+ * second time.
  * @extends {Emitter<{content: {index: number, text: string}, heartbeat: any, complete: Completion, error: Error,
  *   status: import('./status.js').ConnectionStatus}>}
  */

@@ -6,9 +6,8 @@ import { SSEClient } from './sse-client.js';
 /** @import { HttpOptions, RequestOptions } from './http.js' */
 
 /**
- * @typedef {HttpOptions & {ingressUrl?: string, procUrl?: string}} ApiOptions
- *   Base URLs without a slash at the end; the page's own origin is the default of the first, the first that of the
- * second.
+ * @typedef {HttpOptions & {ingressUrl?: string, procUrl?: string}} ApiOptions Base URLs without a slash at the end; the
+ *   page's own origin is the default of the first, the first that of the second.
  */
 
 /**

@@ -5,16 +5,15 @@ import { upload } from './upload.js';
 import { uuid } from './uuid.js';
 
 /**
- * @import { Bundle, Channel, EventPage, FoundMessage, Job, JobState, Me, Member, Message, NewMessage, Page,
- *   Presence, Project, ReadMark, Role, Session, Upload } from './wire.js'
+ * @import { Bundle, Channel, EventPage, FoundMessage, Job, JobState, Me, Member, Message, NewMessage, Page, Presence,
+ *   Project, ReadMark, Role, Session, Upload } from './wire.js'
  */
 
 const part = encodeURIComponent;
 
 /**
- * Calls both services. Reads that are under way are shared, sends go one after another, and what was refused for now
- * is repeated.
- * Lists are `{<plural>, next}`; a refused request throws `HttpError`.
+ * Calls both services. Reads that are under way are shared, sends go one after another, and what was refused for now is
+ * repeated. Lists are `{<plural>, next}`; a refused request throws `HttpError`.
  */
 export class ChatApi extends ApiClient {
   /** @type {Promise<unknown>} */

@@ -24,10 +24,9 @@ import { uuid } from './uuid.js';
  */
 
 /**
- * Follows a project. One tab leads and has the stream; every tab calls its handlers with every event once, in
- * order. `gap` says that
- * the log could not be continued, and what is shown has to be fetched anew. Events are emitted as `event` and under
- * their own type.
+ * Follows a project. One tab leads and has the stream; every tab calls its handlers with every event once, in order.
+ * `gap` says that the log could not be continued, and what is shown has to be fetched anew. Events are emitted as
+ * `event` and under their own type.
  * @extends {Emitter<Record<string, ChatEvent> & {event: ChatEvent, status: ConnectionStatus, gap: {reason: string,
  *   cursor: string | null}, failure: unknown}>}
  */

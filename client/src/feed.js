@@ -30,8 +30,8 @@ export async function jobSnapshot(api) {
 }
 
 /**
- * @extends {Emitter<{event: Entry, hello: any, gap: {reason: string, cursor: string | null}, status:
- *   ConnectionStatus, failure: unknown}>}
+ * @extends {Emitter<{event: Entry, hello: any, gap: {reason: string, cursor: string | null}, status: ConnectionStatus,
+ *   failure: unknown}>}
  */
 export class Feed extends Emitter {
   #options;

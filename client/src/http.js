@@ -7,14 +7,14 @@ import { sleep } from './lifecycle.js';
  * @typedef {object} HttpOptions
  * @property {string | (() => string | null | Promise<string | null>)} [token] Access token; without one the cookies
  *   count.
- * @property {string | (() => string | null | Promise<string | null>)} [idToken] The ID token that goes with it,
- *   unless sign-in is `simple`.
+ * @property {string | (() => string | null | Promise<string | null>)} [idToken] The ID token that goes with it, unless
+ *   sign-in is `simple`.
  * @property {string} [sessionId] The user's session; without one the server's first answer names it.
  * @property {Record<string, string>} [headers] More of them.
  * @property {RequestCredentials} [credentials] `include` sends cookies to other origins too.
  * @property {typeof fetch} [fetch]
- * @property {() => unknown} [onUnauthorized] Called for a refused sign-in, once at a time; if it does not throw,
- *   the request is made once more.
+ * @property {() => unknown} [onUnauthorized] Called for a refused sign-in, once at a time; if it does not throw, the
+ *   request is made once more.
  * @property {number} [maxAttempts] Default 5.
  * @property {number} [retryBaseMs] The shortest first wait before a repetition. Default 1,000.
  */
@@ -121,8 +121,8 @@ export class Http {
 }
 
 /**
- * Says whether the request may be made again: it was refused before anything was done, or doing it twice is doing
- * it once.
+ * Says whether the request may be made again: it was refused before anything was done, or doing it twice is doing it
+ * once.
  * @param {unknown} failure
  * @param {boolean} safe
  */

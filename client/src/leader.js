@@ -14,9 +14,8 @@ import { localStorageOrNull } from './storage.js';
  */
 
 /**
- * Leads in one tab at a time: `leader` tells that it is this one, `lost` that it is no more. A page that sleeps
- * does not lead, nor
- * wait to: it would be given the lock and not know.
+ * Leads in one tab at a time: `leader` tells that it is this one, `lost` that it is no more. A page that sleeps does
+ * not lead, nor wait to: it would be given the lock and not know.
  * @extends {Emitter<{leader: {term: number}, lost: undefined}>}
  */
 export class LeaderElector extends Emitter {

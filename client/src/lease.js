@@ -7,9 +7,8 @@ const LEASE_MS = 10_000;
 const RENEW_MS = 3_000;
 
 /**
- * Returns the part of `navigator.locks` that an elector needs, kept in `localStorage`. Two tabs may hold such a
- * lock for some seconds
- * when the first is throttled; terms tell them apart.
+ * Returns the part of `navigator.locks` that an elector needs, kept in `localStorage`. Two tabs may hold such a lock
+ * for some seconds when the first is throttled; terms tell them apart.
  * @param {Storage} storage
  */
 export function leaseLocks(storage) {

@@ -7,9 +7,9 @@ export const isVisible = () => globalThis.document?.visibilityState !== 'hidden'
 export const isOffline = () => globalThis.navigator?.onLine === false;
 
 /**
- * `leave`: the page goes, perhaps into the back/forward cache, or is frozen. `enter`: it is back from there.
- * `wake`: it is seen again or no more, or the network is back.
- * Browsers do not always tell of visibility after a freeze, hence both events.
+ * `leave`: the page goes, perhaps into the back/forward cache, or is frozen. `enter`: it is back from there. `wake`: it
+ * is seen again or no more, or the network is back. Browsers do not always tell of visibility after a freeze, hence
+ * both events.
  * @param {AbortSignal} signal
  * @param {{leave: () => void, enter: () => void, wake: (type: string) => void}} handlers
  */

@@ -41,8 +41,8 @@ function useLatest(value) {
 
 /**
  * Follows a project while the component is there. The handlers may be new functions each time.
- * @param {import('./connection-options.js').ConnectionOptions & {onGap?: (gap: {reason: string, cursor: string |
- *   null}) => void}} options
+ * @param {import('./connection-options.js').ConnectionOptions & {onGap?: (gap: {reason: string, cursor: string | null})
+ *   => void}} options
  * @returns {{connection: PersistentChatConnection, status: ConnectionStatus}}
  */
 export function useChatConnection(options) {

@@ -29,9 +29,8 @@ export class Ring {
   }
 
   /**
-   * Keeps an event; says whether it is new. Events are known by all they say, since those of the long poll have no
-   * id, and an id that
-   * is a place in two logs is not the same each time.
+   * Keeps an event; says whether it is new. Events are known by all they say, since those of the long poll have no id,
+   * and an id that is a place in two logs is not the same each time.
    * @param {Entry} entry
    */
   push({ id, event }) {

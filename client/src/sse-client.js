@@ -20,12 +20,9 @@ const valueOf = (value) => (typeof value === 'function' ? /** @type {() => T} */
 
 /**
  * Reads one event stream and reconnects with `Last-Event-ID`. Besides its own events (`open`, `status`, `gap`,
- * `failure`, `event`, `closed`)
- * every event of the server is emitted under its name.
- * @extends {Emitter<Record<string, StreamEvent> & {
- *   open: Response, status: ConnectionStatus, failure: unknown, closed: Plan, event: StreamEvent, gap: {reason:
- * string, cursor: string | null},
- * }>}
+ * `failure`, `event`, `closed`) every event of the server is emitted under its name.
+ * @extends {Emitter<Record<string, StreamEvent> & { open: Response, status: ConnectionStatus, failure: unknown, closed:
+ *   Plan, event: StreamEvent, gap: {reason: string, cursor: string | null}, }>}
  */
 export class SSEClient extends Emitter {
   status = IDLE;

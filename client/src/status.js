@@ -2,14 +2,13 @@
 
 /**
  * Why the connection is in its state:
- * - with `waiting`: `network`, `silence` (nothing was heard for too long), `server_error`, `protocol` (the answer
- * is no event stream),
- *   `draining` (the instance goes, another is there), `backpressure`, `rate_limited`, `offline`, `hidden` (the page
- * sleeps), and each `reason` of `bye`;
- * - with `blocked`: `too_many_connections` (other devices hold all streams), `buffered` (a proxy holds events
- * back), `disabled`;
+ * - with `waiting`: `network`, `silence` (nothing was heard for too long), `server_error`, `protocol` (the answer is no
+ *   event stream), `draining` (the instance goes, another is there), `backpressure`, `rate_limited`, `offline`,
+ *   `hidden` (the page sleeps), and each `reason` of `bye`;
+ * - with `blocked`: `too_many_connections` (other devices hold all streams), `buffered` (a proxy holds events back),
+ *   `disabled`;
  * - with `closed`: `stopped`, `done`, `auth`, `forbidden`, `gone`, `rejected`, `gave_up`, `replaced`, `revoked`,
- * `closed_by_admin`.
+ *   `closed_by_admin`.
  * @typedef {string} Reason
  */
 
@@ -24,8 +23,8 @@
 /**
  * The state of a connection; each change is a new object.
  * @typedef {object} ConnectionStatus
- * @property {'idle' | 'connecting' | 'open' | 'waiting' | 'blocked' | 'closed'} state
- *   `waiting`: an attempt will be made at `retryAt`. `blocked`: the same, and events come by polling meanwhile.
+ * @property {'idle' | 'connecting' | 'open' | 'waiting' | 'blocked' | 'closed'} state `waiting`: an attempt will be
+ *   made at `retryAt`. `blocked`: the same, and events come by polling meanwhile.
  * @property {'leader' | 'follower' | 'solo'} role Who holds the stream: this tab, another one, or this tab alone.
  * @property {Reason | null} reason
  * @property {number} attempt Failures since the connection was last stable.

@@ -3,8 +3,8 @@
 import { isVisible, sleep } from './lifecycle.js';
 
 /**
- * What a leader tells: `lead`, `event`, `gap` and `status` go to all tabs and are numbered; `welcome` answers a
- * tab's `hello`.
+ * What a leader tells: `lead`, `event`, `gap` and `status` go to all tabs and are numbered; `welcome` answers a tab's
+ * `hello`.
  * @typedef {{kind: string, from: string, to?: string, term: number, seq: number, [field: string]: any}} LeaderMessage
  */
 
@@ -21,8 +21,7 @@ import { isVisible, sleep } from './lifecycle.js';
 const ANSWER_MS = 2_000;
 
 /**
- * Applies a leader's messages in their order, without a hole: where one shows, it asks, and keeps what comes
- * meanwhile.
+ * Applies a leader's messages in their order, without a hole: where one shows, it asks, and keeps what comes meanwhile.
  */
 export class TabSync {
   /** How long the leader may be silent before it is asked whether it is there. */

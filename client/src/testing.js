@@ -11,8 +11,8 @@ export { FakeBrowser } from './fake-browser.js';
 /** @typedef {{status?: number, body?: any, headers?: Record<string, string>}} FakeAnswer */
 
 /**
- * Answers as the services do: one project's log, streams of it that resume, the long poll, sends, and whatever
- * routes are added.
+ * Answers as the services do: one project's log, streams of it that resume, the long poll, sends, and whatever routes
+ * are added.
  *
  *     const server = new FakeServer();
  *     const connection = new PersistentChatConnection({ api: server.api(), project_id: 'p', user: 'ada' });

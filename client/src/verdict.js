@@ -3,9 +3,8 @@
 import { DrainingError, errorOf } from './errors.js';
 
 /**
- * What follows an attempt: no other one; one after the backoff, which counts this as a failure; one after the wait
- * that was asked for;
- * the same, while events can be had in other ways; one at once.
+ * What follows an attempt: no other one; one after the backoff, which counts this as a failure; one after the wait that
+ * was asked for; the same, while events can be had in other ways; one at once.
  * @typedef {'close' | 'fail' | 'wait' | 'block' | 'again'} Then
  */
 

@@ -39,12 +39,10 @@
 /** @typedef {{events: ChatEvent[], cursor: string, reset: string | null}} EventPage */
 /**
  * What happened: `message.created|updated|deleted`, `reaction.added|removed`, `channel.created|updated`,
- * `member.added|removed`, `read.updated`,
- * `project.updated`, `history.imported`, `user.typing`, `user.presence`, `job.*`, each with the resource under its
- * name.
+ * `member.added|removed`, `read.updated`, `project.updated`, `history.imported`, `user.typing`, `user.presence`,
+ * `job.*`, each with the resource under its name.
  * @typedef {{type: string, project_id?: string, at: string, actor: string, trace_id: string, message?: Message,
- *   channel?: any, member?: Member,
- *   job?: Job, jobs?: Job[], [field: string]: any}} ChatEvent
+ *   channel?: any, member?: Member, job?: Job, jobs?: Job[], [field: string]: any}} ChatEvent
  */
 /** @typedef {'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled' | 'interrupted'} JobState */
 /**
@@ -71,8 +69,8 @@
 /** @typedef {{name: string, description: string, version: string | null, operations: Operation[]}} Bundle */
 /** @typedef {{upload_id: string, bytes: number, sha256: string}} Upload */
 /**
- * @typedef {{message_id: string, channel: string, author: string, created_at: string, snippet: string, score:
- *   number}} Source
+ * @typedef {{message_id: string, channel: string, author: string, created_at: string, snippet: string, score: number}}
+ *   Source
  */
 /**
  * @typedef {{reason: string, duration?: number, total_chunks?: number, total_tokens?: number, sources?: Source[]}}

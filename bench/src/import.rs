@@ -31,8 +31,13 @@ pub(crate) async fn run(archive: &Path) -> anyhow::Result<()> {
     let mut senders = tokio::task::JoinSet::new();
     senders.spawn(send_meanwhile(chat, other, done.clone()));
     let began = Instant::now();
-    let job =
-        operate(&mut jobs, "import", &project, json!({"upload_id": upload["upload_id"]})).await?;
+    let job = operate(
+        &mut jobs,
+        "chat/operations/import",
+        &project,
+        json!({"upload_id": upload["upload_id"]}),
+    )
+    .await?;
     let took = began.elapsed();
     done.store(true, Ordering::Relaxed);
     let times = senders.join_next().await.context("no sender")???;
@@ -55,15 +60,20 @@ pub(crate) async fn run(archive: &Path) -> anyhow::Result<()> {
         ms(times.max()),
     );
     let began = Instant::now();
-    let job =
-        operate(&mut jobs, "import", &project, json!({"upload_id": upload["upload_id"]})).await?;
+    let job = operate(
+        &mut jobs,
+        "chat/operations/import",
+        &project,
+        json!({"upload_id": upload["upload_id"]}),
+    )
+    .await?;
     println!(
         "imported again: {} in {:.1} s",
         job["result"]["messages"],
         began.elapsed().as_secs_f64()
     );
     let began = Instant::now();
-    let job = operate(&mut jobs, "export", &project, json!({})).await?;
+    let job = operate(&mut jobs, "chat/operations/export", &project, json!({})).await?;
     println!("exported {} in {:.1} s", job["result"], began.elapsed().as_secs_f64());
     println!("data folder: {} MiB", size(server.process.folder.path())? >> 20);
     Ok(())
@@ -87,14 +97,14 @@ async fn send_meanwhile(
     Ok(times)
 }
 
-/// Runs an operation of the chat bundle to its end.
-async fn operate(
+/// Runs an operation to its end.
+pub(crate) async fn operate(
     jobs: &mut Client,
     operation: &str,
     project: &str,
     data: Value,
 ) -> anyhow::Result<Value> {
-    let path = format!("/api/integrations/bundles/chat/operations/{operation}");
+    let path = format!("/api/integrations/bundles/{operation}");
     let body = json!({"project_id": project, "data": data}).to_string();
     let job = jobs.json(Method::POST, &path, body).await?;
     let path = format!("/api/integrations/jobs/{}", job["id"].as_str().context("a job has no id")?);
@@ -108,11 +118,11 @@ async fn operate(
     }
 }
 
-fn ms(us: u64) -> f64 {
+pub(crate) fn ms(us: u64) -> f64 {
     Duration::from_micros(us).as_secs_f64() * 1e3
 }
 
-fn size(folder: &Path) -> anyhow::Result<u64> {
+pub(crate) fn size(folder: &Path) -> anyhow::Result<u64> {
     let mut bytes = 0;
     for entry in fs::read_dir(folder)? {
         let entry = entry?;

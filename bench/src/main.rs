@@ -6,6 +6,7 @@ mod cluster;
 mod import;
 mod jobs;
 mod process;
+mod search;
 mod sends;
 mod server;
 mod streams;
@@ -31,6 +32,8 @@ enum What {
         /// The export's ZIP.
         archive: PathBuf,
     },
+    /// The index of a Slack export: its making, its size, and how long a search takes.
+    Search(search::Options),
     /// What a stream costs, beside bare writes and other servers.
     Streams(streams::Options),
     /// Sends and deliveries by way of nginx and several replicas, beside `pgbench` on the same database. Ends by itself.
@@ -50,6 +53,7 @@ async fn main() -> anyhow::Result<()> {
     match Arguments::parse().what {
         What::Sends(options) => sends::run(options).await,
         What::Import { archive } => import::run(&archive).await,
+        What::Search(options) => search::run(options).await,
         What::Streams(options) => streams::run(&options),
         What::Cluster(options) => cluster::run(options).await,
         What::Jobs(options) => jobs::run(options).await,

@@ -3,6 +3,7 @@
 mod events;
 mod export;
 mod import;
+mod read;
 
 use std::pin::Pin;
 
@@ -10,13 +11,14 @@ use axum::Router;
 use futures_util::Stream;
 use proto::{
     ExportPage, ExportProjectRequest, GetAccessRequest, GetAccessResponse, GetEventsRequest,
-    GetEventsResponse, ImportChannelsRequest, ImportMessagesRequest, ImportPeopleRequest,
-    ImportResponse, Principal,
+    GetEventsResponse, GetMessagesRequest, GetMessagesResponse, ImportChannelsRequest,
+    ImportMessagesRequest, ImportPeopleRequest, ImportResponse, Principal, ReadMessagesRequest,
+    ReadMessagesResponse,
     chat_server::{self, ChatServer},
 };
 use shared::{
-    grpc::{self, MAX_MESSAGE_BYTES},
-    ids::TraceId,
+    grpc::{self, MAX_MESSAGE_BYTES, Services},
+    ids::{MessageId, TraceId},
     lifecycle::Lifecycle,
     service_token::{Service, ServiceToken},
     store::Store,
@@ -35,7 +37,7 @@ pub(crate) fn service(store: Store, token: ServiceToken, lifecycle: &Lifecycle) 
     let chat = ChatServer::new(chat)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
-    grpc::routes(Service::Ingress, chat, token, lifecycle)
+    grpc::routes(Service::Ingress, Services::of(chat), token, lifecycle)
 }
 
 struct Chat {
@@ -111,6 +113,31 @@ impl chat_server::Chat for Chat {
         let page = owner.read(move |reader, caller| events::page(reader, caller, &after, limit));
         page.await.map(Response::new).map_err(status)
     }
+
+    async fn get_messages(
+        &self,
+        request: Request<GetMessagesRequest>,
+    ) -> Result<Response<GetMessagesResponse>, Status> {
+        let GetMessagesRequest { principal, ids } = request.into_inner();
+        let viewer = self.caller::<Viewer>(principal)?;
+        if ids.len() > read::MOST {
+            return Err(Status::invalid_argument("these are too many ids"));
+        }
+        let ids: Result<Vec<MessageId>, _> = ids.iter().map(|id| id.parse()).collect();
+        let ids = ids.map_err(|_| Status::invalid_argument("an id is not valid"))?;
+        let messages = viewer.read(move |reader, caller| read::some(reader, caller, &ids));
+        messages.await.map(Response::new).map_err(status)
+    }
+
+    async fn read_messages(
+        &self,
+        request: Request<ReadMessagesRequest>,
+    ) -> Result<Response<ReadMessagesResponse>, Status> {
+        let wanted = read::Wanted::new(request.get_ref())
+            .ok_or_else(|| Status::invalid_argument("the range is not valid"))?;
+        let page = self.store.read(move |reader| wanted.page(reader));
+        page.await.map(Response::new).map_err(status)
+    }
 }
 
 impl Chat {
@@ -145,7 +172,9 @@ fn status(error: ApiError) -> Status {
         | ApiError::Overloaded
         | ApiError::Full
         | ApiError::SseDisabled { .. } => Status::unavailable(message),
-        ApiError::TooManyConnections { .. } => Status::resource_exhausted(message),
+        ApiError::TooManyConnections { .. } | ApiError::TooManyQuestions { .. } => {
+            Status::resource_exhausted(message)
+        }
         ApiError::Internal(error) => {
             tracing::error!(?error, "a call by proc failed");
             Status::internal("internal error")

@@ -58,6 +58,12 @@ pub struct StreamsConfig {
     /// How long a stream is silent at most.
     #[arg(long, env = "KEEPALIVE_INTERVAL", default_value = "15s", value_parser = duration)]
     pub keepalive_interval: Duration,
+    /// How often the stream of an answer has a heartbeat.
+    #[arg(long, env = "HEARTBEAT_INTERVAL", default_value = "5s", value_parser = duration)]
+    pub heartbeat_interval: Duration,
+    /// How long an answer may take; then it ends where it is.
+    #[arg(long, env = "STREAM_MAX_SECONDS", default_value = "60", value_parser = duration)]
+    pub stream_max_seconds: Duration,
     /// How long a jobs stream lives without an application event; a bare number is milliseconds.
     #[arg(long, env = "SSE_IDLE_TIMEOUT_MS", default_value = "300000", value_parser = duration_ms)]
     pub sse_idle_timeout: Duration,

@@ -50,6 +50,9 @@ pub(crate) enum ApiError {
         .scope.for_people()
     )]
     TooManyConnections { scope: Kind, current: i64, limit: i64 },
+    /// The caller has asked too often.
+    #[error("too many questions; ask again later")]
+    TooManyQuestions { retry_after: Duration },
     /// Too many writes are waiting.
     #[error("the server is overloaded")]
     Overloaded,
@@ -122,6 +125,10 @@ impl IntoResponse for ApiError {
                     )
                     .with_header(HeaderName::from_static("x-sse-connection-limit"), limit)
                     .with_header(HeaderName::from_static("x-sse-current-connections"), current)
+            }
+            Self::TooManyQuestions { retry_after } => {
+                let status = StatusCode::TOO_MANY_REQUESTS;
+                Failure::retry_after(status, "rate_limited", &message, retry_after)
             }
             Self::Full | Self::Overloaded => {
                 Failure::retry(StatusCode::SERVICE_UNAVAILABLE, "backpressure", &message)

@@ -1,6 +1,7 @@
 //! Ingress: who is calling, what happens in a project as a log and as streams, and the chat that makes it happen.
 
 mod access;
+mod answers;
 mod bulk;
 mod channels;
 mod config;
@@ -14,6 +15,7 @@ mod projects;
 mod reactions;
 mod read_marks;
 mod replica;
+mod search;
 mod sessions;
 mod state;
 mod streams;
@@ -40,6 +42,7 @@ use utoipa_axum::router::OpenApiRouter;
 pub use self::config::{Config, StreamsConfig};
 use self::{
     access::Guarded,
+    answers::Answers,
     presence::Presence,
     replica::Replica,
     state::AppState,
@@ -107,6 +110,7 @@ impl App {
         let (slots, releaser) = Slots::new(replica.id(), store.clone());
         let proc = Peer::new(Service::Ingress, proc, service_token.clone());
         let jobs = state::Jobs::new(&proc);
+        let finder = search::Finder::new(&proc);
         let stats = Arc::new(Stats::default());
         let (refills, wanted) = mpsc::unbounded_channel();
         let held_to = config.streams.limits(&common);
@@ -121,6 +125,8 @@ impl App {
             slots,
             trusted_proxies: proxies.clone(),
             jobs,
+            answers: Answers::new(&proc),
+            finder,
             lifecycle: lifecycle.clone(),
             streams: config.streams.clone(),
             reactor: reactor.clone(),
@@ -187,9 +193,11 @@ fn routes() -> OpenApiRouter<AppState> {
         .merge(typing::routes())
         .merge(presence::routes())
         .merge(read_marks::routes())
+        .merge(search::routes())
         .merge(events::routes());
     OpenApiRouter::with_openapi(Document::openapi())
         .nest("/api/chat/projects", chat)
+        .merge(answers::routes())
         .merge(me::routes())
         .merge(sessions::routes())
         .merge(streams::routes())
@@ -208,7 +216,8 @@ mod tests {
         let paths = shown.split(": \"/").skip(1).filter_map(|rest| rest.split('"').next());
         let routed: BTreeSet<String> = paths.map(|path| format!("/{path}")).collect();
         let mut documented: BTreeSet<String> = document.paths.paths.into_keys().collect();
-        documented.extend(["/api/persistent-chat/stream", "/sse/jobs"].map(String::from));
+        documented
+            .extend(["/api/persistent-chat/stream", "/sse/jobs", "/sse/search"].map(String::from));
         assert_eq!(routed, documented);
     }
 }

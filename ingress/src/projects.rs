@@ -175,5 +175,6 @@ fn delete(tx: &mut Tx<'_>, caller: &Granted<'_, Owner>) -> Result<(), ApiError> 
         tx.execute(&format!("DELETE FROM {table} WHERE project_id = $1"), &project)?;
     }
     tx.execute("DELETE FROM projects WHERE id = $1", &project)?;
-    Ok(())
+    // Nobody's stream has this any more; it is for what is kept of the project elsewhere.
+    caller.record(tx, "project.deleted", &serde_json::json!({"project": {"id": caller.project}}))
 }

@@ -13,14 +13,16 @@ use shared::{
     ids::{TraceId, UserId},
     lifecycle::Lifecycle,
 };
-use tonic::Code;
+use tonic::{Code, Status};
 
 use crate::{
     StreamsConfig,
     access::Guarded,
+    answers::Answers,
     error::ApiError,
     presence::Presence,
     replica::Replica,
+    search::Finder,
     streams::{hub::Hub, reactor::Reactor, slots::Slots, stats::Stats},
 };
 
@@ -35,6 +37,8 @@ pub(crate) struct AppState {
     pub(crate) slots: Slots,
     pub(crate) trusted_proxies: TrustedProxies,
     pub(crate) jobs: Jobs,
+    pub(crate) answers: Answers,
+    pub(crate) finder: Finder,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) streams: StreamsConfig,
     pub(crate) reactor: Reactor,
@@ -43,7 +47,7 @@ pub(crate) struct AppState {
 }
 
 /// How long proc may take to answer: its absence is told within two seconds.
-const DEADLINE: Duration = Duration::from_millis(1_800);
+pub(crate) const DEADLINE: Duration = Duration::from_millis(1_800);
 
 /// Asks proc about jobs.
 #[derive(Clone, Debug)]
@@ -69,15 +73,19 @@ impl Jobs {
             owner: owner.map(ToString::to_string),
             trace_id: trace.to_string(),
         };
-        let answer = client.list_unfinished_jobs(request).await.map_err(|status| {
-            if status.code() == Code::Unauthenticated {
-                tracing::error!("proc does not know us: SERVICE_TOKEN or the clock is not its");
-            } else {
-                tracing::warn!(code = ?status.code(), message = status.message(), "proc did not list jobs");
-            }
-            ApiError::Unavailable
-        })?;
+        let answer = client.list_unfinished_jobs(request).await;
+        let answer = answer.map_err(|status| unanswered(&status))?;
         let jobs = answer.into_inner().jobs.into_iter().map(RawValue::from_string);
         jobs.collect::<Result<_, _>>().map_err(|error| ApiError::Internal(error.into()))
     }
+}
+
+/// Says to the caller, and to operators, that proc did not do its part.
+pub(crate) fn unanswered(status: &Status) -> ApiError {
+    if status.code() == Code::Unauthenticated {
+        tracing::error!("proc does not know us: SERVICE_TOKEN or the clock is not its");
+    } else {
+        tracing::warn!(code = ?status.code(), message = status.message(), "proc did not answer");
+    }
+    ApiError::Unavailable
 }

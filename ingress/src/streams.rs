@@ -1,6 +1,7 @@
 //! Event streams: the routes, and what each kind of stream follows.
 
 mod about;
+mod answering;
 pub(crate) mod command;
 mod control;
 mod filter;
@@ -13,6 +14,7 @@ mod open;
 pub(crate) mod reactor;
 pub(crate) mod refill;
 mod ring;
+mod search;
 pub(crate) mod slots;
 pub(crate) mod stats;
 mod ticket;
@@ -50,6 +52,7 @@ pub(crate) fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(channels))
         .route("/api/persistent-chat/stream", axum::routing::get(project))
         .route("/sse/jobs", axum::routing::get(jobs))
+        .merge(search::routes())
         .merge(ticket::routes())
         .merge(inspect::routes())
 }
@@ -110,6 +113,8 @@ async fn project(
         filter,
         idle_timeout: None,
         jobs_of: jobs.then(|| Owners::One(user.id.clone())),
+        heeds_project: false,
+        answer: None,
         fallback: format!("/api/chat/projects/{}/events", query.project_id),
     };
     open(state, asked, plan).await
@@ -141,6 +146,8 @@ async fn jobs(
         filter: ChannelFilter::all(),
         idle_timeout: Some(state.streams.sse_idle_timeout),
         jobs_of: Some(if everybody { Owners::All } else { Owners::One(user.id.clone()) }),
+        heeds_project: false,
+        answer: None,
         fallback: "/api/integrations/jobs".into(),
     };
     open(state, asked, plan).await

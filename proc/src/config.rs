@@ -1,9 +1,21 @@
 //! Every setting of proc.
 
-use std::{net::SocketAddr, num::NonZeroUsize, time::Duration};
+use std::{
+    net::SocketAddr,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use http::Uri;
-use shared::{config::duration, limits::PerRole};
+use secrecy::SecretString;
+use shared::{
+    config::{duration, duration_ms},
+    limits::PerRole,
+    store::Store,
+};
+
+use crate::search::{Feed, Search};
 
 /// Settings of proc.
 #[derive(Clone, Debug, clap::Args)]
@@ -24,6 +36,29 @@ pub struct Config {
     pub http_bundles: HttpBundlesConfig,
     #[command(flatten)]
     pub uploads: UploadsConfig,
+    #[command(flatten)]
+    pub answers: AnswersConfig,
+    #[command(flatten)]
+    pub search: SearchConfig,
+}
+
+/// Settings of the index.
+#[derive(Clone, Debug, clap::Args)]
+pub struct SearchConfig {
+    /// Folder of the index of messages, for one proc alone, on a disk of its machine; without it, `search` in the data folder. What is lost of it is built anew.
+    #[arg(long, env = "PROC_SEARCH_DIR")]
+    pub proc_search_dir: Option<PathBuf>,
+    /// How many bytes of the index may be in memory before they are on disk, 15000000 at least.
+    #[arg(long, env = "PROC_SEARCH_MEMORY_BYTES", default_value_t = 16 << 20, value_parser = clap::value_parser!(u32).range(15_000_000..=4_000_000_000))]
+    pub proc_search_memory_bytes: u32,
+}
+
+impl SearchConfig {
+    /// Opens the index; without a folder of its own it is in the data folder.
+    pub(crate) fn open(&self, data_dir: &Path, store: Store) -> anyhow::Result<(Search, Feed)> {
+        let folder = self.proc_search_dir.clone().unwrap_or_else(|| data_dir.join("search"));
+        Search::open(&folder, usize::try_from(self.proc_search_memory_bytes)?, store)
+    }
 }
 
 /// Settings of the job engine.
@@ -41,6 +76,44 @@ pub struct JobsConfig {
     /// How long a worker that is not heard of keeps its job.
     #[arg(long, env = "PROC_LEASE", default_value = "30s", value_parser = duration)]
     pub proc_lease: Duration,
+}
+
+/// Settings of answers.
+#[derive(Clone, Debug, clap::Args)]
+pub struct AnswersConfig {
+    /// Who writes answers: `extractive` quotes what was said, `openai` asks a language model about it.
+    #[arg(long, env = "ANSWER_WRITER", value_enum, default_value = "extractive")]
+    pub answer_writer: WriterKind,
+    /// How long the extractive writer holds each chunk back, so that it can be read as it comes; a bare number is milliseconds.
+    #[arg(long = "chunk-delay-ms", env = "CHUNK_DELAY_MS", default_value = "50", value_parser = duration_ms)]
+    pub chunk_delay: Duration,
+    /// Where the language model is: any endpoint that speaks OpenAI's API, such as `https://api.openai.com/v1`.
+    #[arg(long, env = "LLM_BASE_URL")]
+    pub llm_base_url: Option<String>,
+    /// The key for it, where it wants one.
+    #[arg(long, env = "LLM_API_KEY", hide_env_values = true)]
+    pub llm_api_key: Option<SecretString>,
+    /// Which of its models answers.
+    #[arg(long, env = "LLM_MODEL")]
+    pub llm_model: Option<String>,
+    /// How many answers may be written for a user at once.
+    #[arg(long, env = "ANSWERS_PER_USER", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
+    pub answers_per_user: u32,
+    /// How many questions a user may ask in any minute.
+    #[arg(long, env = "ANSWERS_PER_MINUTE", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub answers_per_minute: u32,
+    /// How long an answer that has ended is kept.
+    #[arg(long, env = "ANSWER_MAX_AGE", default_value = "7d", value_parser = duration)]
+    pub answer_max_age: Duration,
+}
+
+/// Who writes answers.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum WriterKind {
+    /// Quotes the best passages.
+    Extractive,
+    /// Asks a language model.
+    Openai,
 }
 
 /// Settings of uploads.

@@ -1,29 +1,46 @@
-//! `parley.v1.Jobs`: what ingress asks about jobs.
+//! The services that ingress calls: `parley.v1.Jobs` and `parley.v1.Search`, beside that of answers.
 
 use axum::Router;
 use proto::{
-    ListUnfinishedJobsRequest, ListUnfinishedJobsResponse,
+    FindRequest, FindResponse, Hit, ListUnfinishedJobsRequest, ListUnfinishedJobsResponse,
     jobs_server::{self, JobsServer},
+    search_server::{self, SearchServer},
 };
 use shared::{
-    grpc::{self, MAX_MESSAGE_BYTES},
+    grpc::{self, MAX_MESSAGE_BYTES, Services},
     lifecycle::Lifecycle,
     service_token::{Service, ServiceToken},
     store::Store,
 };
 use tonic::{Request, Response, Status};
 
-use crate::jobs::{Filter, Job, list};
+use crate::{
+    answers::{self, Answers},
+    jobs::{Filter, Job, list},
+    search::Search,
+};
 
 /// Jobs in a snapshot at most.
 const MOST: i64 = 1000;
+/// Hits in an answer at most.
+const MOST_HITS: u32 = 200;
 
 /// Returns the internal listener's routes.
-pub(crate) fn service(store: Store, token: ServiceToken, lifecycle: &Lifecycle) -> Router {
+pub(crate) fn service(
+    store: Store,
+    answers: Answers,
+    search: Search,
+    token: ServiceToken,
+    lifecycle: &Lifecycle,
+) -> Router {
     let jobs = JobsServer::new(Jobs { store })
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
-    grpc::routes(Service::Proc, jobs, token, lifecycle)
+    let search = SearchServer::new(Searching { search })
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let services = Services::of(jobs).and(search).and(answers::service(answers));
+    grpc::routes(Service::Proc, services, token, lifecycle)
 }
 
 struct Jobs {
@@ -44,6 +61,24 @@ impl jobs_server::Jobs for Jobs {
         let jobs = jobs.iter().map(|job| serde_json::to_string(&Job::from(job)));
         let jobs = jobs.collect::<Result<_, _>>().map_err(|error| internal(&error))?;
         Ok(Response::new(ListUnfinishedJobsResponse { jobs }))
+    }
+}
+
+struct Searching {
+    search: Search,
+}
+
+#[tonic::async_trait]
+impl search_server::Search for Searching {
+    async fn find(&self, request: Request<FindRequest>) -> Result<Response<FindResponse>, Status> {
+        let FindRequest { project_id, text, limit, channel } = request.into_inner();
+        let project =
+            project_id.parse().map_err(|_| Status::invalid_argument("project_id is not valid"))?;
+        let limit = usize::try_from(limit.clamp(1, MOST_HITS)).unwrap_or(1);
+        let found = self.search.find(project, &text, channel.as_deref(), limit).await;
+        let hits = found.map_err(|error| internal(&*error))?.into_iter();
+        let hits = hits.map(|hit| Hit { message_id: hit.message.to_string(), score: hit.score });
+        Ok(Response::new(FindResponse { hits: hits.collect() }))
     }
 }
 

@@ -2,14 +2,17 @@
 
 use std::{str::FromStr, time::Duration};
 
-use proto::{GetAccessRequest, Principal, chat_client::ChatClient};
+use proto::{
+    GetAccessRequest, GetMessagesRequest, GetMessagesResponse, Principal, ReadMessagesRequest,
+    ReadMessagesResponse, chat_client::ChatClient,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use shared::{
     grpc::{Calls, MAX_MESSAGE_BYTES, Peer},
     ids::{ProjectId, TraceId, UserId},
 };
-use tonic::{Code, Status};
+use tonic::{Code, Response, Status};
 
 /// How long ingress may take to answer somebody who waits for it: its absence is told within two seconds.
 const ASKING: Duration = Duration::from_millis(1_800);
@@ -93,6 +96,24 @@ impl Ingress {
             Err(status) if status.code() == Code::NotFound => Ok(None),
             Err(status) => Err(status),
         }
+    }
+
+    /// Returns messages as a user may read them now.
+    pub(crate) async fn get_messages(
+        &self,
+        request: GetMessagesRequest,
+    ) -> Result<GetMessagesResponse, Status> {
+        let answer = client(self.asking.clone()).get_messages(request).await;
+        answer.map(Response::into_inner)
+    }
+
+    /// Returns a page of a project's messages, for the index.
+    pub(crate) async fn read_messages(
+        &self,
+        request: ReadMessagesRequest,
+    ) -> Result<ReadMessagesResponse, Status> {
+        let answer = client(self.asking.clone()).read_messages(request).await;
+        answer.map(Response::into_inner)
     }
 }
 

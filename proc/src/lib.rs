@@ -1,6 +1,7 @@
 //! Proc: bundles of operations that run as durable jobs, and the files they read and make.
 
 mod access;
+mod answers;
 mod artifacts;
 mod blobs;
 mod bundles;
@@ -11,6 +12,7 @@ mod ingress;
 mod jobs;
 mod outgoing;
 mod schedules;
+mod search;
 mod state;
 mod uploads;
 mod webhooks;
@@ -31,15 +33,19 @@ use tokio::net::TcpListener;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
-pub use self::config::{Config, HttpBundlesConfig, JobsConfig, UploadsConfig};
+pub use self::config::{
+    AnswersConfig, Config, HttpBundlesConfig, JobsConfig, SearchConfig, UploadsConfig, WriterKind,
+};
 use self::{
     access::Guarded,
+    answers::Answers,
     blobs::Blobs,
     bundles::{HttpBundles, Registry},
     ingress::Ingress,
     jobs::{Engine, Tools, retention},
     outgoing::Outgoing,
     schedules::Scheduler,
+    search::{Feed, Reindex, Search},
     state::AppState,
     webhooks::Deliver,
 };
@@ -59,9 +65,12 @@ pub struct App {
     auth: Auth,
     endings: Endings,
     blobs: Blobs,
+    search: Search,
+    feed: Feed,
     registry: Registry,
     http_bundles: HttpBundles,
     outgoing: Outgoing,
+    writer: answers::Writer,
     common: shared::config::Config,
     config: Config,
     parts: Parts,
@@ -79,6 +88,7 @@ impl App {
         };
         let auth = Auth::new(common, &parts, config.proc_listen)?;
         let blobs = Blobs::open(&common.data_dir)?;
+        let (search, feed) = config.search.open(&common.data_dir, parts.store.clone())?;
         let public = listen(config.proc_listen).await?;
         let internal = listen(config.proc_internal_listen).await?;
         let (addr, internal_addr) = (public.local_addr()?, internal.local_addr()?);
@@ -88,10 +98,13 @@ impl App {
         );
         let base = config.http_bundles.proc_public_url.as_ref().map(ToString::to_string);
         let base = base.unwrap_or_else(|| format!("http://{addr}"));
+        let writer = answers::Writer::new(&config.answers)?;
         let outgoing = Outgoing::new(&config.http_bundles)?;
         let http_bundles = HttpBundles::new(parts.store.clone(), outgoing.clone(), &base);
+        let reindex = vec![Arc::new(Reindex::new(search.clone())) as _];
         let deliver = Deliver::new(outgoing.clone(), config.jobs.proc_workers);
         let registry = Registry::built_in()?
+            .with("search", "Keeps what is found in chat.", reindex)?
             .with_hidden(webhooks::BUNDLE, vec![Arc::new(deliver)])?
             .with_registered(http_bundles.clone());
         tracing::info!(public = %addr, internal = %internal_addr, "proc bound");
@@ -103,9 +116,12 @@ impl App {
             auth,
             endings,
             blobs,
+            search,
+            feed,
             registry,
             http_bundles,
             outgoing,
+            writer,
             common,
             config,
             parts,
@@ -130,9 +146,12 @@ impl App {
             auth,
             endings,
             blobs,
+            search,
+            feed,
             registry,
             http_bundles,
             outgoing,
+            writer,
             common,
             config,
             parts,
@@ -170,14 +189,32 @@ impl App {
         let routes = limits.guard(routes, auth, proxies);
         let routes = layered(routes, &lifecycle, &common.cors_origin)?;
         let metrics = Metrics::default();
+        search.tell(&metrics);
         let routes = metrics.watch(routes);
         let public = serve_public(public, routes, lifecycle.clone(), connections);
         lifecycle.serve("proc http", public);
         lifecycle.spawn("ingress replicas", peer.run(lifecycle.shutdown()));
-        let grpc = grpc::service(store.clone(), service_token, &lifecycle)
-            .merge(jobs::figures::routes(store.clone(), metrics));
+        let retriever = search::Retriever::new(search.clone(), ingress.clone());
+        let answers = Answers::new(
+            store.clone(),
+            retriever,
+            writer,
+            &config.answers,
+            lifecycle.clone(),
+            &metrics,
+        );
+        let grpc = grpc::service(
+            store.clone(),
+            answers.clone(),
+            search.clone(),
+            service_token,
+            &lifecycle,
+        );
+        let grpc = grpc.merge(jobs::figures::routes(store.clone(), metrics));
         lifecycle.serve("proc grpc", serve_internal(internal, grpc, lifecycle.clone()));
-        let scheduler = Scheduler::new(store.clone(), registry, ingress, engine.clone());
+        let scheduler = Scheduler::new(store.clone(), registry, ingress.clone(), engine.clone());
+        lifecycle.spawn("answers", answers.clone().run());
+        lifecycle.spawn("old answers", answers.keep(lifecycle.shutdown()));
         lifecycle.spawn("schedules", scheduler.run(lifecycle.closing()));
         lifecycle.spawn("job engine", engine.clone().run(lifecycle.closing()));
         lifecycle.spawn("job leases", engine.clone().keep_leases(lifecycle.shutdown()));
@@ -192,6 +229,7 @@ impl App {
         lifecycle.spawn("old jobs", retention);
         let sweep = uploads::sweep(store, blobs, config.uploads, lifecycle.shutdown());
         lifecycle.spawn("uploads", sweep);
+        lifecycle.spawn("search index", feed.run(ingress, lifecycle.shutdown()));
         Ok(())
     }
 }

@@ -15,7 +15,8 @@ mod tests {
     #[test]
     fn generated_code_is_what_the_proto_files_say() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let files = ["parley/v1/chat.proto", "parley/v1/jobs.proto", "parley/v1/notice.proto"];
+        let files = ["answers", "chat", "jobs", "notice", "search"]
+            .map(|name| format!("parley/v1/{name}.proto"));
         let descriptors = protox::compile(files, [root.join("proto")]).unwrap();
         let out = tempfile::tempdir().unwrap();
         tonic_prost_build::configure().out_dir(out.path()).compile_fds(descriptors).unwrap();

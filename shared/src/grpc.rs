@@ -13,7 +13,11 @@ use std::time::Duration;
 
 use http::{HeaderName, Uri};
 
-pub use self::{calls::Calls, peer::Peer, server::routes};
+pub use self::{
+    calls::Calls,
+    peer::Peer,
+    server::{Services, routes},
+};
 
 /// The longest message either way in bytes. Batches and pages are far below it.
 pub const MAX_MESSAGE_BYTES: usize = 8 << 20;

@@ -58,6 +58,8 @@ minted! {
     MessageId
     /// A job of proc.
     JobId
+    /// An answer to a question.
+    AnswerId
     /// A call of an operation that is repeated.
     ScheduleId
     /// An uploaded file that a job may read.

@@ -17,11 +17,13 @@ pub use self::{
     retention::{RetentionConfig, trim},
 };
 use crate::{
-    ids::{ProjectId, ReplicaId, UserId},
+    ids::{AnswerId, ProjectId, ReplicaId, UserId},
     sabotage::Sabotage,
     store::{Error, Reader, Row, Tx, Value},
     time::Timestamp,
 };
+
+const ANSWER: &str = "answer/";
 
 /// The name of one log.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,6 +48,12 @@ impl Topic {
         Self("jobs".into())
     }
 
+    /// An answer as it is written.
+    #[must_use]
+    pub fn answer(id: AnswerId) -> Self {
+        Self(format!("{ANSWER}{id}").into())
+    }
+
     /// What a replica is told to do.
     #[must_use]
     pub fn replica(id: ReplicaId) -> Self {
@@ -56,6 +64,18 @@ impl Topic {
     #[must_use]
     pub fn sessions() -> Self {
         Self("sessions".into())
+    }
+
+    /// Returns the answer that the log is of, if it is one's.
+    #[must_use]
+    pub fn answer_id(&self) -> Option<AnswerId> {
+        self.0.strip_prefix(ANSWER)?.parse().ok()
+    }
+
+    /// Which projects' indexes are to be built anew.
+    #[must_use]
+    pub fn search() -> Self {
+        Self("search".into())
     }
 
     /// Returns the name.
@@ -239,6 +259,17 @@ impl Reader<'_> {
             })?);
         }
         Ok(heads)
+    }
+
+    /// Returns every project that has a log, with the log's epoch and the number of its last entry.
+    pub fn project_heads(&self) -> Result<Vec<(ProjectId, i64, i64)>, Error> {
+        let prefix = "project/";
+        let sql = "SELECT name, epoch, head FROM topics WHERE name LIKE $1";
+        let heads = self.query(sql, &[format!("{prefix}%").as_str().into()], |row| {
+            let project = row.get::<String>(0)?.strip_prefix(prefix).and_then(|id| id.parse().ok());
+            Ok((project.ok_or(Error::Column { column: 0 })?, row.get(1)?, row.get(2)?))
+        });
+        heads
     }
 
     /// Returns the end of the log, `None` if there is no such log.

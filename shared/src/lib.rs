@@ -1,5 +1,6 @@
 //! What both services of Parley use: the store and its journal, the bus, identity, HTTP manners, limits, gRPC, the lifecycle.
 
+pub mod answers;
 pub mod auth;
 pub mod bus;
 pub mod config;

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{Arc, Mutex, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use axum::{
@@ -86,6 +86,23 @@ impl<F: Fn() -> Option<u64> + Send + Sync + 'static> Collector for Read<F> {
     }
 }
 
+/// How long something took, each time; a clone is the same figure.
+#[derive(Clone, Debug)]
+pub struct Timer(Histogram);
+
+impl Default for Timer {
+    fn default() -> Self {
+        Self(Histogram::new(SECONDS))
+    }
+}
+
+impl Timer {
+    /// Counts one time.
+    pub fn observe(&self, took: Duration) {
+        self.0.observe(took.as_secs_f64());
+    }
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("parley");
@@ -117,6 +134,12 @@ impl Metrics {
     {
         let value = move || Some(value());
         self.add(Read { name, help, r#type: MetricType::Counter, value });
+    }
+
+    /// Adds how long something takes, as `parley_<name>`.
+    pub fn timer(&self, name: &'static str, help: &'static str, timer: &Timer) {
+        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        registry.register(name, help, timer.0.clone());
     }
 
     fn add(&self, collector: impl Collector) {

@@ -11,7 +11,7 @@ pub enum Sabotage {
     NoGapFill,
     /// The ends of the logs are not asked for.
     NoHeadPoll,
-    /// A worker that has lost its job goes on as if it had not.
+    /// A worker that has lost its job, or a writer its answer, goes on as if it had not.
     NoFence,
     /// Entries are numbered by a sequence, whose order is not the order of commits.
     Sequence,

@@ -20,6 +20,8 @@ enum State {
     Open,
     Cut,
     Stalled,
+    /// Open, and each new connection is cut after so many bytes from the server.
+    CutsAfter(u64),
 }
 
 /// A TCP proxy in a thread of its own; it ends when dropped.
@@ -57,6 +59,11 @@ impl Link {
     /// Lets nothing through while connections stay, as when packets are lost; they arrive once it is mended.
     pub fn stall(&self) {
         self.state.send_replace(State::Stalled);
+    }
+
+    /// Lets so many bytes of the server through on each connection that is made from now on, and then cuts it.
+    pub fn cut_after(&self, bytes: u64) {
+        self.state.send_replace(State::CutsAfter(bytes));
     }
 
     /// Lets everything through again.
@@ -99,6 +106,11 @@ async fn connection(
     let (out, back) = (states.clone(), states.clone());
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
+    let most = match *states.borrow() {
+        State::CutsAfter(bytes) => bytes,
+        _ => u64::MAX,
+    };
+    let from_server = from_server.take(most);
     tokio::select! {
         ended = carry(from_client, to_server, out) => ended,
         ended = carry(from_server, to_client, back) => ended,

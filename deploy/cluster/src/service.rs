@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, ops::Deref, path::Path};
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use rustix::process::Signal;
 
 use crate::{
@@ -79,6 +79,11 @@ impl Service {
         env.push((format!("{variable}_LISTEN"), public.addr.to_string()));
         env.push((format!("{variable}_INTERNAL_LISTEN"), internal.addr.to_string()));
         let name = format!("{}-{number}", kind.name());
+        if kind == Kind::Proc {
+            let index = folder.make(&format!("{name}-search"))?;
+            let index = index.to_str().context("the folder's name is not text")?.to_owned();
+            env.push(("PROC_SEARCH_DIR".into(), index));
+        }
         let plan = Plan {
             log: folder.file(&format!("{name}.log")),
             name,

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use proto::{Channel, ImportMessage, ImportResponse, Person};
 use serde::Serialize;
 use shared::{
-    ids::{ChannelName, ProjectId},
+    ids::{ChannelName, MessageId, ProjectId},
     store::{Error, Reader, Tx, Value},
     time::Timestamp,
 };
@@ -24,6 +24,9 @@ use crate::{
 struct HistoryImported {
     channels: BTreeSet<ChannelName>,
     count: u64,
+    /// The first and the last of its messages, whose ids are in the order of time.
+    first: Option<MessageId>,
+    last: Option<MessageId>,
 }
 
 /// Writes authors. An id that is a login's cannot be one of these: imported ids name their source before a colon.
@@ -97,7 +100,8 @@ pub(super) fn messages(
     messages: &[ImportMessage],
 ) -> Result<ImportResponse, ApiError> {
     let mut response = ImportResponse::default();
-    let mut history = HistoryImported { channels: BTreeSet::new(), count: 0 };
+    let mut history =
+        HistoryImported { channels: BTreeSet::new(), count: 0, first: None, last: None };
     let mut known = BTreeSet::new();
     for message in messages {
         let Some(message) = Checked::new(caller.project, source, message.clone()) else {
@@ -112,6 +116,8 @@ pub(super) fn messages(
         if made > 0 {
             history.count += 1;
             history.channels.insert(message.channel.clone());
+            history.first = Some(history.first.map_or(message.id, |first| first.min(message.id)));
+            history.last = history.last.max(Some(message.id));
         }
         let sql = "SELECT import_id FROM messages WHERE id = $1";
         count(tx, &mut response, made, import, sql, &[message.id.into()])?;

@@ -1,5 +1,7 @@
 //! The queries of messages.
 
+pub(crate) mod many;
+
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use shared::{

@@ -12,6 +12,7 @@ use std::{
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use shared::{
+    answers::{Totals, is_end},
     ids::{ChannelName, UserId},
     journal::{Cursor, Entry, Position},
     time::Timestamp,
@@ -46,6 +47,10 @@ pub(crate) struct Frame {
     pub(crate) channel: Option<ChannelName>,
     /// Whom it puts out of the project.
     pub(crate) removes: Option<UserId>,
+    /// How much of an answer there is with it.
+    pub(crate) totals: Option<Totals>,
+    /// Nothing follows it.
+    pub(crate) is_last: bool,
     /// One HTTP chunk: its size, the event, a line end.
     chunk: Bytes,
     /// Where in the chunk the event begins, and where the rest of it after its `id:` line.
@@ -68,6 +73,14 @@ impl Frame {
     /// Encodes an entry of a log, with the cursor that stands after it.
     pub(crate) fn entry(entry: &Entry) -> Arc<Self> {
         let id = id_line(&Cursor::at(&entry.topic, entry.position));
+        if entry.topic.answer_id().is_some() {
+            let text = named(&entry.kind, &entry.data);
+            return Arc::new(Self {
+                totals: Totals::up_to(entry),
+                is_last: is_end(&entry.kind),
+                ..Self::new(Some(entry.position), Told::default(), &id, &text)
+            });
+        }
         let told = Told::by(&entry.kind, &entry.data);
         Arc::new(Self::new(Some(entry.position), told, &id, &event(&entry.data)))
     }
@@ -93,6 +106,8 @@ impl Frame {
             position,
             channel: told.channel,
             removes: told.removes,
+            totals: None,
+            is_last: false,
             chunk: chunk.into(),
             begins,
             data_begins: begins + id.len(),
@@ -182,7 +197,12 @@ pub(crate) fn hello(retry_ms: u64, cursor: &Cursor, json: &str) -> String {
 /// Encodes a control event.
 pub(crate) fn control(event: Control, data: &impl Serialize) -> String {
     let json = serde_json::to_string(data).unwrap_or_else(|_| "{}".into());
-    format!("event: {}\ndata: {}\n\n", event.name(), one_line(&json))
+    named(event.name(), &json)
+}
+
+/// Encodes an event that has a name.
+pub(crate) fn named(name: &str, json: &str) -> String {
+    format!("event: {name}\ndata: {}\n\n", one_line(json))
 }
 
 /// What the hub reads out of an event, to know whom it is for.

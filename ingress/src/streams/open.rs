@@ -15,10 +15,13 @@ use shared::{
     time::Timestamp,
 };
 
-pub(super) use self::asked::{Asked, Resume};
-use self::head::{head, silence, unsized_body};
+pub(super) use self::{
+    asked::{Asked, Resume},
+    head::{Pace, head, unsized_body},
+};
 use super::{
     about::{About, Held, Open},
+    answering::Answering,
     control::{Hello, Reset, retry_ms},
     filter::ChannelFilter,
     frame::{self, Control},
@@ -44,13 +47,36 @@ pub(super) struct Plan {
     /// Who must be a member of the project.
     pub(super) member: Option<Caller>,
     pub(super) logs: Vec<Topic>,
+    /// The member's project is no log of it: only what ends the stream is heeded there.
+    pub(super) heeds_project: bool,
     pub(super) wanted: Vec<Wanted>,
     pub(super) filter: ChannelFilter,
     pub(super) idle_timeout: Option<Duration>,
     /// Whose unfinished jobs it begins with. Their log is the last one.
     pub(super) jobs_of: Option<Owners>,
+    /// The answer that it is the stream of.
+    pub(super) answer: Option<OfAnswer>,
     /// Where to go while streams are switched off.
     pub(super) fallback: String,
+}
+
+/// What the stream of an answer has besides.
+pub(super) struct OfAnswer {
+    pub(super) answering: Answering,
+    /// The owner's name for it.
+    pub(super) stream_id: String,
+    /// Where it begins, whatever the request says.
+    pub(super) cursor: String,
+}
+
+impl Plan {
+    /// Returns the stream's name among its user's. Of an answer a session has one stream, which the next one replaces.
+    fn name(&self, asked: &Asked, connection: ConnectionId) -> Result<String, ApiError> {
+        match &self.answer {
+            Some(answer) => Ok(format!("{}/{}", answer.stream_id, asked.caller.user.session)),
+            None => asked.name(connection),
+        }
+    }
 }
 
 /// Opens a stream, or says to `HEAD` what an opening would be answered.
@@ -58,9 +84,10 @@ pub(super) async fn open(state: AppState, asked: Asked, plan: Plan) -> Result<Re
     let connection = ConnectionId::mint();
     let user = asked.caller.user.clone();
     let own = state.store.own(user.clone());
-    let name = asked.name(connection)?;
+    let name = plan.name(&asked, connection)?;
     let compressed = state.streams.enable_compression && asked.accepts_gzip();
-    let head = head(connection, &user.session, &state, compressed);
+    let pace = Pace::of(&state.streams, plan.answer.is_some());
+    let head = head(connection, &user.session, &state, pace, compressed);
     if asked.method == Method::HEAD || !state.streams.enable_sse {
         verdict(&state, own, name, plan).await?;
         return Ok((head, unsized_body()).into_response());
@@ -80,16 +107,22 @@ pub(super) async fn open(state: AppState, asked: Asked, plan: Plan) -> Result<Re
     };
     let holder =
         Holder { connection, user: user.id.clone(), stream: name.clone(), about: about.to_json() };
-    let (slots, cursor) = (state.slots.clone(), asked.cursor());
+    let slots = state.slots.clone();
     let (member, logs, wanted) = (plan.member.clone(), plan.logs.clone(), plan.wanted);
-    let (resuming, seen) = (cursor.is_some(), cursor.clone());
+    let resuming = asked.cursor().is_some();
+    let cursor = plan.answer.as_ref().map(|answer| answer.cursor.clone());
+    let seen = cursor.or_else(|| asked.cursor());
     // Before the session is looked at: what ends it later finds the stream, and what has ended it is seen.
     let announced = state.reactor.announce(connection, &user.id, &user.session);
     let caller = asked.caller.clone();
+    let heeds_project = plan.heeds_project;
     let opened = own.write(move |tx| {
         let let_in_at = caller.enter(tx, Timestamp::now())?;
         let member_at = require(tx, member.as_ref())?;
-        let begins = begins(tx, &logs, seen.as_deref())?;
+        let mut begins = begins(tx, &logs, seen.as_deref())?;
+        if let Some(member) = member.as_ref().filter(|_| heeds_project) {
+            begins.heeded = tx.head(&Topic::project(member.project))?;
+        }
         let lease = slots.take(tx, &wanted, &holder, Timestamp::now())?;
         Ok::<_, ApiError>((let_in_at, member_at, begins, lease))
     });
@@ -118,9 +151,13 @@ pub(super) async fn open(state: AppState, asked: Asked, plan: Plan) -> Result<Re
         _connection: None,
     };
     let mut wire = Wire::new(asked.version, compressed);
-    let greeting = wire.first(&greeting(&state, &about, &name, &begins, &plan.logs, resumed));
+    let stream_id = plan.answer.as_ref().map_or(&name, |answer| &answer.stream_id);
+    let greeting = wire.first(&greeting(pace, &about, stream_id, &begins, &plan.logs, resumed));
     let reactor = state.reactor.clone();
-    let places: Vec<(Follower, Position)> = followers.into_iter().zip(begins.positions).collect();
+    let places = begins.positions.into_iter().chain(begins.heeded);
+    let places: Vec<(Follower, Position)> = followers.into_iter().zip(places).collect();
+    let told = plan.logs.len();
+    let answering = plan.answer.map(|answer| Box::new(answer.answering));
     let body = asked.detach.body(greeting, move |detached| async move {
         let socket = match detached.socket.into_std() {
             Ok(socket) => socket,
@@ -132,6 +169,8 @@ pub(super) async fn open(state: AppState, asked: Asked, plan: Plan) -> Result<Re
             about: Box::new(about),
             held: Held { _connection: Some(detached.connection), ..held },
             places,
+            told,
+            answering,
             first,
             filter: plan.filter,
             member_at,
@@ -144,7 +183,12 @@ pub(super) async fn open(state: AppState, asked: Asked, plan: Plan) -> Result<Re
 }
 
 /// Gives the verdict of an opening, and takes nothing.
-async fn verdict(state: &AppState, own: Own, name: String, plan: Plan) -> Result<(), ApiError> {
+pub(super) async fn verdict(
+    state: &AppState,
+    own: Own,
+    name: String,
+    plan: Plan,
+) -> Result<(), ApiError> {
     let enabled = state.streams.enable_sse;
     if enabled && state.stats.is_full(state.streams.max_connections) {
         return Err(ApiError::Full);
@@ -174,6 +218,9 @@ async fn follow(hub: &Hub, plan: &Plan) -> Result<Vec<Follower>, ApiError> {
             hub.follow(log).await?
         });
     }
+    if let Some(project) = project.filter(|_| plan.heeds_project) {
+        followers.push(hub.find(&project).await?.ok_or(ApiError::NotFound("the project"))?);
+    }
     Ok(followers)
 }
 
@@ -188,6 +235,8 @@ fn require(reader: &Reader<'_>, member: Option<&Caller>) -> Result<i64, ApiError
 /// Where a stream begins in each of its logs.
 struct Begins {
     positions: Vec<Position>,
+    /// Where the log was of which only the stream's end is heeded.
+    heeded: Option<Position>,
     reset: Option<ResetReason>,
     /// The cursor said nothing about the last log.
     is_new: bool,
@@ -211,11 +260,11 @@ fn begins(reader: &Reader<'_>, logs: &[Topic], cursor: Option<&str>) -> Result<B
         let end = if reset.is_some() { reader.head(log)? } else { None };
         positions.push(end.unwrap_or(position));
     }
-    Ok(Begins { positions, reset, is_new })
+    Ok(Begins { positions, heeded: None, reset, is_new })
 }
 
 fn greeting(
-    state: &AppState,
+    pace: Pace,
     about: &About,
     name: &str,
     begins: &Begins,
@@ -224,7 +273,6 @@ fn greeting(
 ) -> String {
     let cursor = Cursor::of(logs.iter().zip(begins.positions.iter().copied()));
     let shown = cursor.to_string();
-    let keepalive = state.streams.keepalive_interval;
     let hello = Hello {
         r#type: "hello",
         connection_id: about.connection,
@@ -232,8 +280,8 @@ fn greeting(
         session_id: &about.session,
         user: &about.user,
         cursor: &shown,
-        heartbeat_seconds: keepalive.as_secs(),
-        silence_seconds: silence(keepalive).as_secs(),
+        heartbeat_seconds: pace.heartbeat.as_secs(),
+        silence_seconds: pace.silence().as_secs(),
         resumed,
     };
     let hello = serde_json::to_string(&hello).unwrap_or_default();

@@ -32,6 +32,7 @@ pub(crate) use self::coming::Announced;
 use self::{coming::Coming, shard::Shard};
 use super::{
     about::{About, Connection, Held},
+    answering::Answering,
     control::Reason,
     filter::ChannelFilter,
     hub::Follower,
@@ -64,6 +65,10 @@ pub(crate) struct Parked {
     pub(crate) held: Held,
     /// Where it is in each of its logs.
     pub(crate) places: Vec<(Follower, Position)>,
+    /// How many of them it tells of; the others are there for what ends it.
+    pub(crate) told: usize,
+    /// The answer that it is the stream of.
+    pub(crate) answering: Option<Box<Answering>>,
     /// An event to begin with.
     pub(crate) first: Option<String>,
     pub(crate) filter: ChannelFilter,

@@ -16,20 +16,20 @@ pub(super) type Server = health_server::HealthServer<Health>;
 
 pub(super) struct Health {
     lifecycle: Lifecycle,
-    /// The gRPC service beside it, which may be asked about by its name.
-    name: &'static str,
+    /// The gRPC services beside it, which may be asked about by their names.
+    names: Vec<&'static str>,
 }
 
-/// Returns the health of the process that serves the gRPC service `name`.
-pub(super) fn server(lifecycle: Lifecycle, name: &'static str) -> Server {
-    health_server::HealthServer::new(Health { lifecycle, name })
+/// Returns the health of the process that serves the gRPC services `names`.
+pub(super) fn server(lifecycle: Lifecycle, names: Vec<&'static str>) -> Server {
+    health_server::HealthServer::new(Health { lifecycle, names })
         .max_decoding_message_size(1024)
         .max_encoding_message_size(MAX_MESSAGE_BYTES)
 }
 
 impl Health {
     fn knows(&self, service: &str) -> bool {
-        service.is_empty() || service == self.name
+        service.is_empty() || self.names.contains(&service)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The way in: who calls, for how long, how many at once, on whose behalf.
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
 use axum::{
     Router,
@@ -42,21 +42,68 @@ struct Gate {
     running: Arc<Semaphore>,
 }
 
-/// Returns the routes of an internal listener: the gRPC service, for the other service alone, and the process's health.
-pub fn routes<S>(me: Service, service: S, token: ServiceToken, lifecycle: &Lifecycle) -> Router
-where
-    S: TowerService<http::Request<GrpcBody>, Error = std::convert::Infallible>
+/// The gRPC services of an internal listener.
+#[derive(Clone, Debug)]
+pub struct Services {
+    routes: Routes,
+    names: Vec<&'static str>,
+}
+
+impl Services {
+    /// Begins with one.
+    pub fn of<S>(service: S) -> Self
+    where
+        S: Served,
+        S::Response: IntoResponse,
+        S::Future: Send + 'static,
+    {
+        Self { routes: Routes::from(Router::new()), names: Vec::new() }.and(service)
+    }
+
+    /// Adds another.
+    #[must_use]
+    pub fn and<S>(mut self, service: S) -> Self
+    where
+        S: Served,
+        S::Response: IntoResponse,
+        S::Future: Send + 'static,
+    {
+        self.names.push(S::NAME);
+        Self { routes: self.routes.add_service(service), ..self }
+    }
+}
+
+/// A service as tonic generates it.
+pub trait Served:
+    TowerService<http::Request<GrpcBody>, Error = Infallible>
+    + NamedService
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<S> Served for S where
+    S: TowerService<http::Request<GrpcBody>, Error = Infallible>
         + NamedService
         + Clone
         + Send
         + Sync
-        + 'static,
-    S::Response: IntoResponse,
-    S::Future: Send + 'static,
+        + 'static
 {
+}
+
+/// Returns the routes of an internal listener: the gRPC services, for the other service alone, and the process's health.
+pub fn routes(
+    me: Service,
+    services: Services,
+    token: ServiceToken,
+    lifecycle: &Lifecycle,
+) -> Router {
     let gate = Gate { me, token, running: Arc::new(Semaphore::new(MAX_RUNNING)) };
-    let calls = Routes::from(Router::new()).add_service(service).into_axum_router();
-    let health = health::server(lifecycle.clone(), S::NAME);
+    let calls = services.routes.into_axum_router();
+    let health = health::server(lifecycle.clone(), services.names);
     let health = Routes::from(Router::new()).add_service(health).into_axum_router();
     calls.route_layer(middleware::from_fn_with_state(gate, pass)).merge(health).fallback(unknown)
 }

@@ -22,7 +22,7 @@ use proto::{
 use tokio::{runtime::Runtime, sync::mpsc};
 use tonic::{Request, Response, Status};
 
-use super::{Calls, Peer, endpoints::Lookup, peer::Pace, routes};
+use super::{Calls, Peer, Services, endpoints::Lookup, peer::Pace, routes};
 use crate::{
     http::{current_trace, serve_internal},
     lifecycle::Lifecycle,
@@ -88,8 +88,12 @@ impl Replica {
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
         let runtime = runtime.worker_threads(1).enable_all().build().unwrap();
         let lifecycle = Lifecycle::default();
-        let routes =
-            routes(Service::Proc, JobsServer::new(jobs.clone()), token.clone(), &lifecycle);
+        let routes = routes(
+            Service::Proc,
+            Services::of(JobsServer::new(jobs.clone())),
+            token.clone(),
+            &lifecycle,
+        );
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();

@@ -2,7 +2,10 @@
 
 use std::{fmt, str::FromStr};
 
+use uuid::Uuid;
+
 use super::Topic;
+use crate::ids::AnswerId;
 
 /// A place in one log.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -25,26 +28,41 @@ pub struct Malformed;
 
 /// Places in one or more logs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cursor(Vec<(u32, Position)>);
+pub struct Cursor {
+    places: Vec<(u32, Position)>,
+    /// Whose log it is: what a client asks for says which project or user, but not which answer.
+    answer: Option<AnswerId>,
+}
 
 impl Cursor {
     /// Returns the cursor of one place in one log.
     #[must_use]
     pub fn at(topic: &Topic, position: Position) -> Self {
-        Self(vec![(key(topic), position)])
+        Self::of([(topic, position)])
     }
 
     /// Returns the cursor of places in several logs.
     #[must_use]
     pub fn of<'a>(places: impl IntoIterator<Item = (&'a Topic, Position)>) -> Self {
-        Self(places.into_iter().map(|(topic, position)| (key(topic), position)).collect())
+        let mut cursor = Self { places: Vec::new(), answer: None };
+        for (topic, position) in places {
+            cursor.places.push((key(topic), position));
+            cursor.answer = cursor.answer.or_else(|| topic.answer_id());
+        }
+        cursor
+    }
+
+    /// Returns the answer that the cursor is a place in, if it is one's.
+    #[must_use]
+    pub fn answer(&self) -> Option<AnswerId> {
+        self.answer
     }
 
     /// Returns the place in `topic`, `None` if the cursor is of other logs.
     #[must_use]
     pub fn position(&self, topic: &Topic) -> Option<Position> {
         let key = key(topic);
-        self.0.iter().find(|(of, _)| *of == key).map(|(_, position)| *position)
+        self.places.iter().find(|(of, _)| *of == key).map(|(_, position)| *position)
     }
 }
 
@@ -56,7 +74,7 @@ fn key(topic: &Topic) -> u32 {
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("v1")?;
-        for (index, (key, position)) in self.0.iter().enumerate() {
+        for (index, (key, position)) in self.places.iter().enumerate() {
             f.write_str(if index == 0 { "." } else { "-" })?;
             let Position { epoch, seq, tag } = *position;
             for (index, number) in
@@ -65,8 +83,12 @@ impl fmt::Display for Cursor {
                 if index > 0 {
                     f.write_str(".")?;
                 }
-                base36(f, number)?;
+                base36(f, number.unsigned_abs().into())?;
             }
+        }
+        if let Some(AnswerId(id)) = self.answer {
+            f.write_str("-")?;
+            base36(f, id.as_u128())?;
         }
         Ok(())
     }
@@ -80,7 +102,16 @@ impl FromStr for Cursor {
             return Err(Malformed);
         }
         let parts = text.strip_prefix("v1.").ok_or(Malformed)?.split('-');
-        parts.map(part).collect::<Result<_, _>>().map(Self)
+        let mut cursor = Self { places: Vec::new(), answer: None };
+        for text in parts {
+            if text.contains('.') || cursor.answer.is_some() {
+                cursor.places.push(part(text)?);
+            } else {
+                let id = digits(text).ok().and_then(|id| u128::from_str_radix(id, 36).ok());
+                cursor.answer = Some(AnswerId(Uuid::from_u128(id.ok_or(Malformed)?)));
+            }
+        }
+        if cursor.places.is_empty() { Err(Malformed) } else { Ok(cursor) }
     }
 }
 
@@ -92,13 +123,18 @@ fn part(text: &str) -> Result<(u32, Position), Malformed> {
 }
 
 fn number(text: &str) -> Result<i64, Malformed> {
-    let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte.is_ascii_lowercase());
-    if plain { i64::from_str_radix(text, 36).map_err(|_| Malformed) } else { Err(Malformed) }
+    i64::from_str_radix(digits(text)?, 36).map_err(|_| Malformed)
 }
 
-fn base36(f: &mut fmt::Formatter<'_>, number: i64) -> fmt::Result {
-    let mut rest = number.unsigned_abs();
-    let mut digits = [0u8; 13];
+/// Lets pass what is written as we write it: no sign, no capital letters.
+fn digits(text: &str) -> Result<&str, Malformed> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte.is_ascii_lowercase());
+    if plain { Ok(text) } else { Err(Malformed) }
+}
+
+fn base36(f: &mut fmt::Formatter<'_>, number: u128) -> fmt::Result {
+    let mut rest = number;
+    let mut digits = [0u8; 25];
     let mut start = digits.len();
     loop {
         start -= 1;
@@ -128,6 +164,17 @@ mod tests {
             prop_assert!(text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.'));
             prop_assert_eq!(text.parse::<Cursor>().unwrap().position(&topic), Some(position));
             prop_assert_eq!(text.parse::<Cursor>().unwrap().position(&Topic::jobs()), None);
+        }
+
+        #[test]
+        fn a_cursor_in_an_answer_says_which(epoch in 0..1i64 << 40, seq in 0..i64::MAX, tag: u32, id: u128) {
+            let answer = AnswerId(Uuid::from_u128(id));
+            let position = Position { epoch, seq, tag };
+            let text = Cursor::at(&Topic::answer(answer), position).to_string();
+            prop_assert!(text.len() <= MAX_BYTES);
+            let cursor = text.parse::<Cursor>().unwrap();
+            prop_assert_eq!(cursor.answer(), Some(answer));
+            prop_assert_eq!(cursor.position(&Topic::answer(answer)), Some(position));
         }
 
         #[test]

@@ -18,6 +18,7 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0011_workers.sql"),
     include_str!("migrations/0012_webhooks.sql"),
     include_str!("migrations/0013_schedules.sql"),
+    include_str!("migrations/0014_answers.sql"),
 ];
 
 /// Held by the replica that migrates; the number means nothing.

@@ -1,5 +1,6 @@
 //! The parts of a cluster as processes, and what nginx makes of the services.
 
+mod answers;
 mod bundles;
 mod link;
 mod nginx;
@@ -9,6 +10,7 @@ mod proxylogin;
 mod replicas;
 mod retries;
 mod schedules;
+mod search;
 mod streams;
 mod support;
 mod webhooks;

@@ -3,6 +3,7 @@
 mod abuse;
 mod admin;
 mod answer;
+mod answers;
 mod any_input;
 mod apart;
 mod archive;
@@ -44,6 +45,7 @@ mod readme;
 mod relay;
 mod resume;
 mod schedules;
+mod search;
 mod sessions;
 mod slack_export;
 mod slots;

@@ -62,8 +62,14 @@ const ROWS: &[Row] = &[
     ("PUT",    "P/{project}/presence", r#"{"state": "away"}"#,                [401, 404, 200, 200, 200, 404, NONE]),
     ("GET",    "P/{project}/read", "",                                        [401, 404, 200, 200, 200, 404, NONE]),
     ("PUT",    "P/{project}/read", r#"{"channel": "general", "message_id": "{id}"}"#, [401, 404, 200, 200, 200, 404, 422]),
+    ("GET",    "P/{project}/search?q=x", "",                                  [401, 404, 200, 200, 200, 404, NONE]),
     ("POST",   "P/{project}/typing", r#"{"channel": "general"}"#,             [401, 404, 403, 204, 204, 404, NONE]),
     ("POST",   "P/{project}/typing", r#"{"channel": "{channel}"}"#,           [401, 404, 403, 204, 204, 404, 422]),
+
+    ("GET",    "/stream/search?query=x&project_id={project}", "",             [401, 404, 200, 200, 200, 404, NONE]),
+    ("GET",    "/sse/search?query=x&projectId={project}", "",                 [401, 404, 200, 200, 200, 404, NONE]),
+    ("GET",    "/api/chat/answers/{stream_id}", "",                           [401, 404, 404, 404, 404, 404, NONE]),
+    ("POST",   "/api/chat/answers/{stream_id}/cancel", "",                    [401, 404, 404, 404, 404, 404, NONE]),
 
     ("POST",   "/sse/ticket", "{}",                                           [401, 200, 200, 200, 200, 200, NONE]),
     ("POST",   "/sse/ticket", r#"{"project_id": "{project}"}"#,               [401, 404, 200, 200, 200, 404, NONE]),
@@ -123,7 +129,7 @@ const ROWS: &[Row] = &[
 ];
 
 /// Other names of documented routes, which the documents leave out.
-const ALIASES: [&str; 2] = ["/api/persistent-chat/stream", "/sse/jobs"];
+const ALIASES: [&str; 3] = ["/api/persistent-chat/stream", "/sse/jobs", "/sse/search"];
 
 /// A project and one of everything in it, made for one request.
 struct Place {

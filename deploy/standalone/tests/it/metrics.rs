@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::support::{Parley, eventually};
 
 /// Collects a service's figures, as a Prometheus does.
-async fn collect(parley: &Parley, service: &str) -> String {
+pub(crate) async fn collect(parley: &Parley, service: &str) -> String {
     let url = format!("{}/metrics", parley.internal(service));
     let answer = reqwest::get(url).await.expect("an answer");
     let media = answer.headers()["content-type"].to_str().expect("text").to_owned();

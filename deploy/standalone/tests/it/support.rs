@@ -108,7 +108,7 @@ impl Parley {
     /// Returns where the gRPC of `ingress` or `proc` is.
     pub(crate) fn internal(&self, service: &str) -> String {
         let (log, bound) = (self.log(), format!("{service} bound"));
-        let line = log.lines().find(|line| line.contains(&bound)).expect("it says what it bound");
+        let line = log.lines().rfind(|line| line.contains(&bound)).expect("it says what it bound");
         let (_, address) = line.rsplit_once("internal=").expect("an address");
         format!("http://{}", address.trim())
     }

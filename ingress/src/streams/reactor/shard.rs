@@ -198,6 +198,8 @@ impl Shard {
             wire: parked.wire,
             about: parked.about,
             places: parked.places.iter().map(place).collect(),
+            told: parked.told,
+            answering: parked.answering,
             filter: (!parked.filter.is_all()).then(|| Box::new(parked.filter)),
             outbox: None,
             times,

@@ -13,11 +13,13 @@ use mio::net::TcpStream;
 use shared::{
     ids::UserId,
     journal::{Cursor, Position, Topic},
+    time::Timestamp,
 };
 
 use super::{
     super::{
         about::{About, Held},
+        answering::Answering,
         control::Reason,
         filter::ChannelFilter,
         frame::{self, Frame},
@@ -40,6 +42,10 @@ pub(super) struct Stream {
     pub(super) wire: Wire,
     pub(super) about: Box<About>,
     pub(super) places: Vec<Place>,
+    /// How many of the places it tells of, the first ones; in the others only what ends it is heeded.
+    pub(super) told: usize,
+    /// The answer that it is the stream of.
+    pub(super) answering: Option<Box<Answering>>,
     /// `None` carries every channel.
     pub(super) filter: Option<Box<ChannelFilter>>,
     pub(super) outbox: Option<Box<Outbox>>,
@@ -81,6 +87,10 @@ pub(super) struct Times {
     pub(super) last_sent: u64,
     /// How long before the end of the keepalive interval its heartbeat comes, so that streams do not beat together.
     pub(super) early: u64,
+    /// When the heartbeat of an answer is due.
+    pub(super) beats: u64,
+    /// When an answer that has not ended by then is waited for no more.
+    pub(super) given_up: u64,
     pub(super) idle_after: u64,
     pub(super) idle: u64,
     pub(super) rotates: u64,
@@ -105,7 +115,7 @@ impl From<io::Error> for Gone {
 impl Stream {
     /// Returns the cursor of all its logs.
     pub(super) fn cursor(&self) -> Cursor {
-        Cursor::of(self.places.iter().map(|place| (&place.topic, place.position)))
+        Cursor::of(self.places[..self.told].iter().map(|place| (&place.topic, place.position)))
     }
 
     /// Passes frames of its log number `which` on.
@@ -168,6 +178,7 @@ impl Stream {
     fn is_plain_reader(&self, frame: &Frame) -> bool {
         self.wire.is_simple()
             && self.places.len() == 1
+            && self.answering.is_none()
             && self.filter.is_none()
             && frame.removes.is_none()
             && !self.ending
@@ -181,11 +192,17 @@ impl Stream {
         if self.is_removed_by(frame) {
             return self.say_bye(Reason::Revoked, limits, now);
         }
+        if which >= self.told {
+            return;
+        }
+        if let (Some(answering), Some(totals)) = (&mut self.answering, frame.totals) {
+            answering.totals = totals;
+        }
         if self.filter.as_ref().is_some_and(|filter| !filter.carries(frame)) {
             self.skipped |= frame.position.is_some();
             return;
         }
-        let shared = frame.position.is_none() || self.places.len() == 1;
+        let shared = frame.position.is_none() || self.told == 1;
         let cursor = (!shared).then(|| self.cursor());
         self.skipped &= frame.position.is_none();
         self.told(now);
@@ -193,6 +210,9 @@ impl Stream {
             Some(cursor) => wire.frame_at(frame, cursor),
             None => wire.frame(frame),
         });
+        if frame.is_last {
+            self.close(limits, now);
+        }
     }
 
     fn is_removed_by(&self, frame: &Frame) -> bool {
@@ -214,6 +234,19 @@ impl Stream {
     pub(super) fn say(&mut self, text: &str, now: u64) {
         self.times.last_sent = now;
         self.queue(now, |wire| wire.text(text));
+    }
+
+    /// Queues the heartbeat of an answer, which tells how far it is.
+    fn beat_of_answer(&mut self, now: u64) {
+        let Some(answering) = &self.answering else { return };
+        let text = answering.heartbeat(Timestamp::now());
+        let interval = answering.interval_ms();
+        while self.times.beats <= now {
+            self.times.beats += interval;
+        }
+        if self.outbox.is_none() {
+            self.say(&text, now);
+        }
     }
 
     /// Queues the shared heartbeat, with the client's cursor where that has moved unseen.

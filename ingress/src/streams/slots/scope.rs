@@ -7,6 +7,8 @@ use shared::ids::{ProjectId, SessionId, UserId};
 pub(crate) enum Scope {
     /// A user's streams of a project.
     Project(ProjectId, UserId),
+    /// A user's streams of answers.
+    Answers(UserId),
     /// A session's.
     Session(SessionId),
     /// A client address's, by its limit key.
@@ -17,6 +19,7 @@ pub(crate) enum Scope {
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     User,
+    Answers,
     Session,
     Ip,
 }
@@ -26,6 +29,7 @@ impl Scope {
     pub(crate) fn key(&self) -> Box<str> {
         match self {
             Self::Project(project, user) => format!("user/{user}/{project}"),
+            Self::Answers(user) => format!("user/{user}/answers"),
             Self::Session(session) => format!("session/{session}"),
             Self::Address(address) => format!("ip/{address}"),
         }
@@ -36,6 +40,7 @@ impl Scope {
     pub(crate) fn kind(&self) -> Kind {
         match self {
             Self::Project(..) => Kind::User,
+            Self::Answers(_) => Kind::Answers,
             Self::Session(_) => Kind::Session,
             Self::Address(_) => Kind::Ip,
         }
@@ -46,7 +51,7 @@ impl Kind {
     /// Returns the name that programs read.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
-            Self::User => "user",
+            Self::User | Self::Answers => "user",
             Self::Session => "session",
             Self::Ip => "ip",
         }
@@ -56,6 +61,7 @@ impl Kind {
     pub(crate) fn for_people(self) -> &'static str {
         match self {
             Self::User => "user/project",
+            Self::Answers => "user",
             Self::Session => "session",
             Self::Ip => "IP",
         }

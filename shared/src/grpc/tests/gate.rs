@@ -33,7 +33,7 @@ impl Gate {
         let (jobs, arrived) = Jobs::new("a", holds);
         let (token, lifecycle) = (ServiceToken::random(), Lifecycle::default());
         let jobs = JobsServer::new(jobs).max_decoding_message_size(MAX_MESSAGE_BYTES);
-        let routes = routes(Service::Proc, jobs, token.clone(), &lifecycle);
+        let routes = routes(Service::Proc, Services::of(jobs), token.clone(), &lifecycle);
         Self { routes, token, lifecycle, arrived }
     }
 

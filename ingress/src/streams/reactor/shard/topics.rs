@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{
     super::{
         super::{
-            control::Reset,
+            control::{Reason, Reset},
             frame::{self, Control, Frame},
             hub::{Cut, Follower},
             refill::{Fed, Refill},
@@ -82,6 +82,10 @@ impl Shard {
             self.gone.push(key);
             return;
         };
+        if page.reset.is_some() && which >= stream.told {
+            // What it missed there could have been its end: its client comes back and is looked at anew.
+            return self.end(key, Reason::MaxAge);
+        }
         if let Some(reset) = page.reset {
             stream.places[which].position = page.position;
             let cursor = stream.cursor().to_string();

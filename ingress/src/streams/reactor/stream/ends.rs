@@ -39,10 +39,15 @@ impl Stream {
         }
         let bye = Bye { reason, reconnect: reason.reconnect(), retry_after_ms };
         self.say(&frame::control(Control::Bye, &bye), now);
+        self.close(limits, now);
+        tracing::debug!(connection.id = %self.about.connection, ?reason, "stream ended");
+    }
+
+    /// Queues the end of the bytes.
+    pub(super) fn close(&mut self, limits: &Limits, now: u64) {
         self.queue(now, |wire| wire.end());
         self.ending = true;
         self.times.cut = now + limits.end_grace_ms;
-        tracing::debug!(connection.id = %self.about.connection, ?reason, "stream ended");
     }
 
     /// Does what is due at `now`; `beat` is the heartbeat of the hour.
@@ -64,6 +69,14 @@ impl Stream {
             return Ok(());
         }
         let times = &self.times;
+        if now >= times.given_up
+            && let Some(answering) = &self.answering
+        {
+            let text = answering.given_up();
+            self.say(&text, now);
+            self.close(limits, now);
+            return self.flush(now);
+        }
         let reason = if now >= times.expires {
             Reason::TokenExpired
         } else if now >= times.goes {
@@ -74,7 +87,11 @@ impl Stream {
             Reason::MaxAge
         } else {
             if now >= self.beats_at(limits) {
-                self.beat(beat, now);
+                if self.answering.is_some() {
+                    self.beat_of_answer(now);
+                } else {
+                    self.beat(beat, now);
+                }
                 return self.flush(now);
             }
             return Ok(());
@@ -83,12 +100,15 @@ impl Stream {
     }
 
     fn beats_at(&self, limits: &Limits) -> u64 {
+        if self.answering.is_some() {
+            return self.times.beats;
+        }
         self.times.last_sent + limits.keepalive_ms.saturating_sub(self.times.early)
     }
 
     /// Returns when something is due next.
     pub(in super::super) fn next_due(&self, limits: &Limits) -> u64 {
-        let Times { idle, rotates, expires, goes, cut, .. } = self.times;
+        let Times { idle, rotates, expires, goes, cut, given_up, .. } = self.times;
         let stuck = self
             .outbox
             .as_ref()
@@ -96,6 +116,6 @@ impl Stream {
         if self.ending {
             return stuck.min(cut);
         }
-        self.beats_at(limits).min(stuck).min(idle).min(rotates).min(expires).min(goes)
+        self.beats_at(limits).min(stuck).min(given_up).min(idle).min(rotates).min(expires).min(goes)
     }
 }

@@ -1,0 +1,107 @@
+//! Whatever is asked: text is text.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::{ask, finds, has_documents, search};
+use crate::{
+    relay::{Relay, Wire},
+    support::Parley,
+};
+
+#[tokio::test]
+async fn what_cannot_be_looked_for_is_refused() {
+    let parley = Parley::start().await;
+    let project = parley.as_user("ada").project().await;
+    let long = "x".repeat(2_001);
+    let refused = async |query: &[(&str, &str)], field: &str| {
+        let body = ask(&project, query).await.refused(422, "invalid_field");
+        assert_eq!(body["field"], field, "{query:?}");
+    };
+    for q in ["", " \n", "\0", "a\0b", &long] {
+        refused(&[("q", q)], "q").await;
+    }
+    for limit in ["0", "51"] {
+        refused(&[("q", "x"), ("limit", limit)], "limit").await;
+    }
+    refused(&[], "q").await;
+    for query in [("limit", "-1"), ("limit", "many"), ("channel", "\0"), ("channel", "no channel")]
+    {
+        ask(&project, &[("q", "x"), query]).await.refused(400, "invalid_request");
+    }
+    let body = json!({"text": "x"});
+    let answer = project.call("POST", "/search?q=x", &body).await;
+    assert_eq!(answer.status, 405);
+}
+
+#[tokio::test]
+async fn syntax_is_text_and_takes_no_time() {
+    let parley = Parley::start().await;
+    let project = parley.as_user("ada").project().await;
+    for number in 0..200 {
+        project.send(&format!("word{number} walnut {}", "nut ".repeat(number % 7))).await;
+    }
+    has_documents(&parley, 200).await;
+    let terms = (0..400).map(|number| format!("w{number} ")).collect::<String>();
+    let same = "walnut ".repeat(280);
+    let quotes = "\"".repeat(1_999);
+    let phrases = "\"walnut nut\" ".repeat(150);
+    let open = "(".repeat(2_000);
+    let joined = "a-".repeat(1_000);
+    let fuzzy = "walnuz walnutt wallnut walmut ".repeat(60);
+    for query in [
+        "field:\"",
+        "*",
+        "*:*",
+        "((((",
+        "text:walnut",
+        "walnut AND (nut OR",
+        "-walnut +nut",
+        "walnut^100000000000000000000000",
+        "walnut~9999999999",
+        "[a TO z]",
+        "{walnut}",
+        "/.*/",
+        "\\",
+        "\"walnut",
+        "\"\"",
+        "🥜",
+        "\u{1}\u{7f}\u{85}\u{200b}\u{202e}",
+        "\u{10ffff}",
+        "'; DROP TABLE messages; --",
+        &terms,
+        &same,
+        &quotes,
+        &phrases,
+        &open,
+        &joined,
+        &fuzzy,
+    ] {
+        let asked = Instant::now();
+        search(&project, query).await;
+        assert!(asked.elapsed() < Duration::from_secs(1), "{query:?} took {:?}", asked.elapsed());
+    }
+    finds(&project, "word7:", &[&format!("word7 walnut ")]).await;
+    assert_eq!(search(&project, "(walnut)").await.len(), 20);
+}
+
+#[tokio::test]
+async fn nothing_is_found_while_proc_is_away_and_that_is_said_in_time() {
+    let relay = Relay::start().await;
+    let parley = Parley::start_with(&["--proc-grpc-url", &relay.url]).await;
+    relay.leads_to(&parley.internal("proc"));
+    let project = parley.as_user("ada").project().await;
+    project.send("walnut").await;
+    finds(&project, "walnut", &["walnut"]).await;
+    for wire in [Wire::Cut, Wire::Frozen] {
+        relay.set(wire);
+        let asked = Instant::now();
+        ask(&project, &[("q", "walnut")]).await.refused(503, "unavailable");
+        assert!(asked.elapsed() < Duration::from_millis(2_500), "{:?}", asked.elapsed());
+        ask(&project.of("grace"), &[("q", "walnut")]).await.refused(404, "not_found");
+    }
+    relay.set(Wire::Whole);
+    let again = async || ask(&project, &[("q", "walnut")]).await.status == 200;
+    crate::support::eventually("it is found again", again).await;
+}

@@ -1,0 +1,120 @@
+//! What a stream says of the answer that it carries, besides what the answer's log has.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use shared::{
+    answers::{Asked, ERROR, Totals},
+    ids::TraceId,
+    time::Timestamp,
+};
+
+use super::frame;
+
+/// How long an answer is waited for beyond its time: it may be taken over by another process and ended by that.
+const GRACE: Duration = Duration::from_secs(15);
+
+/// An answer that a stream carries.
+#[derive(Debug)]
+pub(crate) struct Answering {
+    stream_id: String,
+    trace_id: TraceId,
+    started_at: Timestamp,
+    max: Duration,
+    interval: Duration,
+    /// How much of it the stream has had.
+    pub(crate) totals: Totals,
+}
+
+/// The data of its heartbeat.
+#[derive(Serialize)]
+struct Heartbeat<'a> {
+    stream_id: &'a str,
+    trace_id: &'a TraceId,
+    timestamp: Timestamp,
+    uptime_seconds: f64,
+    #[serde(flatten)]
+    totals: Totals,
+    heartbeat_count: u64,
+    remaining_seconds: f64,
+    max_duration: f64,
+}
+
+#[derive(Serialize)]
+struct GivenUp<'a> {
+    stream_id: &'a str,
+    trace_id: &'a TraceId,
+    code: &'static str,
+    message: &'static str,
+}
+
+impl Answering {
+    /// Begins where `totals` are there already.
+    pub(super) fn new(
+        asked: &Asked,
+        started_at: Timestamp,
+        interval: Duration,
+        totals: Totals,
+    ) -> Self {
+        Self {
+            stream_id: asked.stream_id.clone(),
+            trace_id: asked.trace_id.clone(),
+            started_at,
+            max: Duration::from_millis(asked.max_ms.into()),
+            interval,
+            totals,
+        }
+    }
+
+    /// Returns the event that says that the answer is alive: a comment for proxies is in it, as in every heartbeat.
+    pub(super) fn heartbeat(&self, now: Timestamp) -> String {
+        let uptime = now.since(self.started_at);
+        let beats = uptime.as_secs_f64() / self.interval.as_secs_f64();
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a few seconds through a few seconds"
+        )]
+        let heartbeat_count = beats.round() as u64;
+        let beat = Heartbeat {
+            stream_id: &self.stream_id,
+            trace_id: &self.trace_id,
+            timestamp: now,
+            uptime_seconds: uptime.as_secs_f64(),
+            totals: self.totals,
+            heartbeat_count,
+            remaining_seconds: self.max.saturating_sub(uptime).as_secs_f64(),
+            max_duration: self.max.as_secs_f64(),
+        };
+        let json = serde_json::to_string(&beat).unwrap_or_default();
+        format!(": keepalive\n{}", frame::named("heartbeat", &json))
+    }
+
+    /// Returns the event that ends the stream of an answer that nobody writes any more. It is in no log: should the answer
+    /// go on after all, whoever comes back gets the rest.
+    pub(super) fn given_up(&self) -> String {
+        let Self { stream_id, trace_id, .. } = self;
+        let message = "nobody writes this answer any more";
+        let given_up = GivenUp { stream_id, trace_id, code: "unavailable", message };
+        frame::named(ERROR, &serde_json::to_string(&given_up).unwrap_or_default())
+    }
+
+    pub(super) fn interval_ms(&self) -> u64 {
+        ms(self.interval).max(1)
+    }
+
+    /// Returns in how many milliseconds the next heartbeat is due, whichever replica had the ones before.
+    pub(super) fn until_beat(&self, now: Timestamp) -> u64 {
+        let interval = self.interval_ms();
+        interval - ms(now.since(self.started_at)) % interval
+    }
+
+    /// Returns in how many milliseconds the stream waits no more.
+    pub(super) fn until_given_up(&self, now: Timestamp) -> u64 {
+        ms(self.max.saturating_sub(now.since(self.started_at)) + GRACE)
+    }
+}
+
+fn ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

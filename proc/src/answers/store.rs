@@ -1,0 +1,305 @@
+//! Answers in the database. What begins one holds its owner's log; what adds to it or ends it holds its own.
+
+use std::time::Duration;
+
+use shared::{
+    answers::{ASKED, Asked, COMPLETE, Totals, is_end},
+    ids::{AnswerId, UserId},
+    journal::{Entry, Topic},
+    sabotage::Sabotage,
+    store::{Error, Reader, Row, Tx, Value},
+    time::Timestamp,
+};
+use uuid::Uuid;
+
+use super::{
+    events::{Complete, Reason},
+    limits::Limits,
+};
+use crate::search::Hit;
+
+/// The time over which questions are counted.
+const MINUTE: Duration = Duration::from_mins(1);
+/// Answers taken over or deleted in one go.
+const SOME: i64 = 100;
+/// Entries read at once.
+const PAGE: i64 = 1000;
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Question {
+    pub(crate) asked: Asked,
+    pub(crate) text: String,
+    pub(crate) max_tokens: u32,
+    /// In thousandths.
+    pub(crate) temperature: u32,
+}
+
+/// An answer, without its text.
+#[derive(Clone, Debug)]
+pub(super) struct Answer {
+    pub(super) id: AnswerId,
+    pub(super) question: Question,
+    pub(super) started_at: Timestamp,
+    /// The messages it rests on, once it has begun.
+    pub(super) passages: Option<Vec<Hit>>,
+    pub(super) ended_at: Option<Timestamp>,
+}
+
+/// The right to write an answer, which another process may take.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) struct Pen {
+    pub(super) id: AnswerId,
+    pub(super) writer: Uuid,
+    /// How many have had it, this one included.
+    pub(super) writers: i64,
+}
+
+/// What comes of asking.
+#[derive(Clone, Debug)]
+pub(crate) enum Outcome {
+    /// It may be asked, and nothing was done.
+    Allowed,
+    /// It is being written.
+    Started(AnswerId),
+    /// The same was asked before.
+    Known(AnswerId),
+    /// The name was used for another question.
+    OtherQuestion,
+    /// As many as may are being written for this user.
+    TooMany { running: u32, limit: u32 },
+    /// The user has asked too often.
+    TooOften { retry_after: Duration },
+}
+
+const COLUMNS: &str = "id, owner, stream_id, project_id, question, max_tokens, temperature, max_ms, trace_id, started_at, ended_at, passages";
+
+fn read(row: &Row<'_>) -> Result<Answer, Error> {
+    let small = |column| -> Result<u32, Error> {
+        row.get::<i64>(column)?.try_into().map_err(|_| Error::Column { column })
+    };
+    let asked = Asked {
+        owner: row.parse(1)?,
+        stream_id: row.get(2)?,
+        project_id: row.get(3)?,
+        max_ms: small(7)?,
+        trace_id: row.parse(8)?,
+    };
+    let question =
+        Question { asked, text: row.get(4)?, max_tokens: small(5)?, temperature: small(6)? };
+    let passages = row.get::<Option<String>>(11)?;
+    let passages = passages.and_then(|passages| serde_json::from_str(&passages).ok());
+    let (id, started_at, ended_at) = (row.get(0)?, row.get(9)?, row.get(10)?);
+    Ok(Answer { id, question, started_at, ended_at, passages })
+}
+
+/// Says what would come of asking: [`Outcome::Allowed`] if nothing is against it.
+pub(super) fn verdict(
+    reader: &Reader<'_>,
+    question: &Question,
+    limits: Limits,
+    now: Timestamp,
+) -> Result<Outcome, Error> {
+    let owner = Value::from(&question.asked.owner);
+    if let Some(known) = find(reader, &question.asked.owner, &question.asked.stream_id)? {
+        let same = known.question.text == question.text
+            && known.question.asked.project_id == question.asked.project_id;
+        return Ok(if same { Outcome::Known(known.id) } else { Outcome::OtherQuestion });
+    }
+    let sql = "SELECT COUNT(*) FROM answers WHERE owner = $1 AND ended_at IS NULL";
+    let running: i64 = reader.find(sql, &[owner], |row| row.get(0))?.unwrap_or(0);
+    let running = u32::try_from(running).unwrap_or(u32::MAX);
+    if running >= limits.at_once {
+        return Ok(Outcome::TooMany { running, limit: limits.at_once });
+    }
+    let sql = "SELECT started_at FROM answers WHERE owner = $1 AND started_at > $2 \
+               ORDER BY started_at DESC LIMIT $3";
+    let params = [owner, now.before(MINUTE).into(), i64::from(limits.a_minute).into()];
+    let recent = reader.query(sql, &params, |row| row.get::<Timestamp>(0))?;
+    if recent.len() >= limits.a_minute as usize {
+        let frees = recent.last().map_or(now, |first| first.after(MINUTE));
+        return Ok(Outcome::TooOften { retry_after: frees.since(now) });
+    }
+    Ok(Outcome::Allowed)
+}
+
+/// Begins an answer, unless something is against it.
+pub(super) fn start(
+    tx: &mut Tx<'_>,
+    question: &Question,
+    (id, writer): (AnswerId, Uuid),
+    limits: Limits,
+    now: Timestamp,
+) -> Result<Outcome, Error> {
+    let asked = &question.asked;
+    // Whoever asks for this owner waits here, so that limits hold and a name is used once.
+    tx.ensure(&Topic::user(&asked.owner))?;
+    match verdict(tx, question, limits, now)? {
+        Outcome::Allowed => {}
+        refused => return Ok(refused),
+    }
+    tx.execute(
+        "INSERT INTO answers (id, owner, stream_id, project_id, question, max_tokens, temperature, max_ms, trace_id, started_at, writer, writers, seen_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 1, $10)",
+        &[
+            id.into(),
+            (&asked.owner).into(),
+            (&asked.stream_id).into(),
+            asked.project_id.into(),
+            (&question.text).into(),
+            i64::from(question.max_tokens).into(),
+            i64::from(question.temperature).into(),
+            i64::from(asked.max_ms).into(),
+            asked.trace_id.as_str().into(),
+            now.into(),
+            Value::Uuid(writer),
+        ],
+    )?;
+    let data = serde_json::to_string(asked).map_err(|_| Error::Gone)?;
+    tx.append(&Topic::answer(id), ASKED, &data)?;
+    Ok(Outcome::Started(id))
+}
+
+/// Returns the owner's answer of this name.
+pub(super) fn find(
+    reader: &Reader<'_>,
+    owner: &UserId,
+    stream_id: &str,
+) -> Result<Option<Answer>, Error> {
+    let sql = format!("SELECT {COLUMNS} FROM answers WHERE owner = $1 AND stream_id = $2");
+    reader.find(&sql, &[owner.into(), stream_id.into()], read)
+}
+
+/// Returns the entries of an answer that clients see.
+pub(super) fn entries(
+    reader: &Reader<'_>,
+    id: AnswerId,
+) -> Result<Vec<std::sync::Arc<Entry>>, Error> {
+    let topic = Topic::answer(id);
+    let mut entries = Vec::new();
+    // The first one says who asked.
+    let mut after = 1;
+    loop {
+        let page = reader.entries(&topic, after, PAGE)?;
+        let Some(last) = page.last() else { return Ok(entries) };
+        after = last.position.seq;
+        entries.extend(page);
+    }
+}
+
+/// Says whether the answer is still to be written, by the holder of this pen.
+pub(super) fn may_write(tx: &Tx<'_>, pen: Pen) -> Result<bool, Error> {
+    if tx.sabotage == Some(Sabotage::NoFence) {
+        return Ok(true);
+    }
+    let sql =
+        "SELECT 1 FROM answers WHERE id = $1 AND writer = $2 AND writers = $3 AND ended_at IS NULL";
+    let params = [pen.id.into(), Value::Uuid(pen.writer), pen.writers.into()];
+    Ok(tx.find(sql, &params, |_| Ok(()))?.is_some())
+}
+
+/// Adds entries to an answer, and with the first ones what it rests on; says whether the pen was still good.
+pub(super) fn append(
+    tx: &mut Tx<'_>,
+    pen: Pen,
+    entries: &[(&str, String)],
+    passages: Option<&str>,
+) -> Result<bool, Error> {
+    if !may_write(tx, pen)? {
+        return Ok(false);
+    }
+    let entries: Vec<_> = entries.iter().map(|(kind, data)| (*kind, &**data)).collect();
+    tx.append_all(&Topic::answer(pen.id), &entries)?;
+    if let Some(passages) = passages {
+        let sql = "UPDATE answers SET passages = $2 WHERE id = $1";
+        tx.execute(sql, &[pen.id.into(), passages.into()])?;
+    }
+    Ok(true)
+}
+
+/// Returns how much of the answer is written.
+pub(super) fn written(reader: &Reader<'_>, id: AnswerId) -> Result<Totals, Error> {
+    let topic = Topic::answer(id);
+    let head = reader.head(&topic)?.map_or(0, |head| head.seq);
+    let last = reader.entries(&topic, head - 1, 1)?;
+    Ok(last.first().and_then(|entry| Totals::up_to(entry)).unwrap_or_default())
+}
+
+/// Ends the answer with an entry of this type, whoever writes it.
+pub(super) fn end(
+    tx: &mut Tx<'_>,
+    id: AnswerId,
+    kind: &str,
+    data: &str,
+    now: Timestamp,
+) -> Result<(), Error> {
+    debug_assert!(is_end(kind));
+    tx.append(&Topic::answer(id), kind, data)?;
+    tx.execute("UPDATE answers SET ended_at = $2 WHERE id = $1", &[id.into(), now.into()])?;
+    Ok(())
+}
+
+/// Ends an answer at its owner's wish and returns how much there is, `None` if it had ended.
+pub(super) fn cancel(
+    tx: &mut Tx<'_>,
+    answer: &Answer,
+    now: Timestamp,
+) -> Result<Option<Totals>, Error> {
+    let sql = "SELECT 1 FROM answers WHERE id = $1 AND ended_at IS NULL";
+    if tx.find(sql, &[answer.id.into()], |_| Ok(()))?.is_none() {
+        return Ok(None);
+    }
+    let totals = written(tx, answer.id)?;
+    let complete = Complete::new(answer, Reason::Cancelled, totals, &[], now);
+    let data = serde_json::to_string(&complete).map_err(|_| Error::Gone)?;
+    end(tx, answer.id, COMPLETE, &data, now)?;
+    Ok(Some(totals))
+}
+
+/// Says that `writer` is there, and returns which answers it has to write.
+pub(super) fn renew(tx: &mut Tx<'_>, writer: Uuid, now: Timestamp) -> Result<Vec<Pen>, Error> {
+    let params = [Value::Uuid(writer), now.into()];
+    tx.execute("UPDATE answers SET seen_at = $2 WHERE writer = $1 AND ended_at IS NULL", &params)?;
+    let sql = "SELECT id, writers FROM answers WHERE writer = $1 AND ended_at IS NULL";
+    tx.query(sql, &params[..1], |row| Ok(Pen { id: row.get(0)?, writer, writers: row.get(1)? }))
+}
+
+/// Gives back what `writer` has not finished, for the next who looks.
+pub(super) fn release(tx: &mut Tx<'_>, writer: Uuid) -> Result<(), Error> {
+    let sql = "UPDATE answers SET seen_at = 0 WHERE writer = $1 AND ended_at IS NULL";
+    tx.execute(sql, &[Value::Uuid(writer)]).map(drop)
+}
+
+/// Returns answers whose writer was not heard of since `oldest`.
+pub(super) fn abandoned(reader: &Reader<'_>, oldest: Timestamp) -> Result<Vec<AnswerId>, Error> {
+    let sql = "SELECT id FROM answers WHERE ended_at IS NULL AND seen_at < $1 LIMIT $2";
+    reader.query(sql, &[oldest.into(), SOME.into()], |row| row.get(0))
+}
+
+/// Takes the pen from a writer that was not heard of since `oldest`, `None` if another one was first.
+pub(super) fn take_over(
+    tx: &mut Tx<'_>,
+    id: AnswerId,
+    writer: Uuid,
+    oldest: Timestamp,
+    now: Timestamp,
+) -> Result<Option<(Answer, Pen)>, Error> {
+    let sql = "UPDATE answers SET writer = $2, writers = writers + 1, seen_at = $3 \
+               WHERE id = $1 AND ended_at IS NULL AND seen_at < $4";
+    if tx.execute(sql, &[id.into(), Value::Uuid(writer), now.into(), oldest.into()])? == 0 {
+        return Ok(None);
+    }
+    let sql = format!("SELECT {COLUMNS}, writers FROM answers WHERE id = $1");
+    tx.find(&sql, &[id.into()], |row| Ok((read(row)?, Pen { id, writer, writers: row.get(12)? })))
+}
+
+/// Deletes answers that ended before `oldest`, with their logs; returns how many.
+pub(super) fn forget(tx: &mut Tx<'_>, oldest: Timestamp) -> Result<usize, Error> {
+    let sql = "SELECT id FROM answers WHERE ended_at < $1 LIMIT $2";
+    let old: Vec<AnswerId> = tx.query(sql, &[oldest.into(), SOME.into()], |row| row.get(0))?;
+    for id in &old {
+        tx.forget(&Topic::answer(*id))?;
+        tx.execute("DELETE FROM answers WHERE id = $1", &[(*id).into()])?;
+    }
+    Ok(old.len())
+}

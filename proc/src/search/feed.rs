@@ -1,0 +1,314 @@
+//! Keeps the index up with the projects' logs; what a log does not have any more, or never had, is read from ingress.
+
+mod build;
+mod entries;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use proto::{ReadMessagesRequest, ReadMessagesResponse};
+use shared::{
+    ids::ProjectId,
+    journal::{Position, Topic},
+    store::{self, Reader, Store},
+};
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+use self::build::Building;
+use super::{
+    Inner,
+    index::{Index, Place, Scope, Told},
+    wish,
+};
+use crate::ingress::Ingress;
+
+/// How often the logs are looked at: with a commit a new message is found within two seconds.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long is read before there is a commit, if there is so much.
+const TURN: Duration = Duration::from_millis(700);
+
+/// Why a log was not read to its end.
+#[derive(Debug, thiserror::Error)]
+enum Fault {
+    /// The index can be written no more.
+    #[error("the index cannot be written: {0:#}")]
+    Index(#[from] anyhow::Error),
+    /// What it is read from does not answer; the others may.
+    #[error("the database did not answer: {0}")]
+    Store(#[from] store::Error),
+    #[error("ingress did not answer: {0}")]
+    Ingress(Box<tonic::Status>),
+    /// The process stops.
+    #[error("it stops")]
+    Stopped,
+}
+
+impl From<tonic::Status> for Fault {
+    fn from(status: tonic::Status) -> Self {
+        Self::Ingress(Box::new(status))
+    }
+}
+
+/// The index's only writer; it has a thread of its own.
+pub(crate) struct Feed {
+    index: Index,
+    shared: Arc<Inner>,
+    store: Store,
+    places: HashMap<ProjectId, Place>,
+    /// How far the log of wishes is heard.
+    wishes: Option<Position>,
+    building: HashMap<ProjectId, Building>,
+    /// Projects whose places were changed since the last commit.
+    moved: HashSet<ProjectId>,
+    /// Turns that were made, so that not always the same project is the first.
+    turns: usize,
+}
+
+/// What a running feed has besides.
+struct Sources {
+    handle: Handle,
+    ingress: Ingress,
+    shutdown: CancellationToken,
+    /// It did not answer in this turn.
+    ingress_away: bool,
+}
+
+impl std::fmt::Debug for Feed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Feed").finish_non_exhaustive()
+    }
+}
+
+impl Feed {
+    pub(super) fn new(index: Index, shared: Arc<Inner>, store: Store) -> anyhow::Result<Self> {
+        let mut feed = Self {
+            index,
+            shared,
+            store,
+            places: HashMap::new(),
+            wishes: None,
+            building: HashMap::new(),
+            moved: HashSet::new(),
+            turns: 0,
+        };
+        feed.recall()?;
+        Ok(feed)
+    }
+
+    /// Takes over what the last commit says of the logs.
+    fn recall(&mut self) -> anyhow::Result<()> {
+        let places = self.index.places()?;
+        self.wishes = places.get(Topic::search().as_str()).and_then(|place| place.position);
+        let project = |log: &str| log.strip_prefix("project/")?.parse::<ProjectId>().ok();
+        let places = places.into_iter().filter_map(|(log, place)| Some((project(&log)?, place)));
+        self.places = places.collect();
+        self.building.clear();
+        self.shared.building().clear();
+        self.moved.clear();
+        self.shared.show(self.index.searcher(), self.places.clone(), self.logs());
+        Ok(())
+    }
+
+    /// Follows the logs until shutdown.
+    pub(crate) async fn run(self, ingress: Ingress, shutdown: CancellationToken) {
+        let handle = Handle::current();
+        let sources = Sources { handle, ingress, shutdown, ingress_away: false };
+        let follow = tokio::task::spawn_blocking(move || self.follow(sources));
+        if let Err(error) = follow.await {
+            tracing::error!(%error, "the index's thread broke");
+        }
+    }
+
+    fn follow(mut self, mut sources: Sources) {
+        let mut recalled = true;
+        while !sources.shutdown.is_cancelled() {
+            recalled = recalled || self.begin_again();
+            let turned = if recalled { self.turn(&mut sources) } else { Ok(false) };
+            let is_more = match turned {
+                Ok(is_more) => is_more,
+                Err(Fault::Stopped) => break,
+                Err(fault) => {
+                    tracing::warn!(%fault, "the index was not kept up");
+                    recalled = !matches!(fault, Fault::Index(_));
+                    false
+                }
+            };
+            if !is_more {
+                let pause = sources.shutdown.run_until_cancelled(tokio::time::sleep(LOOK));
+                sources.handle.block_on(pause);
+            }
+        }
+        // What was not committed is in the logs.
+        if let Err(error) = self.index.close() {
+            tracing::warn!(%error, "the index was not closed");
+        }
+    }
+
+    fn begin_again(&mut self) -> bool {
+        let begun = self.index.begin_again().and_then(|()| self.recall());
+        begun.inspect_err(|error| tracing::warn!(%error, "the index cannot be written")).is_ok()
+    }
+
+    /// Reads what is new, for a while, and commits it; says whether there is more.
+    fn turn(&mut self, sources: &mut Sources) -> Result<bool, Fault> {
+        let until = Instant::now() + TURN;
+        sources.ingress_away = false;
+        self.hear_wishes(sources)?;
+        let heads = sources.read(&self.store, |reader| reader.project_heads())?;
+        let mut behind = Vec::new();
+        let mut lag = 0;
+        for (project, epoch, head) in heads {
+            let at = self.places.get(&project).and_then(|place| place.position);
+            let at = at.filter(|at| at.epoch == epoch).map_or(0, |at| at.seq);
+            if at != head || self.needs_build(project) {
+                lag += head.abs_diff(at);
+                behind.push((project, epoch));
+            }
+        }
+        self.shared.figures.lag.store(lag, Ordering::Relaxed);
+        self.turns = self.turns.wrapping_add(1);
+        let first = self.turns % behind.len().max(1);
+        behind.rotate_left(first);
+        let mut is_more = false;
+        for (project, epoch) in behind {
+            is_more |= match self.catch_up(project, epoch, until, sources) {
+                Ok(is_done) => !is_done,
+                Err(fault @ (Fault::Index(_) | Fault::Stopped)) => return Err(fault),
+                Err(fault) => {
+                    sources.ingress_away |= matches!(fault, Fault::Ingress(_));
+                    tracing::warn!(%fault, project.id = %project, "a project was not kept up");
+                    false
+                }
+            };
+        }
+        self.commit()?;
+        Ok(is_more)
+    }
+
+    fn needs_build(&self, project: ProjectId) -> bool {
+        self.places.get(&project).is_some_and(|place| place.position.is_none())
+    }
+
+    /// Reads one project's log; says whether to its end.
+    fn catch_up(
+        &mut self,
+        project: ProjectId,
+        epoch: i64,
+        until: Instant,
+        sources: &Sources,
+    ) -> Result<bool, Fault> {
+        // A project that is new here is read from its log, if that still has all.
+        let beginning = Position { epoch, seq: 0, tag: 0 };
+        let wish = self.wishes.map_or(0, |wishes| wishes.seq);
+        let new = Place { position: Some(beginning), build: 1, wish };
+        self.places.entry(project).or_insert(new);
+        while Instant::now() < until {
+            let is_done = if self.needs_build(project) {
+                // It need not be asked again for each project.
+                sources.ingress_away || self.build(project, until, sources)?
+            } else {
+                self.read_log(project, until, sources)?
+            };
+            if is_done {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Notes how far a project's log is in the index.
+    fn put(&mut self, project: ProjectId, place: Place) -> Result<(), Fault> {
+        self.index.put(Topic::project(project).as_str(), place)?;
+        self.places.insert(project, place);
+        self.moved.insert(project);
+        Ok(())
+    }
+
+    fn add(&mut self, scope: Scope, message: &Told) -> Result<(), Fault> {
+        self.index.add(scope, message)?;
+        self.shared.figures.indexed.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<(), Fault> {
+        if self.index.has_changed() {
+            let searcher = self.index.commit()?;
+            let (places, logs) = (&self.places, self.logs());
+            let moved = self.moved.drain().filter_map(|id| Some((id, *places.get(&id)?)));
+            self.shared.show(searcher, moved, logs);
+        }
+        Ok(())
+    }
+
+    /// Returns how many documents say how far a log is.
+    fn logs(&self) -> usize {
+        self.places.len() + usize::from(self.wishes.is_some())
+    }
+
+    /// Hears which projects are to be built anew.
+    fn hear_wishes(&mut self, sources: &Sources) -> Result<(), Fault> {
+        let Some(at) = self.wishes else { return self.begin_wishes(sources) };
+        let heard = sources.read(&self.store, move |reader| {
+            let head = reader.head(&Topic::search())?.filter(|head| head.epoch == at.epoch);
+            let entries = |_| reader.entries(&Topic::search(), at.seq, entries::PAGE);
+            head.map(entries).transpose()
+        })?;
+        // Another log has this name: the store was replaced.
+        let Some(entries) = heard else { return self.begin_wishes(sources) };
+        for entry in &entries {
+            if let Some(project) = wish::project(entry) {
+                self.building.remove(&project);
+                let place = self.places.get(&project).copied().unwrap_or_default();
+                let wish = entry.position.seq;
+                self.put(project, Place { position: None, wish, ..place })?;
+            }
+        }
+        entries.last().map_or(Ok(()), |last| self.put_wishes(last.position))
+    }
+
+    /// Begins to hear wishes from now on. Whatever is built later fulfils those that there were.
+    fn begin_wishes(&mut self, sources: &Sources) -> Result<(), Fault> {
+        let head = sources.wait(self.store.write(|tx| {
+            tx.ensure(&Topic::search())?;
+            tx.head(&Topic::search())?.ok_or(store::Error::Gone)
+        }))?;
+        let known: Vec<(ProjectId, Place)> = self.places.clone().into_iter().collect();
+        for (project, place) in known {
+            self.put(project, Place { position: None, wish: head.seq, ..place })?;
+        }
+        self.put_wishes(head)
+    }
+
+    fn put_wishes(&mut self, position: Position) -> Result<(), Fault> {
+        let place = Place { position: Some(position), ..Place::default() };
+        self.index.put(Topic::search().as_str(), place)?;
+        self.wishes = Some(position);
+        Ok(())
+    }
+}
+
+impl Sources {
+    fn read<T: Send + 'static>(
+        &self,
+        store: &Store,
+        work: impl Fn(&Reader<'_>) -> Result<T, store::Error> + Send + 'static,
+    ) -> Result<T, Fault> {
+        Ok(self.wait(store.read(work))?)
+    }
+
+    fn wait<T, E>(&self, work: impl Future<Output = Result<T, E>>) -> Result<T, Fault>
+    where
+        Fault: From<E>,
+    {
+        let done = self.handle.block_on(self.shutdown.run_until_cancelled(work));
+        Ok(done.ok_or(Fault::Stopped)??)
+    }
+
+    fn messages(&self, request: ReadMessagesRequest) -> Result<ReadMessagesResponse, Fault> {
+        self.wait(self.ingress.read_messages(request))
+    }
+}

@@ -1,5 +1,5 @@
 # `make test` is the whole test run: what CI runs, and nothing else of weight.
-.PHONY: help run cluster cluster-stop setup test check check-faults check-faults-long check-jobs check-sabotage audit check-manifests proto settings bench bench-cluster bench-jobs bench-quick bench-streams
+.PHONY: help run cluster cluster-stop setup test test-client check check-faults check-faults-long check-jobs check-sabotage audit check-manifests proto settings bench bench-cluster bench-jobs bench-quick bench-streams
 
 CHECKER = $${CARGO_TARGET_DIR:-target}/debug/checker
 
@@ -24,6 +24,7 @@ setup:           ## Installs what building and testing need (Debian; does nothin
 test: setup      ## Runs every test.
 	cargo build --workspace --all-targets --locked
 	cargo test --workspace --locked
+	cd client && npm test
 	$(CHECKER) run short
 	-@$(MAKE) --no-print-directory bench-quick
 
@@ -31,6 +32,10 @@ check:           ## Format, lints and documentation, warnings being errors.
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items --locked
+
+test-client: setup ## The client library's tests alone: types, sizes, Chromium and Firefox; three minutes.
+	cargo build --locked -p standalone
+	cd client && npm test
 
 check-faults:    ## Takes parts of a cluster away under load for two minutes; nothing may be lost, doubled or reordered. ARGS=--help lists what else it can.
 	cargo build --locked -p ingress -p proc -p checker

@@ -1,0 +1,186 @@
+/** @file One streamed answer. */
+
+import { Emitter } from './emitter.js';
+import { uuid } from './uuid.js';
+
+/** @import { Completion, Source } from './wire.js' */
+
+/**
+ * @typedef {object} AnswerOptions
+ * @property {import('./chat-api.js').ChatApi} api
+ * @property {string} query
+ * @property {string} project_id
+ * @property {string} [user_id]
+ * @property {string} [stream_id] The answer's name, made if it is not given: who asks under the same name again gets
+ *   the same answer.
+ * @property {number} [max_tokens]
+ * @property {number} [temperature]
+ * @property {string} [lastEventId] The `cursor` of an answer that began earlier, perhaps in another life of the page:
+ *   it goes on from there.
+ * @property {number} [maxReconnects] Failures in a row before giving up. Default 3.
+ * @property {number} [silenceMs] Default: what the server says.
+ * @property {import('./backoff.js').BackoffOptions} [backoff]
+ * @property {number} [openTimeoutMs] How long the first byte may take. Default 10,000.
+ * @property {AbortSignal} [signal] Detaches.
+ */
+
+/**
+ * Asks, and returns the answer that is being written.
+ * @param {AnswerOptions} options
+ */
+export function streamAnswer(options) {
+  return new AnswerStream(options).resume();
+}
+
+/**
+ * An answer as it is written. A dropped connection continues it, without a chunk missing or repeated, and never asks a
+ * second time.
+ * @extends {Emitter<{content: {index: number, text: string}, heartbeat: any, complete: Completion, error: Error,
+ *   status: import('./status.js').ConnectionStatus}>}
+ */
+export class AnswerStream extends Emitter {
+  /** All of it until now. */
+  text = '';
+  /** @type {Source[]} */
+  sources = [];
+  /** The answer's name for `ChatApi.answer` and `ChatApi.cancelAnswer`. */
+  streamId;
+  /** Settles with the end of the answer; rejects if it is not to be had. @type {Promise<Completion>} */
+  done;
+
+  #next = 0;
+  #api;
+  /** @type {Completion | null} */
+  #capped = null;
+  /** @type {Error | undefined} */
+  #failure;
+  /** @type {(end: Completion | Error) => void} */
+  #settle = () => {};
+
+  /** @param {AnswerOptions} options */
+  constructor({ api, lastEventId, maxReconnects = 3, silenceMs, openTimeoutMs, backoff, signal, ...asked }) {
+    super();
+    this.#api = api;
+    this.done = new Promise((resolve, reject) => {
+      this.#settle = (end) => (end instanceof Error ? reject(end) : resolve(end));
+    });
+    this.done.catch(() => {});
+    this.streamId = asked.stream_id ?? uuid();
+    /** The stream underneath. */
+    this.stream = api.stream(
+      '/stream/search',
+      { ...asked, stream_id: this.streamId },
+      {
+        maxAttempts: maxReconnects,
+        // Somebody is waiting, and there is no other way to this answer.
+        bufferedRetryMs: backoff?.baseMs ?? 1_000,
+        lastEventId,
+        silenceMs,
+        openTimeoutMs,
+        backoff,
+        signal,
+      },
+    );
+    this.#follow(this.stream, maxReconnects);
+  }
+
+  /** Where to go on: `lastEventId` of another `streamAnswer`. */
+  get cursor() {
+    return this.stream.lastEventId;
+  }
+  get status() {
+    return this.stream.status;
+  }
+  get traceId() {
+    return this.stream.traceId;
+  }
+
+  /** Reads on, after `detach` or after it gave up. @param {string} [cursor] @returns {this} */
+  resume(cursor) {
+    if (cursor) this.stream.lastEventId = cursor;
+    this.stream.start();
+    return this;
+  }
+
+  /** Stops reading. The answer is written to its end all the same. */
+  detach() {
+    this.stream.stop();
+  }
+
+  /** Has the server stop writing; `complete` with `cancelled` follows. @returns {Promise<void>} */
+  async cancel() {
+    await this.#api.cancelAnswer(this.streamId);
+  }
+
+  /** The pieces of text. @returns {AsyncGenerator<string, Completion, void>} */
+  async *[Symbol.asyncIterator]() {
+    for (let from = 0; ;) {
+      if (from < this.text.length) {
+        yield this.text.slice(from, (from = this.text.length));
+        continue;
+      }
+      /** @type {(() => void)[]} */
+      let undo = [];
+      const more = new Promise((resolve) => (undo = [this.on('content', resolve), this.stream.on('closed', resolve)]));
+      const end = await Promise.race([this.done, more.then(() => null)]);
+      undo.forEach((one) => one());
+      if (from < this.text.length) continue;
+      if (end) return end;
+      if (this.status.state === 'closed') return { reason: 'detached' };
+    }
+  }
+
+  /** @param {import('./sse-client.js').SSEClient} stream @param {number} maxReconnects */
+  #follow(stream, maxReconnects) {
+    let blocks = 0;
+    /** @param {string} name @param {(data: any) => void} handler */
+    const named = (name, handler) =>
+      stream.on(name, ({ data: text }) => {
+        const data = JSON.parse(text);
+        this.streamId = data.stream_id ?? data.streamId ?? this.streamId;
+        handler(data);
+      });
+    named('message', () => {});
+    named('content_chunk', (chunk) => {
+      if (chunk.index < this.#next) return;
+      this.#next = chunk.index + 1;
+      this.text += chunk.text;
+      this.emit('content', chunk);
+    });
+    named('heartbeat', (beat) => this.emit('heartbeat', beat));
+    named('complete', (end) => {
+      // The cap is the stream's; whether it is the answer's too, the next request shows.
+      if (end.reason === 'duration_cap' && !this.#capped) {
+        this.#capped = end;
+        stream.restart();
+      } else this.#complete(end);
+    });
+    named('error', ({ code, message }) => this.#fail(Object.assign(new Error(message), { code })));
+    stream.on('failure', (error) => (this.#failure = /** @type {Error} */ (error)));
+    stream.on('status', (status) => {
+      this.emit('status', status);
+      if (status.state === 'blocked' && ++blocks > maxReconnects)
+        this.#fail(this.#failure ?? new Error(`${status.reason}`));
+    });
+    stream.on('closed', ({ reason }) => {
+      if (reason === 'done') this.#complete(this.#capped ?? { reason: 'finished' });
+      else if (reason !== 'stopped') this.#fail(this.#failure ?? new Error(reason));
+    });
+  }
+
+  /** @param {Completion} end */
+  #complete(end) {
+    this.stream.stop();
+    this.sources = end.sources ?? [];
+    this.emit('complete', end);
+    this.#settle(end);
+  }
+
+  /** @param {Error} error */
+  #fail(error) {
+    if (this.#capped) return this.#complete(this.#capped);
+    this.stream.stop();
+    this.emit('error', error);
+    this.#settle(error);
+  }
+}

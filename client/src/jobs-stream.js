@@ -1,0 +1,81 @@
+/** @file A user's jobs as they go on. */
+
+import { Emitter } from './emitter.js';
+import { sleep } from './lifecycle.js';
+import { uuid } from './uuid.js';
+
+/** @import { Job } from './wire.js' */
+
+/**
+ * Keeps `jobs` as the server has them. While no stream is to be had, as with a third tab at one address, it polls.
+ * Where a project's connection is open anyway, its `include: 'jobs'` is one stream less.
+ * @extends {Emitter<{job: Job, event: import('./wire.js').ChatEvent, status: import('./status.js').ConnectionStatus}>}
+ */
+export class JobsStream extends Emitter {
+  /** The jobs that were seen, by id. @type {Map<string, Job>} */
+  jobs = new Map();
+  #api;
+  #polling = new AbortController();
+
+  /**
+   * @param {{api: import('./chat-api.js').ChatApi, scope?: 'all', pollMs?: number}} options `scope: 'all'` is for
+   *   admins.
+   */
+  constructor({ api, scope, pollMs = 5_000 }) {
+    super();
+    this.#api = api;
+    this.stream = api.stream('/api/jobs/stream', { stream_id: uuid(), scope });
+    this.stream.on('message', ({ data }) => {
+      const event = JSON.parse(data);
+      if (event.job) this.#keep(event.job);
+      if (event.jobs) void this.#snapshot(event.jobs);
+      if (event.type !== 'hello') this.emit('event', event);
+    });
+    this.stream.on('status', (status) => {
+      this.#polling.abort();
+      if (status.state === 'blocked') void this.#poll(pollMs, (this.#polling = new AbortController()).signal);
+      this.emit('status', status);
+    });
+  }
+
+  get status() {
+    return this.stream.status;
+  }
+  /** @returns {this} */
+  start() {
+    this.stream.start();
+    return this;
+  }
+  stop() {
+    this.stream.stop();
+  }
+
+  /** @param {Job} job */
+  #keep(job) {
+    if (JSON.stringify(this.jobs.get(job.id)) === JSON.stringify(job)) return;
+    this.jobs.set(job.id, job);
+    this.emit('job', job);
+  }
+
+  /** Takes over all that has not ended; what is missing among it ended meanwhile. @param {Job[]} unfinished */
+  async #snapshot(unfinished) {
+    unfinished.forEach((job) => this.#keep(job));
+    const there = new Set(unfinished.map(({ id }) => id));
+    for (const { id, finished_at } of [...this.jobs.values()]) {
+      if (finished_at || there.has(id)) continue;
+      await this.#api.job(id).then(
+        (job) => this.#keep(job),
+        () => this.jobs.delete(id),
+      );
+    }
+  }
+
+  /** @param {number} pollMs @param {AbortSignal} signal */
+  async #poll(pollMs, signal) {
+    while (!signal.aborted) {
+      const { jobs } = await this.#api.jobs({ limit: 200 }).catch(() => ({ jobs: [] }));
+      if (!signal.aborted) jobs.forEach((job) => this.#keep(job));
+      await sleep(pollMs * (1 + Math.random()), signal);
+    }
+  }
+}

@@ -1,0 +1,123 @@
+/** @file Which tab of a browser holds the stream. */
+
+import { Emitter } from './emitter.js';
+import { leaseLocks } from './lease.js';
+import { onLifecycle } from './lifecycle.js';
+import { localStorageOrNull } from './storage.js';
+
+/**
+ * What a browser has, or what stands for it in tests.
+ * @typedef {object} Platform
+ * @property {{request(name: string, options: any, callback: () => unknown): Promise<unknown>}} [locks]
+ * @property {Storage | null} [storage]
+ * @property {typeof BroadcastChannel} [BroadcastChannel]
+ */
+
+/**
+ * Leads in one tab at a time: `leader` tells that it is this one, `lost` that it is no more. A page that sleeps does
+ * not lead, nor wait to: it would be given the lock and not know.
+ * @extends {Emitter<{leader: {term: number}, lost: undefined}>}
+ */
+export class LeaderElector extends Emitter {
+  /** Whether this tab leads. */
+  leading = false;
+  /** The highest term that was seen; each leader has a higher one than those before. */
+  term = 0;
+
+  #name;
+  #locks;
+  #storage;
+  /** @type {AbortController | null} */
+  #request = null;
+  #release = () => {};
+  /** @type {AbortController | null} */
+  #running = null;
+
+  /** @param {string} name @param {Platform} [platform] */
+  constructor(name, platform = {}) {
+    super();
+    this.#name = name;
+    this.#storage = platform.storage === undefined ? localStorageOrNull() : platform.storage;
+    this.#locks = platform.locks ?? globalThis.navigator?.locks ?? (this.#storage && leaseLocks(this.#storage));
+  }
+
+  /** Whether tabs can elect at all; if not, the only candidate is never elected. */
+  get available() {
+    return !!this.#locks;
+  }
+
+  /** Takes part. */
+  start() {
+    if (this.#running) return;
+    this.#running = new AbortController();
+    onLifecycle(this.#running.signal, { leave: () => this.#leave(), enter: () => this.#join(), wake: () => {} });
+    this.#join();
+  }
+
+  /** Takes part no more. */
+  stop() {
+    this.#running?.abort();
+    this.#running = null;
+    this.#leave();
+  }
+
+  /** Takes the lead from a tab that does not answer. */
+  steal() {
+    this.#leave();
+    this.#join(true);
+  }
+
+  /** Stands back: another leader was seen. */
+  yield() {
+    this.#leave();
+    this.#join();
+  }
+
+  /** Notes another tab's term. @param {number} term */
+  observe(term) {
+    this.term = Math.max(this.term, term);
+  }
+
+  #join(steal = false) {
+    if (this.#request || !this.#running) return;
+    const request = (this.#request = new AbortController());
+    let granted = false;
+    const held = () => {
+      if (request.signal.aborted) return;
+      granted = true;
+      this.observe(Number(this.#stored()) || 0);
+      this.#stored(`${++this.term}`);
+      this.leading = true;
+      const release = new Promise((resolve) => (this.#release = () => resolve(null)));
+      this.emit('leader', { term: this.term });
+      return release;
+    };
+    const ended = () => {
+      if (this.#request !== request) return;
+      // It was taken by another tab; or this document may have no locks, which may change with its frame.
+      this.#leave();
+      setTimeout(() => this.#join(), granted ? 0 : 5_000);
+    };
+    this.#locks?.request(this.#name, steal ? { steal } : { signal: request.signal }, held).then(ended, ended);
+  }
+
+  /** @param {string} [value] */
+  #stored(value) {
+    try {
+      const key = `${this.#name}:term`;
+      if (value === undefined) return this.#storage?.getItem(key);
+      this.#storage?.setItem(key, value);
+    } catch {
+      // Full or forbidden: terms of the tabs that hear each other are enough.
+    }
+  }
+
+  #leave() {
+    this.#request?.abort();
+    this.#request = null;
+    if (!this.leading) return;
+    this.leading = false;
+    this.emit('lost', undefined);
+    this.#release();
+  }
+}

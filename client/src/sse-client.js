@@ -1,0 +1,315 @@
+/** @file One event stream that comes back by itself. */
+
+import { createParser } from 'eventsource-parser';
+import { Backoff } from './backoff.js';
+import { Emitter } from './emitter.js';
+import { isOffline, onLifecycle, sleep } from './lifecycle.js';
+import { IDLE } from './status.js';
+import { BLOCKED_MS, drainMs, verdict } from './verdict.js';
+
+/** @import { ConnectionStatus } from './status.js' */
+/** @import { Plan } from './verdict.js' */
+/** @import { SSEClientOptions, StreamEvent } from './sse-options.js' */
+
+/**
+ * @template T
+ * @param {T | (() => T)} value
+ * @returns {T}
+ */
+const valueOf = (value) => (typeof value === 'function' ? /** @type {() => T} */ (value)() : value);
+
+/**
+ * Reads one event stream and reconnects with `Last-Event-ID`. Besides its own events (`open`, `status`, `gap`,
+ * `failure`, `event`, `closed`) every event of the server is emitted under its name.
+ * @extends {Emitter<Record<string, StreamEvent> & { open: Response, status: ConnectionStatus, failure: unknown, closed:
+ *   Plan, event: StreamEvent, gap: {reason: string, cursor: string | null}, }>}
+ */
+export class SSEClient extends Emitter {
+  status = IDLE;
+  /** Where the stream is: the id of the last event whose handlers have run. @type {string | null} */
+  lastEventId;
+  /** After how long without a byte the stream is dead. */
+  silenceMs = 60_000;
+
+  #url;
+  #options;
+  #backoff;
+  /** @type {AbortController | null} */
+  #running = null;
+  /** Ends the attempt, or the wait for the next one. */
+  #step = new AbortController();
+  /** Why the attempt was ended from here. @type {Plan | null} */
+  #plan = null;
+  #lastByteAt = 0;
+  #retryMs = 0;
+  #refreshed = false;
+  /** Attempts in a row that brought nothing in time, or ended, and were not cut, at once. */
+  #dull = 0;
+
+  /**
+   * @param {string | URL | (() => string | URL)} url Asked anew for each attempt if it is a function.
+   * @param {SSEClientOptions} [options]
+   */
+  constructor(url, options = {}) {
+    super();
+    this.#url = url;
+    this.#options = options;
+    this.#backoff = new Backoff(options.backoff);
+    this.lastEventId = options.lastEventId ?? null;
+    options.signal?.addEventListener('abort', () => this.stop());
+  }
+
+  /** What the server's logs call the last attempt. */
+  get traceId() {
+    return this.status.traceId;
+  }
+
+  /** Opens the stream and keeps it open. @returns {this} */
+  start() {
+    if (!this.#running && !this.#options.signal?.aborted)
+      void this.#run((this.#running = new AbortController()).signal);
+    return this;
+  }
+
+  /** Closes the stream; `start` goes on where it was. */
+  stop() {
+    if (this.#running) this.#close({ then: 'close', reason: 'stopped' });
+  }
+
+  /** Tries at once, also while a stream seems to be open. */
+  restart() {
+    if (this.#running) this.#finish('again', 'restart');
+    this.start();
+  }
+
+  /** Application events in their order; a `reset` is among them. @returns {AsyncGenerator<StreamEvent, void, void>} */
+  async *[Symbol.asyncIterator]() {
+    /** @type {any[]} */
+    const queue = [];
+    let wake = () => {};
+    const undo = ['event', 'closed'].map((type) => this.on(type, (event) => (queue.push(event), wake())));
+    this.start();
+    try {
+      while (true) {
+        for (const event of queue.splice(0)) {
+          if (event.then) return;
+          yield event;
+        }
+        if (!queue.length) await new Promise((resolve) => (wake = () => resolve(null)));
+      }
+    } finally {
+      undo.forEach((one) => one());
+      this.stop();
+    }
+  }
+
+  /** @param {AbortSignal} signal */
+  async #run(signal) {
+    onLifecycle(signal, {
+      leave: () => this.status.retryAt ?? this.#finish('wait', 'hidden', 3_600_000),
+      enter: () => this.status.retryAt && this.#step.abort(),
+      wake: (type) => {
+        // Some systems cut the sockets of sleeping pages without telling them. All clients of a network are back in
+        // the same moment.
+        const due =
+          this.status.state === 'open' ? Date.now() - this.#lastByteAt > this.silenceMs / 2 : type === 'online';
+        if (due) setTimeout(() => signal.aborted || this.restart(), Math.random() * 1_000);
+      },
+    });
+    while (!signal.aborted) {
+      const plan = await this.#once();
+      if (signal.aborted) return;
+      const waitMs = await this.#waitOf(plan);
+      if (signal.aborted) return;
+      if (waitMs < 0) return this.#close(plan);
+      if (waitMs) await this.#wait(waitMs, plan);
+    }
+  }
+
+  /** Returns how long to wait; less than nothing for no more attempts. @param {Plan} plan */
+  async #waitOf(plan) {
+    const { onUnauthorized, maxAttempts = Infinity, bufferedRetryMs = BLOCKED_MS } = this.#options;
+    const { then, reason, error, floorMs = then === 'block' ? bufferedRetryMs : 0 } = plan;
+    if (error) this.emit('failure', error);
+    if (reason === 'gap') this.#gap({ reason, cursor: null });
+    if (/auth|token/.test(reason) && onUnauthorized && !this.#refreshed) {
+      this.#refreshed = true;
+      try {
+        await onUnauthorized();
+        return 0;
+      } catch {
+        return -1;
+      }
+    }
+    if (then === 'again') return 0;
+    if (then === 'wait' || then === 'block') return this.#backoff.after(floorMs);
+    if (then === 'fail' && this.#backoff.attempt < maxAttempts)
+      return this.#backoff.next(Math.max(floorMs, this.#retryMs));
+    if (then === 'fail') plan.reason = 'gave_up';
+    return -1;
+  }
+
+  /** @param {number} waitMs @param {Plan} plan */
+  async #wait(waitMs, { then, reason, error }) {
+    // A browser that says it is offline may be wrong, so that a few attempts are still made.
+    if (isOffline()) {
+      waitMs = Math.max(waitMs, 30_000);
+      reason = 'offline';
+    }
+    const { signal } = (this.#step = new AbortController());
+    this.#set({
+      state: then === 'block' ? 'blocked' : 'waiting',
+      reason,
+      retryAt: Date.now() + waitMs,
+      limit: error?.limit ?? null,
+    });
+    await sleep(waitMs, signal);
+  }
+
+  /** One attempt, from the request to the end of its stream. @returns {Promise<Plan>} */
+  async #once() {
+    const {
+      fetch = globalThis.fetch,
+      headers,
+      openTimeoutMs = 10_000,
+      silenceMs = 0,
+      stableMs = 30_000,
+    } = this.#options;
+    const { signal } = (this.#step = new AbortController());
+    this.#plan = null;
+    this.#set({ state: 'connecting', retryAt: null });
+    let heardAt = Date.now();
+    /** @type {Response | undefined} */
+    let response;
+    let openedAt = 0;
+    // By the clock and not by counting: timers of hidden pages are late.
+    const look = () => {
+      const silentMs = Date.now() - heardAt;
+      if (silentMs < (openedAt ? this.silenceMs : openTimeoutMs)) {
+        const stale = !!openedAt && silentMs > (this.silenceMs * 2) / 3;
+        if (stale !== this.status.stale) this.#set({ stale });
+      } else if (openedAt) this.#finish('fail', 'silence');
+      // Not a byte: once it may be the network, headers without a body never are.
+      else if (response || ++this.#dull > 2) this.#finish('block', 'buffered');
+      else this.#finish('fail', 'silence');
+    };
+    const timer = setInterval(look, Math.min(openTimeoutMs, silenceMs || openTimeoutMs) / 16);
+    try {
+      const own = await valueOf(headers);
+      response = await fetch(valueOf(this.#url), {
+        // Without it Firefox lets the second of two equal requests wait for the end of the first.
+        cache: 'no-store',
+        ...this.#options,
+        headers: {
+          Accept: 'text/event-stream',
+          ...own,
+          ...(this.lastEventId && { 'Last-Event-ID': this.lastEventId }),
+        },
+        signal,
+      });
+      const { headers: told } = response;
+      heardAt = Date.now();
+      this.status = { ...this.status, traceId: told.get('X-Trace-ID') };
+      const plan = await verdict(response);
+      if (plan) return plan;
+      this.silenceMs = silenceMs || Number(told.get('X-Silence-Threshold')) * 1_000 || 60_000;
+      const feed = this.#parser(signal);
+      const reader = /** @type {ReadableStream<Uint8Array>} */ (response.body).getReader();
+      for (let part; !(part = await reader.read()).done && !signal.aborted;) {
+        this.#lastByteAt = heardAt = Date.now();
+        if (!openedAt) {
+          openedAt = heardAt;
+          this.#refreshed = false;
+          this.#set({ state: 'open', reason: null, limit: null, stale: false });
+          this.emit('open', response);
+        }
+        feed(part.value);
+      }
+      if (Date.now() - openedAt < 1_000) this.#dull++;
+      return (
+        this.#plan ?? (this.#dull < 3 ? { then: 'fail', reason: 'network' } : { then: 'block', reason: 'buffered' })
+      );
+    } catch (error) {
+      return this.#plan ?? { then: 'fail', reason: 'network', error };
+    } finally {
+      const lastedMs = openedAt && Date.now() - openedAt;
+      if (lastedMs >= 1_000) this.#dull = 0;
+      if (lastedMs >= stableMs) this.#backoff.reset();
+      clearInterval(timer);
+      this.#step.abort();
+    }
+  }
+
+  /** Returns what takes the stream's bytes. @param {AbortSignal} signal */
+  #parser(signal) {
+    /** @type {string | null} */
+    let id = null;
+    const keep = () => {
+      if (id !== null) this.lastEventId = id || null;
+      id = null;
+    };
+    const parser = createParser({
+      onId: (next) => (keep(), (id = next)),
+      onRetry: (ms) => (this.#retryMs = ms),
+      onEvent: ({ event = 'message', data, id: own }) => {
+        // What was not handled comes again.
+        if (signal.aborted) id = null;
+        else this.#dispatch({ event, data, id: own });
+        keep();
+      },
+    });
+    const decoder = new TextDecoder();
+    return (/** @type {Uint8Array} */ bytes) => {
+      parser.feed(decoder.decode(bytes, { stream: true }));
+      keep();
+    };
+  }
+
+  /** @param {StreamEvent} event */
+  #dispatch(event) {
+    const name = event.event;
+    if (name === 'heartbeat') this.#set({});
+    else if (name === 'bye' || name === 'server_shutdown') {
+      const { reason, reconnect, retry_after_ms = drainMs() } = JSON.parse(event.data);
+      // The seeds' own `bye` of a draining instance says not to come back; others are there.
+      if (reason === 'server_shutdown' || reason === 'draining') this.#finish('wait', 'draining', retry_after_ms);
+      else this.#finish(reconnect === false ? 'close' : 'wait', reason, retry_after_ms);
+    } else {
+      if (name === 'reset') this.#gap(JSON.parse(event.data));
+      this.emit('event', event);
+    }
+    this.emit(name, event);
+  }
+
+  /** @param {{reason: string, cursor: string | null}} gap */
+  #gap(gap) {
+    this.lastEventId = gap.cursor;
+    this.emit('gap', gap);
+  }
+
+  /**
+   * Ends the attempt or the wait from here.
+   * @param {import('./verdict.js').Then} then
+   * @param {string} reason
+   * @param {number} [floorMs]
+   */
+  #finish(then, reason, floorMs) {
+    this.#plan ??= { then, reason, floorMs };
+    this.#step.abort();
+  }
+
+  /** @param {Plan} plan */
+  #close(plan) {
+    this.#running?.abort();
+    this.#running = null;
+    this.#step.abort();
+    this.#set({ state: 'closed', reason: plan.reason, retryAt: null });
+    this.emit('closed', plan);
+  }
+
+  /** @param {Partial<ConnectionStatus>} change */
+  #set(change) {
+    this.status = { ...this.status, attempt: this.#backoff.attempt, lastByteAt: this.#lastByteAt || null, ...change };
+    this.emit('status', this.status);
+  }
+}

@@ -1,0 +1,52 @@
+/** @file Messages between the tabs of one browser. */
+
+import { Emitter } from './emitter.js';
+import { uuid } from './uuid.js';
+
+/** Tabs of two deployments live side by side; they do not understand each other. */
+const VERSION = 1;
+
+/**
+ * A channel between tabs that knows who speaks.
+ * @extends {Emitter<{message: any}>}
+ */
+export class TabBus extends Emitter {
+  /** This tab's name. */
+  id = uuid();
+  #name;
+  #Channel;
+  /** @type {BroadcastChannel | null} */
+  #channel = null;
+
+  /** @param {string} name @param {import('./leader.js').Platform} [platform] */
+  constructor(name, { BroadcastChannel: Channel = globalThis.BroadcastChannel } = {}) {
+    super();
+    this.#name = name;
+    this.#Channel = Channel;
+  }
+
+  /** Whether tabs can hear each other at all. */
+  get available() {
+    return !!this.#Channel;
+  }
+
+  /** Listens. */
+  open() {
+    if (this.#channel) return;
+    const channel = (this.#channel = new this.#Channel(this.#name));
+    channel.onmessage = ({ data }) => data?.v === VERSION && this.emit('message', data);
+  }
+
+  /**
+   * Listens no more. A page that does while it is in the back/forward cache is thrown out of it by the next message.
+   */
+  close() {
+    this.#channel?.close();
+    this.#channel = null;
+  }
+
+  /** Tells all other tabs. @param {Record<string, any>} message */
+  post(message) {
+    this.#channel?.postMessage({ v: VERSION, from: this.id, ...message });
+  }
+}

@@ -1,0 +1,109 @@
+/** @file `@parley/client/ui`: `<parley-connection-status>`, a dot that says how the connection is. */
+
+import { IDLE } from './status.js';
+
+/** @import { ConnectionStatus } from './status.js' */
+
+/** What it says; each text can be replaced. `{s}` is how many seconds are left. */
+export const TEXTS = {
+  idle: 'Not connected',
+  connecting: 'Connecting…',
+  open: 'Connected',
+  waiting: 'Reconnecting in {s} s',
+  offline: 'No network. Next try in {s} s',
+  blocked: 'Messages come a little later. Next try in {s} s',
+  too_many_connections: 'Too many chat windows open on other devices. Messages come a little later.',
+  closed: 'Disconnected',
+  auth: 'Please sign in again',
+  forbidden: 'You may not follow this project',
+  gone: 'This project is not there any more',
+  follower: 'This tab is receiving messages from another window.',
+  retry: 'Retry now',
+};
+
+/** @type {Record<ConnectionStatus['state'], string>} */
+const COLORS = {
+  idle: 'grey',
+  connecting: 'yellow',
+  open: 'green',
+  waiting: 'orange',
+  blocked: 'orange',
+  closed: 'grey',
+};
+
+/** Pages without a DOM can import this too. @type {typeof HTMLElement} */
+const Base = globalThis.HTMLElement ?? class {};
+
+/** Shows the `status` of the `connection` it is given, and looks as `ui.css` says. */
+export class ParleyConnectionStatus extends Base {
+  /** @type {Partial<typeof TEXTS>} */
+  texts = {};
+  /**
+   * @type {{status: ConnectionStatus, on(type: 'status', handler: () => void): () => void, retryNow?(): void} | null}
+   */
+  #connection = null;
+  #undo = () => {};
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #timer;
+  /** @type {[HTMLElement, HTMLElement, HTMLElement, HTMLElement] | null} */
+  #parts = null;
+
+  get connection() {
+    return this.#connection;
+  }
+  set connection(connection) {
+    this.#undo();
+    this.#connection = connection;
+    this.#undo = connection?.on('status', () => this.#show()) ?? (() => {});
+    this.#show();
+  }
+
+  connectedCallback() {
+    this.#show();
+  }
+  disconnectedCallback() {
+    clearTimeout(this.#timer);
+  }
+
+  #show() {
+    clearTimeout(this.#timer);
+    if (!this.isConnected) return;
+    const { state, role, reason, retryAt, stale } = this.#connection?.status ?? IDLE;
+    const texts = /** @type {Record<string, string>} */ ({ ...TEXTS, ...this.texts });
+    const seconds = Math.max(0, Math.ceil(((retryAt ?? 0) - Date.now()) / 1_000));
+    const [dot, text, note, retry] = (this.#parts ??= this.#build());
+    // What is expected and soon over does not alarm.
+    dot.dataset.color = this.dataset.color = stale || reason === 'draining' ? 'yellow' : COLORS[state];
+    set(text, ((reason && texts[reason]) ?? texts[state] ?? '').replace('{s}', `${seconds}`));
+    set(note, role === 'follower' && state !== 'closed' ? (texts.follower ?? '') : '');
+    set(retry, texts.retry ?? '');
+    retry.hidden = !this.#connection?.retryNow || !(retryAt || state === 'closed');
+    if (retryAt) this.#timer = setTimeout(() => this.#show(), 1_000);
+  }
+
+  /** @returns {[HTMLElement, HTMLElement, HTMLElement, HTMLElement]} */
+  #build() {
+    const make = (/** @type {string} */ tag, /** @type {string} */ part) => {
+      const element = document.createElement(tag);
+      element.className = `parley-${part}`;
+      this.append(element);
+      return element;
+    };
+    const dot = make('span', 'dot');
+    dot.ariaHidden = 'true';
+    const text = make('span', 'text');
+    text.role = 'status';
+    const note = make('span', 'note');
+    const retry = make('button', 'retry');
+    retry.setAttribute('type', 'button');
+    retry.onclick = () => this.#connection?.retryNow?.();
+    return [dot, text, note, retry];
+  }
+}
+
+/** A countdown's digits alone do not make screen readers speak. @param {HTMLElement} element @param {string} text */
+function set(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+globalThis.customElements?.define('parley-connection-status', ParleyConnectionStatus);

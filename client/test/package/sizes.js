@@ -1,0 +1,25 @@
+/** What a page has to load, minified and compressed. */
+
+import { gzipSync } from 'node:zlib';
+import { build } from 'esbuild';
+
+const LIMITS = [
+  ['@parley/client/sse', 'export * from "./src/sse.js"', 4_750],
+  [
+    'a chat page: ChatApi, PersistentChatConnection',
+    'export { ChatApi, PersistentChatConnection } from "./src/index.js"',
+    10_600,
+  ],
+  ['all but React', 'export * from "./src/index.js"; export * from "./src/ui.js"', 12_300],
+];
+
+/** @param {string} resolveDir */
+export async function sizes(resolveDir) {
+  for (const [name, contents, limit] of LIMITS) {
+    const options = { bundle: true, minify: true, format: 'esm', target: 'es2022', write: false };
+    const { outputFiles } = await build({ ...options, stdin: { contents, resolveDir } });
+    const bytes = gzipSync(outputFiles[0].contents, { level: 9 }).length;
+    console.log(`${name}: ${bytes} of ${limit} bytes`);
+    if (bytes > limit) throw new Error(`${name} is too large`);
+  }
+}

@@ -6,6 +6,7 @@ mod index;
 mod query;
 mod rebuild;
 mod retriever;
+mod schema;
 mod text;
 mod wish;
 mod words;
@@ -33,7 +34,8 @@ pub(crate) use self::{
 };
 use self::{
     figures::Figures,
-    index::{Fields, Index, Place, Scope},
+    index::Index,
+    schema::{Fields, Place, Scope},
     text::Asked,
 };
 

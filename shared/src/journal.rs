@@ -265,11 +265,10 @@ impl Reader<'_> {
     pub fn project_heads(&self) -> Result<Vec<(ProjectId, i64, i64)>, Error> {
         let prefix = "project/";
         let sql = "SELECT name, epoch, head FROM topics WHERE name LIKE $1";
-        let heads = self.query(sql, &[format!("{prefix}%").as_str().into()], |row| {
+        self.query(sql, &[format!("{prefix}%").as_str().into()], |row| {
             let project = row.get::<String>(0)?.strip_prefix(prefix).and_then(|id| id.parse().ok());
             Ok((project.ok_or(Error::Column { column: 0 })?, row.get(1)?, row.get(2)?))
-        });
-        heads
+        })
     }
 
     /// Returns the end of the log, `None` if there is no such log.

@@ -2,6 +2,7 @@
 
 mod build;
 mod entries;
+mod wishes;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -21,8 +22,8 @@ use tokio_util::sync::CancellationToken;
 use self::build::Building;
 use super::{
     Inner,
-    index::{Index, Place, Scope, Told},
-    wish,
+    index::Index,
+    schema::{Place, Scope, Told},
 };
 use crate::ingress::Ingress;
 
@@ -158,6 +159,10 @@ impl Feed {
         let until = Instant::now() + TURN;
         sources.ingress_away = false;
         self.hear_wishes(sources)?;
+        #[expect(
+            clippy::redundant_closure_for_method_calls,
+            reason = "the method is of readers of one lifetime, the closure of all"
+        )]
         let heads = sources.read(&self.store, |reader| reader.project_heads())?;
         let mut behind = Vec::new();
         let mut lag = 0;
@@ -248,47 +253,6 @@ impl Feed {
     fn logs(&self) -> usize {
         self.places.len() + usize::from(self.wishes.is_some())
     }
-
-    /// Hears which projects are to be built anew.
-    fn hear_wishes(&mut self, sources: &Sources) -> Result<(), Fault> {
-        let Some(at) = self.wishes else { return self.begin_wishes(sources) };
-        let heard = sources.read(&self.store, move |reader| {
-            let head = reader.head(&Topic::search())?.filter(|head| head.epoch == at.epoch);
-            let entries = |_| reader.entries(&Topic::search(), at.seq, entries::PAGE);
-            head.map(entries).transpose()
-        })?;
-        // Another log has this name: the store was replaced.
-        let Some(entries) = heard else { return self.begin_wishes(sources) };
-        for entry in &entries {
-            if let Some(project) = wish::project(entry) {
-                self.building.remove(&project);
-                let place = self.places.get(&project).copied().unwrap_or_default();
-                let wish = entry.position.seq;
-                self.put(project, Place { position: None, wish, ..place })?;
-            }
-        }
-        entries.last().map_or(Ok(()), |last| self.put_wishes(last.position))
-    }
-
-    /// Begins to hear wishes from now on. Whatever is built later fulfils those that there were.
-    fn begin_wishes(&mut self, sources: &Sources) -> Result<(), Fault> {
-        let head = sources.wait(self.store.write(|tx| {
-            tx.ensure(&Topic::search())?;
-            tx.head(&Topic::search())?.ok_or(store::Error::Gone)
-        }))?;
-        let known: Vec<(ProjectId, Place)> = self.places.clone().into_iter().collect();
-        for (project, place) in known {
-            self.put(project, Place { position: None, wish: head.seq, ..place })?;
-        }
-        self.put_wishes(head)
-    }
-
-    fn put_wishes(&mut self, position: Position) -> Result<(), Fault> {
-        let place = Place { position: Some(position), ..Place::default() };
-        self.index.put(Topic::search().as_str(), place)?;
-        self.wishes = Some(position);
-        Ok(())
-    }
 }
 
 impl Sources {
@@ -297,7 +261,7 @@ impl Sources {
         store: &Store,
         work: impl Fn(&Reader<'_>) -> Result<T, store::Error> + Send + 'static,
     ) -> Result<T, Fault> {
-        Ok(self.wait(store.read(work))?)
+        self.wait(store.read(work))
     }
 
     fn wait<T, E>(&self, work: impl Future<Output = Result<T, E>>) -> Result<T, Fault>

@@ -7,11 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use serde::{Deserialize, Serialize};
-use shared::{
-    ids::{MessageId, ProjectId},
-    journal::Position,
-};
+use shared::ids::MessageId;
 use tantivy::{
     Index as Files, IndexReader, IndexWriter, ReloadPolicy, Searcher, TantivyDocument, Term,
     collector::DocSetCollector,
@@ -19,119 +15,16 @@ use tantivy::{
     indexer::IndexWriterOptions,
     merge_policy::LogMergePolicy,
     query::TermQuery,
-    schema::{
-        BytesOptions, FAST, Field, IndexRecordOption, STORED, Schema, TextFieldIndexing,
-        TextOptions, Value as _,
-    },
+    schema::{IndexRecordOption, Schema, Value as _},
 };
 
-use super::words;
+use super::{
+    schema::{Fields, PLACES, Place, Scope, Told},
+    words,
+};
 
 /// Documents deleted in a segment before it is written anew without them, as a share of all.
 const MOST_DELETED: f32 = 0.3;
-
-/// What a document has.
-#[derive(Copy, Clone, Debug)]
-pub(super) struct Fields {
-    /// Which message, or which log.
-    pub(super) id: Field,
-    /// Which build of which project, or [`PLACES`].
-    pub(super) scope: Field,
-    pub(super) channel: Field,
-    pub(super) text: Field,
-    /// The two halves of the message's id, of which the first begins with its time.
-    pub(super) high: Field,
-    pub(super) low: Field,
-    /// Whether the message is a question itself.
-    pub(super) asks: Field,
-    /// How far a log is in the index, as JSON.
-    place: Field,
-}
-
-/// The scope of documents that say how far the logs are.
-const PLACES: &[u8] = b"places";
-
-impl Fields {
-    fn schema() -> (Schema, Self) {
-        let mut schema = Schema::builder();
-        let words = TextFieldIndexing::default()
-            .set_tokenizer(words::NAME)
-            .set_index_option(IndexRecordOption::WithFreqsAndPositions);
-        let indexed = || BytesOptions::default().set_indexed();
-        let name = TextFieldIndexing::default()
-            .set_tokenizer("raw")
-            .set_fieldnorms(false)
-            .set_index_option(IndexRecordOption::Basic);
-        let fields = Self {
-            id: schema.add_bytes_field("id", indexed()),
-            scope: schema.add_bytes_field("scope", indexed()),
-            channel: schema
-                .add_text_field("channel", TextOptions::default().set_indexing_options(name)),
-            text: schema.add_text_field("text", TextOptions::default().set_indexing_options(words)),
-            high: schema.add_u64_field("high", FAST),
-            low: schema.add_u64_field("low", FAST),
-            asks: schema.add_bool_field("asks", FAST),
-            place: schema.add_text_field("place", STORED),
-        };
-        (schema.build(), fields)
-    }
-}
-
-/// Which build of a project a document is of: what is being built is not found until it is whole.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(super) struct Scope {
-    pub(super) project: ProjectId,
-    pub(super) build: u32,
-}
-
-impl Scope {
-    pub(super) fn term(self, fields: Fields) -> Term {
-        Term::from_field_bytes(fields.scope, &self.bytes())
-    }
-
-    fn bytes(self) -> Vec<u8> {
-        [self.project.0.as_bytes().as_slice(), &self.build.to_be_bytes()].concat()
-    }
-}
-
-/// How far a log is in the index.
-#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Place {
-    /// Everything up to here is in the index; `None` if the project has to be built anew.
-    #[serde(with = "position")]
-    pub(super) position: Option<Position>,
-    /// Which build of the project is searched, 0 if there is none yet.
-    pub(super) build: u32,
-    /// The last entry of the log of wishes that this build fulfils.
-    pub(super) wish: i64,
-}
-
-mod position {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-    use shared::journal::Position;
-
-    pub(super) fn serialize<S: Serializer>(
-        position: &Option<Position>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        position.map(|Position { epoch, seq, tag }| (epoch, seq, tag)).serialize(serializer)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<Position>, D::Error> {
-        let parts = Option::<(i64, i64, u32)>::deserialize(deserializer)?;
-        Ok(parts.map(|(epoch, seq, tag)| Position { epoch, seq, tag }))
-    }
-}
-
-/// A message as the index is told of it.
-#[derive(Debug, Deserialize)]
-pub(super) struct Told {
-    pub(super) id: MessageId,
-    pub(super) channel: String,
-    pub(super) text: String,
-}
 
 /// The index, whose only writer this is.
 pub(super) struct Index {
@@ -218,7 +111,7 @@ impl Index {
             text => message.text.as_str(),
             high => first,
             low => second,
-            asks => is_question(&message.text),
+            asks => message.asks(),
         ))?;
         self.changed = true;
         Ok(())
@@ -270,12 +163,6 @@ impl Index {
     pub(super) fn close(self) -> anyhow::Result<()> {
         Ok(self.writer.wait_merging_threads()?)
     }
-}
-
-/// Says whether somebody wants to know something, as far as a mark tells.
-fn is_question(text: &str) -> bool {
-    let ends = |rest: &str| rest.chars().next().is_none_or(char::is_whitespace);
-    text.split('?').skip(1).any(ends)
 }
 
 /// Opens what is in the folder, `None` if that is nothing, or of another version.

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::{
     Hit,
-    index::{Fields, Scope},
+    schema::{Fields, Scope},
     text::{Asked, Word},
 };
 
@@ -126,11 +126,10 @@ fn relevance(
         if *frequency > 0 {
             clauses.push(single(fields, &word.text, 1.0));
         }
-        if *frequency < RARE && typos < MOST_TYPOS {
-            if let Some(distance) = tolerance(word) {
-                typos += 1;
-                clauses.extend(meanings(searcher, fields, &word.text, distance, *frequency)?);
-            }
+        let may_be_wrong = *frequency < RARE && typos < MOST_TYPOS;
+        if let Some(distance) = tolerance(word).filter(|_| may_be_wrong) {
+            typos += 1;
+            clauses.extend(meanings(searcher, fields, &word.text, distance, *frequency)?);
         }
     }
     known.retain(|(frequency, _)| *frequency > 0);

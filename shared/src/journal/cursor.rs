@@ -8,7 +8,7 @@ use super::Topic;
 use crate::ids::AnswerId;
 
 /// A place in one log.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Position {
     /// Which life of the log: a replaced store has another.
     pub epoch: i64,

@@ -9,7 +9,7 @@ use shared::{
 };
 
 use super::{Fault, Feed, Place, Scope, Sources};
-use crate::search::index::Told;
+use crate::search::schema::Told;
 
 /// A build in the making; it is begun anew after a restart.
 #[derive(Clone, Debug)]
@@ -33,21 +33,7 @@ impl Feed {
         let place = self.places.get(&project).copied().unwrap_or_default();
         let mut building = match self.building.remove(&project) {
             Some(building) => building,
-            None => {
-                let topic = Topic::project(project);
-                let head = sources.read(&self.store, move |reader| reader.head(&topic))?;
-                let building = Building {
-                    build: place.build + 1,
-                    position: head.unwrap_or(Position { epoch: 0, seq: 0, tag: 0 }),
-                    page: String::new(),
-                    done: 0,
-                    total: 0,
-                };
-                tracing::info!(project.id = %project, "building the index of a project");
-                // A build that was not finished before a restart may have left something.
-                self.index.remove_all(Scope { project, build: building.build });
-                building
-            }
+            None => self.begin(project, place.build + 1, sources)?,
         };
         let went_on = self.go_on(project, &mut building, until, sources);
         self.shared.building().insert(project, (building.done, building.total));
@@ -62,6 +48,21 @@ impl Feed {
         tracing::info!(project.id = %project, messages = done, "built the index of a project");
         // The log may have gone on.
         Ok(false)
+    }
+
+    fn begin(
+        &mut self,
+        project: ProjectId,
+        build: u32,
+        sources: &Sources,
+    ) -> Result<Building, Fault> {
+        let topic = Topic::project(project);
+        let head = sources.read(&self.store, move |reader| reader.head(&topic))?;
+        let position = head.unwrap_or(Position { epoch: 0, seq: 0, tag: 0 });
+        tracing::info!(project.id = %project, "building the index of a project");
+        // A build that was not finished before a restart may have left something.
+        self.index.remove_all(Scope { project, build });
+        Ok(Building { build, position, page: String::new(), done: 0, total: 0 })
     }
 
     fn go_on(

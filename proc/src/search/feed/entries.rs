@@ -10,7 +10,7 @@ use shared::{
 };
 
 use super::{Fault, Feed, Place, Scope, Sources, build::told};
-use crate::search::index::Told;
+use crate::search::schema::Told;
 
 /// Entries read at once.
 pub(super) const PAGE: i64 = 256;

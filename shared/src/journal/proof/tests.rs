@@ -6,7 +6,10 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::super::*;
-use crate::{bus::Bus, store::Store};
+use crate::{
+    bus::Bus,
+    store::{Reader, Store},
+};
 
 /// How long a store may take to be closed.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -23,3 +23,6 @@ CREATE INDEX answers_by_owner ON answers (owner, started_at);
 CREATE INDEX answers_running ON answers (owner) WHERE ended_at IS NULL;
 CREATE INDEX answers_unfinished ON answers (seen_at) WHERE ended_at IS NULL;
 CREATE INDEX answers_ended ON answers (ended_at) WHERE ended_at IS NOT NULL;
+
+-- Which projects have something new is asked each second, among the logs of all users and answers.
+CREATE INDEX topics_of_projects ON topics (name) WHERE name LIKE 'project/%';

@@ -58,6 +58,6 @@ async fn main() -> anyhow::Result<()> {
         What::Cluster(options) => cluster::run(options).await,
         What::Jobs(options) => jobs::run(options).await,
         What::Floor => streams::floor::serve(),
-        What::Serve(config) => server::serve(*config).await,
+        What::Serve(config) => Box::pin(server::serve(*config)).await,
     }
 }

@@ -87,7 +87,7 @@ pub struct AnswersConfig {
     /// How long the extractive writer holds each chunk back, so that it can be read as it comes; a bare number is milliseconds.
     #[arg(long = "chunk-delay-ms", env = "CHUNK_DELAY_MS", default_value = "50", value_parser = duration_ms)]
     pub chunk_delay: Duration,
-    /// Where the language model is: any endpoint that speaks OpenAI's API, such as `https://api.openai.com/v1`.
+    /// Where the language model is: any endpoint that speaks the API of `OpenAI`, such as `https://api.openai.com/v1`.
     #[arg(long, env = "LLM_BASE_URL")]
     pub llm_base_url: Option<String>,
     /// The key for it, where it wants one.

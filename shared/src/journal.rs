@@ -12,7 +12,6 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use rand::RngExt as _;
 
-use self::proof::Evidence;
 pub use self::{
     cursor::{Cursor, Position},
     retention::{RetentionConfig, trim},

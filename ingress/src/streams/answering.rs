@@ -35,7 +35,8 @@ struct Heartbeat<'a> {
     uptime_seconds: f64,
     #[serde(flatten)]
     totals: Totals,
-    heartbeat_count: u64,
+    #[serde(rename = "heartbeat_count")]
+    count: u64,
     remaining_seconds: f64,
     max_duration: f64,
 }
@@ -75,14 +76,14 @@ impl Answering {
             clippy::cast_sign_loss,
             reason = "a few seconds through a few seconds"
         )]
-        let heartbeat_count = beats.round() as u64;
+        let count = beats.round() as u64;
         let beat = Heartbeat {
             stream_id: &self.stream_id,
             trace_id: &self.trace_id,
             timestamp: now,
             uptime_seconds: uptime.as_secs_f64(),
             totals: self.totals,
-            heartbeat_count,
+            count,
             remaining_seconds: self.max.saturating_sub(uptime).as_secs_f64(),
             max_duration: self.max.as_secs_f64(),
         };

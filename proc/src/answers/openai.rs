@@ -1,4 +1,4 @@
-//! The writer that asks a language model, at any endpoint that speaks OpenAI's chat completions.
+//! The writer that asks a language model, at any endpoint that speaks `OpenAI`'s chat completions.
 
 use std::{fmt::Write, pin::pin, time::Duration};
 

@@ -58,8 +58,13 @@ fn read(row: &Row<'_>) -> Result<Answer, Error> {
         Question { asked, text: row.get(4)?, max_tokens: small(5)?, temperature: small(6)? };
     let passages = row.get::<Option<String>>(11)?;
     let passages = passages.and_then(|passages| serde_json::from_str(&passages).ok());
-    let (id, started_at, ended_at) = (row.get(0)?, row.get(9)?, row.get(10)?);
-    Ok(Answer { id, question, started_at, ended_at, passages })
+    Ok(Answer {
+        id: row.get(0)?,
+        question,
+        started_at: row.get(9)?,
+        passages,
+        ended_at: row.get(10)?,
+    })
 }
 
 /// Returns the owner's answer of this name.

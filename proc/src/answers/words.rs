@@ -8,28 +8,23 @@ const SNIPPET: usize = 200;
 /// Returns how many tokens a text has: words, and single marks between them. No model counts quite so, and each in its own
 /// way; limits need one measure for all.
 pub(super) fn tokens(text: &str) -> u64 {
-    let mut within = false;
-    let mut tokens = 0;
-    for c in text.chars() {
-        let of_word = c.is_alphanumeric();
-        tokens += u64::from(!c.is_whitespace() && !(of_word && within));
-        within = of_word;
-    }
-    tokens
+    starts(text).count() as u64
 }
 
 /// Returns the beginning of a text that has at most so many tokens.
 pub(super) fn first_tokens(text: &str, most: u64) -> &str {
-    let (mut within, mut tokens) = (false, 0);
-    for (at, c) in text.char_indices() {
-        let of_word = c.is_alphanumeric();
-        tokens += u64::from(!c.is_whitespace() && !(of_word && within));
-        within = of_word;
-        if tokens > most {
-            return &text[..at];
-        }
-    }
-    text
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    starts(text).nth(most).map_or(text, |end| &text[..end])
+}
+
+/// Returns where tokens begin.
+fn starts(text: &str) -> impl Iterator<Item = usize> {
+    let mut within = false;
+    text.char_indices().filter_map(move |(at, c)| {
+        let goes_on = within && c.is_alphanumeric();
+        within = c.is_alphanumeric();
+        (!c.is_whitespace() && !goes_on).then_some(at)
+    })
 }
 
 /// Cuts a text into pieces of about `words` words, each with the space behind it, and none too long for a chunk.

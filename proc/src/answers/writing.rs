@@ -138,12 +138,11 @@ impl Desk {
         let Asked { owner, project_id, trace_id, .. } = &question.asked;
         let retriever = &self.retriever;
         // What has been said since would make it another answer.
-        progress.passages = match &answer.passages {
-            Some(hits) => retriever.read(owner, *project_id, trace_id, hits).await?,
-            None => {
-                let text = &question.text;
-                retriever.passages(owner, *project_id, trace_id, text, PASSAGES).await?
-            }
+        progress.passages = if let Some(hits) = &answer.passages {
+            retriever.read(owner, *project_id, trace_id, hits).await?
+        } else {
+            let text = &question.text;
+            retriever.passages(owner, *project_id, trace_id, text, PASSAGES).await?
         };
         if progress.passages.is_empty() {
             let rest = NOTHING.strip_prefix(&*progress.text);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::super::*;
+use super::{super::*, Evidence};
 use crate::{
     bus::Bus,
     store::{Reader, Store},

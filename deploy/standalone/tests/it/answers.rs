@@ -206,7 +206,7 @@ async fn what_is_no_cursor_of_ones_own_answer_is_told_so_once() {
     let mine = stream.until("content_chunk").await.id;
     let grace = project.with("grace", "member").await;
     let logs = project.cursor().await;
-    let changed = format!("{}z", mine);
+    let changed = format!("{mine}z");
     for (client, cursor, reason) in [
         (&grace.client, mine.as_str(), "unknown_epoch"),
         (&project.client, "junk", "malformed"),

@@ -13,6 +13,8 @@ const run = (program, ...args) => execFileSync(program, args, { cwd: root, stdio
 const tool = (path, ...args) => run(process.execPath, join(root, 'node_modules', path), ...args);
 
 tool('typescript/bin/tsc');
+// The console has no build of its own, and no other check of its types.
+tool('typescript/bin/tsc', '-p', 'tsconfig.console.json');
 console.log('types: no complaint');
 const folder = mkdtempSync(join(tmpdir(), 'parley-pack-'));
 try {

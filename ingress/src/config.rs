@@ -23,6 +23,9 @@ pub struct Config {
     /// Where proc's gRPC is, comma separated, such as `http://127.0.0.1:9020`; a name may have many addresses, and new ones at any time.
     #[arg(long, env = "PROC_GRPC_URL", value_delimiter = ',', value_parser = shared::grpc::url)]
     pub proc_grpc_url: Vec<Uri>,
+    /// Whether the console is served, at `/`.
+    #[arg(long, env = "ENABLE_CONSOLE", default_value_t = true, action = clap::ArgAction::Set)]
+    pub enable_console: bool,
     #[command(flatten)]
     pub streams: StreamsConfig,
 }

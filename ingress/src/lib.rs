@@ -5,6 +5,7 @@ mod answers;
 mod bulk;
 mod channels;
 mod config;
+mod console;
 mod error;
 mod events;
 mod me;
@@ -43,6 +44,7 @@ pub use self::config::{Config, StreamsConfig};
 use self::{
     access::Guarded,
     answers::Answers,
+    console::Beside,
     presence::Presence,
     replica::Replica,
     state::AppState,
@@ -100,9 +102,11 @@ impl App {
         self.internal.local_addr()
     }
 
-    /// Starts every task of the service on the lifecycle of its parts; jobs are asked of proc at `proc`.
-    pub fn start(self, proc: Vec<Uri>) -> anyhow::Result<()> {
+    /// Starts every task of the service on the lifecycle of its parts; jobs are asked of proc at `proc`. If proc's public
+    /// listener is known, as in one process, the console finds it there.
+    pub fn start(self, proc: Vec<Uri>, proc_public: Option<SocketAddr>) -> anyhow::Result<()> {
         let Self { public, internal, auth, endings, common, config, parts, replica } = self;
+        let public_addr = public.local_addr()?;
         let hub = Hub::new(&parts);
         let Parts { store, bus, lifecycle, connections, limits, service_token, .. } = parts;
         let (presence, keeper) =
@@ -147,6 +151,13 @@ impl App {
             )
             .with_state(state);
         let routes = limits.guard(routes, auth.clone(), proxies);
+        let routes = if config.enable_console {
+            let beside =
+                proc_public.map(|proc| Beside { ingress: public_addr.port(), proc: proc.port() });
+            routes.merge(console::routes(&auth, beside))
+        } else {
+            routes
+        };
         let routes = layered(routes, &lifecycle, &common.cors_origin)?;
         let routes = metrics.watch(routes);
         let public = serve_public(public, routes, lifecycle.clone(), connections);

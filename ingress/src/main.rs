@@ -21,6 +21,6 @@ async fn main() -> anyhow::Result<()> {
     let parts = Parts::clustered(&common).await?;
     let proc = ingress.proc_grpc_url.clone();
     anyhow::ensure!(!proc.is_empty(), "set PROC_GRPC_URL to where proc's gRPC is");
-    ingress::App::bind(&common, ingress, parts.clone()).await?.start(proc)?;
+    ingress::App::bind(&common, ingress, parts.clone()).await?.start(proc, None)?;
     parts.lifecycle.run(stop, &common.drain).await
 }

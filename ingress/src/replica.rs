@@ -83,10 +83,15 @@ impl Replica {
         }
     }
 
-    /// Returns the stats of all other replicas that are not gone.
-    pub(crate) fn others(&self, reader: &Reader<'_>, now: Timestamp) -> Result<Vec<String>, Error> {
-        let sql = "SELECT stats FROM replicas WHERE id <> $1 AND seen_at >= $2 ORDER BY id";
-        reader.query(sql, &[self.id.into(), oldest(now).into()], |row| row.get(0))
+    /// Returns all other replicas that are not gone, with their stats.
+    pub(crate) fn others(
+        &self,
+        reader: &Reader<'_>,
+        now: Timestamp,
+    ) -> Result<Vec<(ReplicaId, String)>, Error> {
+        let sql = "SELECT id, stats FROM replicas WHERE id <> $1 AND seen_at >= $2 ORDER BY id";
+        let params = [self.id.into(), oldest(now).into()];
+        reader.query(sql, &params, |row| Ok((row.get(0)?, row.get(1)?)))
     }
 
     async fn renew(&self, stats: String, now: Timestamp) -> Result<(), Error> {

@@ -22,6 +22,7 @@ pub use self::{
     ended::{Ended, Endings},
     refused::Refused,
     sessions::{Session, sessions_of},
+    simple::DemoUser,
     tickets::Ticket,
 };
 use self::{
@@ -153,6 +154,16 @@ impl Auth {
         match self.inner.config.auth_mode {
             AuthMode::Simple => "simple",
             AuthMode::Oidc => "oidc",
+        }
+    }
+
+    /// Returns the users whom everybody on this machine may be; none if users are configured.
+    #[must_use]
+    pub fn demo_users(&self) -> &'static [DemoUser] {
+        let AuthConfig { auth_mode, auth_users_file, .. } = &self.inner.config;
+        match (auth_mode, auth_users_file) {
+            (AuthMode::Simple, None) => simple::DEMO,
+            _ => &[],
         }
     }
 

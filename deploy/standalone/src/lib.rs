@@ -37,6 +37,13 @@ impl App {
         let Config { common, ingress, proc } = config.clone();
         let parts = Parts::embedded(&common)?;
         let ingress = ingress::App::bind(&common, ingress, parts.clone()).await?;
+        let mut common = common;
+        if config.ingress.enable_console && ingress.addr()?.ip().is_loopback() {
+            // The console is a page of ingress, and proc is of another origin to it.
+            let port = ingress.addr()?.port();
+            let names = ["127.0.0.1", "[::1]", "localhost"];
+            common.cors_origin.extend(names.map(|name| format!("http://{name}:{port}")));
+        }
         let proc = proc::App::bind(&common, proc, parts.clone()).await?;
         Ok(Self { config, parts, ingress, proc })
     }
@@ -61,7 +68,7 @@ impl App {
         };
         let proc_grpc = or_own(&config.ingress.proc_grpc_url, proc.internal_addr()?);
         let ingress_grpc = or_own(&config.proc.ingress_grpc_url, ingress.internal_addr()?);
-        ingress.start(proc_grpc.map_err(anyhow::Error::msg)?)?;
+        ingress.start(proc_grpc.map_err(anyhow::Error::msg)?, Some(proc.addr()?))?;
         proc.start(ingress_grpc.map_err(anyhow::Error::msg)?)?;
         parts.lifecycle.run(stop, &config.common.drain).await
     }

@@ -61,7 +61,8 @@ async fn others_are_told_apart_by_when_they_were_seen(home: Home) {
         let one = one.clone();
         store.read(move |reader| one.others(reader, now))
     };
-    assert_eq!(others(now.after(REPLICA_TIMEOUT)).await.unwrap(), ["{\"streams\":7}"]);
+    let expected = [(two.id, "{\"streams\":7}".to_owned())];
+    assert_eq!(others(now.after(REPLICA_TIMEOUT)).await.unwrap(), expected);
     let late = now.after(REPLICA_TIMEOUT).after(Duration::from_millis(1));
     assert!(others(late).await.unwrap().is_empty());
 }

@@ -1,11 +1,13 @@
 //! What admins see of streams: figures, who is connected, and closing one.
 
+use std::iter;
+
 use axum::{Router, extract::State};
 use http::StatusCode;
 use serde::Serialize;
 use shared::{
     http::{Json, Path},
-    ids::{ConnectionId, ProjectId, UserId},
+    ids::{ConnectionId, ProjectId, ReplicaId, UserId},
     store::{Reader, Store},
     time::Timestamp,
 };
@@ -56,6 +58,16 @@ struct Cluster {
     #[serde(rename = "limits_rejected")]
     limits_rejected: u64,
     reconnects: u64,
+    /// What each has open, the one that answers first.
+    per_replica: Vec<ReplicaStreams>,
+}
+
+/// How many streams a replica has open.
+#[derive(Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct ReplicaStreams {
+    id: ReplicaId,
+    active_connections: u64,
 }
 
 /// A user's streams of a project.
@@ -72,11 +84,16 @@ async fn stats(
 ) -> Result<Json<Document>, ApiError> {
     let replica = state.replica.clone();
     let others = store.read(move |reader| replica.others(reader, Timestamp::now())).await?;
-    let others: Vec<Sums> =
-        others.iter().map(|stats| serde_json::from_str(stats).unwrap_or_default()).collect();
+    let parse = |(id, stats): &(ReplicaId, String)| -> (ReplicaId, Sums) {
+        (*id, serde_json::from_str(stats).unwrap_or_default())
+    };
+    let others: Vec<(ReplicaId, Sums)> = others.iter().map(parse).collect();
     let open = state.reactor.connections().await;
     let (own, uptime) = (state.stats.sums(), state.stats.uptime());
-    let all = others.iter().fold(own, |all, other| all + *other);
+    let all = others.iter().fold(own, |all, (_, other)| all + *other);
+    let replicas = iter::once((state.replica.id(), own)).chain(others);
+    let per_replica: Vec<ReplicaStreams> =
+        replicas.map(|(id, sums)| ReplicaStreams { id, active_connections: sums.open }).collect();
     let unique = |mut keys: Vec<String>| {
         keys.sort_unstable();
         keys.dedup();
@@ -89,11 +106,12 @@ async fn stats(
         metrics: own.metrics(uptime),
         connections: open.into_iter().map(|(_, open)| open).collect(),
         cluster: Cluster {
-            replicas: others.len() as u64 + 1,
+            replicas: per_replica.len() as u64,
             active_connections: all.open,
             metrics: all.metrics(uptime),
             limits_rejected: all.limits_rejected,
             reconnects: all.reconnects,
+            per_replica,
         },
         limits_rejected: own.limits_rejected,
         reconnects: own.reconnects,

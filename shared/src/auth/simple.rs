@@ -31,19 +31,32 @@ enum Role {
     Admin,
 }
 
+/// A user who is there without a file, on loopback alone; the token is in the README.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct DemoUser {
+    /// Their id.
+    pub user: &'static str,
+    /// The name to show.
+    pub name: &'static str,
+    /// What they sign in with.
+    pub token: &'static str,
+}
+
+pub(super) const DEMO: &[DemoUser] = &[
+    DemoUser { user: "ada", name: "Ada", token: "dev-ada" },
+    DemoUser { user: "grace", name: "Grace", token: "dev-grace" },
+    DemoUser { user: "admin", name: "Admin", token: "dev-admin" },
+];
+
 impl Directory {
     pub(super) fn demo() -> Self {
-        let user = |id: &str, name: &str, admin| {
-            let token = format!("dev-{id}").into();
-            let id = id.parse().expect("a demo user's id is valid");
-            let roles = Roles { admin };
-            (digest(&token), Identity { id, name: name.into(), roles, expires_at: None })
+        let known = |demo: &DemoUser| {
+            let id: UserId = demo.user.parse().expect("a demo user's id is valid");
+            let roles = Roles { admin: demo.user == "admin" };
+            let identity = Identity { id, name: demo.name.into(), roles, expires_at: None };
+            (digest(&demo.token.into()), identity)
         };
-        Self(HashMap::from([
-            user("ada", "Ada", false),
-            user("grace", "Grace", false),
-            user("admin", "Admin", true),
-        ]))
+        Self(DEMO.iter().map(known).collect())
     }
 
     pub(super) fn read(file: &Path) -> anyhow::Result<Self> {

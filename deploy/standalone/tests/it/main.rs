@@ -16,6 +16,7 @@ mod canary;
 mod channels_filter;
 mod chat;
 mod compression;
+mod console;
 mod cookies;
 mod cors;
 mod drain;

@@ -191,6 +191,8 @@ async fn the_figures_and_the_list_are_whole_and_for_admins_alone() {
     }
     let cluster = &stats["cluster"];
     assert_eq!((&cluster["replicas"], &cluster["activeConnections"]), (&json!(1), &json!(3)));
+    assert_eq!(cluster["perReplica"].as_array().map(Vec::len), Some(1));
+    assert_eq!(cluster["perReplica"][0]["activeConnections"], 3);
     assert_eq!(cluster["metrics"]["totalConnections"], stats["metrics"]["totalConnections"]);
 
     let list = parley.as_user("admin").get(&debug).await.is(200);

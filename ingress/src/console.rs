@@ -1,0 +1,118 @@
+//! The console: pages at `/` for who has no client of their own, out of the files that are built into the program.
+
+mod files;
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    extract::{Path, Request, State},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use http::{HeaderMap, HeaderValue, Uri, header, uri::Authority};
+use serde::Serialize;
+use shared::{
+    auth::{Auth, DemoUser},
+    http::Failure,
+};
+
+use self::files::Files;
+
+/// The ports of both services where one process has them: proc is where the page is, at its own port.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Beside {
+    pub(crate) ingress: u16,
+    pub(crate) proc: u16,
+}
+
+#[derive(Debug)]
+struct Console {
+    files: Files,
+    beside: Option<Beside>,
+    auth_mode: &'static str,
+    demo_users: &'static [DemoUser],
+}
+
+/// What the page has to know of the services. Never a secret: tokens of demo users are good on loopback alone.
+#[derive(Serialize)]
+struct PageConfig {
+    auth_mode: &'static str,
+    /// Where proc is, if it is not where the page is.
+    proc_url: Option<String>,
+    demo_users: &'static [DemoUser],
+}
+
+/// Returns the routes of the pages, which everybody may read.
+pub(crate) fn routes(auth: &Auth, beside: Option<Beside>) -> Router {
+    let console = Arc::new(Console {
+        files: Files::embedded(),
+        beside,
+        auth_mode: auth.mode(),
+        demo_users: auth.demo_users(),
+    });
+    Router::new()
+        .route("/", get(index))
+        .route("/console/config.json", get(config))
+        .route("/console/{*path}", get(file))
+        .with_state(console)
+}
+
+async fn index(State(console): State<Arc<Console>>, request: Request) -> Response {
+    console.file("index.html", request.headers())
+}
+
+async fn file(
+    State(console): State<Arc<Console>>,
+    Path(path): Path<String>,
+    request: Request,
+) -> Response {
+    console.file(&path, request.headers())
+}
+
+async fn config(State(console): State<Arc<Console>>, headers: HeaderMap) -> Response {
+    let Console { auth_mode, demo_users, .. } = *console;
+    let config = PageConfig { auth_mode, proc_url: console.proc_url(&headers), demo_users };
+    ([(header::CACHE_CONTROL, "no-store")], Json(config)).into_response()
+}
+
+impl Console {
+    fn file(&self, path: &str, headers: &HeaderMap) -> Response {
+        let Some(file) = self.files.find(path) else {
+            return Failure::new(http::StatusCode::NOT_FOUND, "not_found", "there is no such page")
+                .into_response();
+        };
+        let mut response = file.answer(headers);
+        // A page alone has rights; on its parts the header would only be long.
+        if file.is_page() {
+            response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, self.policy(headers));
+        }
+        response
+    }
+
+    /// Returns where proc is for a page that was asked of ingress itself. Any other host is a proxy's, who has both.
+    fn proc_url(&self, headers: &HeaderMap) -> Option<String> {
+        let beside = self.beside?;
+        let host: Authority = headers.get(header::HOST)?.to_str().ok()?.parse().ok()?;
+        let (name, port) = (host.host(), host.port_u16().unwrap_or(80));
+        let is_host =
+            name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte));
+        let url = format!("http://{name}:{}", beside.proc);
+        (port == beside.ingress && is_host && url.parse::<Uri>().is_ok()).then_some(url)
+    }
+
+    /// Returns the rights of the page: nothing but its own files, both services, and the one script in it, the import map.
+    fn policy(&self, headers: &HeaderMap) -> HeaderValue {
+        let proc = self
+            .proc_url(headers)
+            .map(|url| format!("connect-src 'self' {url}; "))
+            .unwrap_or_default();
+        let policy = format!(
+            "default-src 'self'; script-src 'self' {}; {proc}base-uri 'none'; form-action 'none'; \
+             frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'",
+            self.files.import_map
+        );
+        // Both are of characters that a header may have.
+        HeaderValue::from_str(&policy).unwrap_or(HeaderValue::from_static("default-src 'none'"))
+    }
+}

@@ -14,8 +14,9 @@ use crate::search::Passage;
 const MOST: usize = 5;
 /// Tokens quoted of one passage at most: a long one must not push the others out.
 const OF_ONE: u64 = 160;
-/// Words in a chunk.
-const WORDS: usize = 4;
+/// Words in a chunk that is to be read as it comes, and in one that comes with all others.
+const PACED_WORDS: usize = 4;
+const WORDS: usize = 64;
 
 #[derive(Debug)]
 pub(crate) struct Extractive {
@@ -34,7 +35,8 @@ impl Extractive {
             // Something was said or deleted meanwhile, and other passages are the best ones now.
             return Box::pin(stream::iter([Err(WriteError::Interrupted)]));
         };
-        let pieces: Vec<String> = pieces(rest, WORDS).into_iter().map(Into::into).collect();
+        let words = if self.delay.is_zero() { WORDS } else { PACED_WORDS };
+        let pieces: Vec<String> = pieces(rest, words).into_iter().map(Into::into).collect();
         if self.delay.is_zero() {
             return Box::pin(stream::iter(pieces).map(Ok));
         }

@@ -34,16 +34,10 @@ async fn start(flags: &[&str]) -> (Whole, String) {
         let path = format!("/api/chat/projects/{project}/messages");
         assert_eq!(whole.post(&base, &path, json!({"text": text})).await.status(), 201);
     }
-    // Each has an index of its own, and whichever is asked is to find all of it.
-    for number in 0..whole.cluster.ingress_count() * whole.cluster.proc_count() {
-        let url = whole.cluster.ingress_url(number % whole.cluster.ingress_count());
-        let found = async || {
-            let url = format!("{url}/api/chat/projects/{project}/search?q=printer");
-            let found = whole.http.get(url).bearer_auth("dev-ada").send().await.expect("an answer");
-            let found: Value = found.json().await.expect("JSON");
-            found["messages"].as_array().is_some_and(|found| found.len() == 5)
-        };
-        timeout(PATIENCE, async { while !found().await {} }).await.expect("it is found");
+    // Each has an index of its own.
+    for number in 0..whole.cluster.proc_count() {
+        let ready = async { while !says(&whole, number, "parley_search_documents 5").await {} };
+        timeout(PATIENCE, ready).await.expect("it is found");
     }
     (whole, project)
 }
@@ -119,11 +113,16 @@ fn count(whole: &Whole, condition: &str) -> u64 {
     String::from_utf8_lossy(&output.stdout).trim().parse().expect("a number")
 }
 
-/// Says whether this proc is writing an answer.
-async fn writes(whole: &Whole, number: usize) -> bool {
+/// Says whether this line is among a proc's figures.
+async fn says(whole: &Whole, number: usize, line: &str) -> bool {
     let url = format!("http://{}/metrics", whole.cluster.proc(number).internal_addr());
     let figures = whole.http.get(url).send().await.expect("an answer").text().await.expect("text");
-    figures.lines().any(|line| line == "parley_answers_running 1")
+    figures.lines().any(|said| said == line)
+}
+
+/// Says whether this proc is writing an answer.
+async fn writes(whole: &Whole, number: usize) -> bool {
+    says(whole, number, "parley_answers_running 1").await
 }
 
 /// Returns which of both writes the one answer.

@@ -30,7 +30,7 @@ async fn admins_register_bundles_that_everybody_sees_and_whose_secret_nobody_doe
     assert_eq!((&shown["version"], &shown["url"]), (&json!("1.0.0"), &Value::Null));
     assert_eq!(column(&shown["operations"], "name"), ["count", "later"]);
     let all = ada.get("/api/integrations/bundles").await.is(200);
-    assert_eq!(column(&all["bundles"], "name"), ["chat", "demo", "python"]);
+    assert_eq!(column(&all["bundles"], "name"), ["chat", "demo", "search", "python"]);
     let project = ada.project().await;
     let refused = submit(&project, "python.count", json!({"to": "3"})).await;
     assert_eq!(refused.refused(422, "invalid_field")["field"], "data.to");

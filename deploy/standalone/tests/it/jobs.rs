@@ -16,7 +16,7 @@ async fn bundles_say_what_can_be_called() {
     let parley = Parley::start().await;
     let ada = parley.as_user("ada");
     let bundles = ada.get("/api/integrations/bundles").await.is(200);
-    assert_eq!(column(&bundles["bundles"], "name"), ["chat", "demo"]);
+    assert_eq!(column(&bundles["bundles"], "name"), ["chat", "demo", "search"]);
     let chat = ada.get("/api/integrations/bundles/chat").await.is(200);
     assert_eq!(chat, bundles["bundles"][0]);
     assert_eq!(column(&chat["operations"], "name"), ["import", "export"]);

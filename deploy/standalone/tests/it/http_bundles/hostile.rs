@@ -177,5 +177,8 @@ async fn an_address_is_looked_at_again_at_each_call() {
     }
     assert!(!rogue.is_called_within(Duration::from_millis(1)).await);
     let listed = project.client.get("/api/integrations/bundles").await.is(200);
-    assert_eq!(column(&listed["bundles"], "name"), ["chat", "demo", "address", "name", "plain"]);
+    assert_eq!(
+        column(&listed["bundles"], "name"),
+        ["chat", "demo", "search", "address", "name", "plain"]
+    );
 }

@@ -58,7 +58,7 @@ impl Asked {
     fn checked(&self) -> Result<(&str, u32), ApiError> {
         let refused = |field, message: &str| ApiError::Field { field, message: message.into() };
         let text = self.q.as_deref().unwrap_or_default();
-        if text.trim().is_empty() || text.contains('\0') || text.chars().count() > MAX_CHARS {
+        if !is_question(text) {
             return Err(refused("q", "what is looked for has 1 to 2,000 characters and no NUL"));
         }
         let limit = self.limit.unwrap_or(DEFAULT);
@@ -67,6 +67,12 @@ impl Asked {
         }
         Ok((text, limit))
     }
+}
+
+/// Says whether a text can be asked about.
+pub(crate) fn is_question(text: &str) -> bool {
+    let length = text.chars().take(MAX_CHARS + 1).count();
+    !text.trim().is_empty() && !text.contains('\0') && length <= MAX_CHARS
 }
 
 /// The messages that fit best, the best first.

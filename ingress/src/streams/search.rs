@@ -30,11 +30,10 @@ use crate::{
     access::Caller,
     answers::{NewQuestion, Started},
     error::ApiError,
+    search::is_question,
     state::AppState,
 };
 
-/// The longest question, in characters.
-const MAX_QUERY: usize = 2_000;
 /// The longest answer, in tokens.
 const MAX_TOKENS: u32 = 4_000;
 /// Where a client is that was told that its answer is not there: it has nothing more to come for.
@@ -116,8 +115,7 @@ async fn go_on(state: AppState, asked: Asked, cursor: String) -> Result<Response
 async fn ask(state: AppState, asked: Asked, query: Search) -> Result<Response, ApiError> {
     let missing = |field, message: &str| ApiError::Field { field, message: message.into() };
     let text = query.query.ok_or_else(|| missing("query", "what is the question?"))?;
-    let length = text.chars().take(MAX_QUERY + 1).count();
-    if text.trim().is_empty() || length > MAX_QUERY || text.contains('\0') {
+    if !is_question(&text) {
         return Err(missing("query", "a question has 1 to 2,000 characters, and no NUL"));
     }
     let project_id =

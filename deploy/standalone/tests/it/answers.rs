@@ -9,6 +9,7 @@ use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 
 use crate::{
+    metrics::collect,
     project::Project,
     sse::{Event, Sse},
     support::{Parley, column, eventually, text},
@@ -99,6 +100,17 @@ async fn an_answer_quotes_what_was_said_and_says_by_whom() {
     assert_eq!((&whole["text"], &whole["state"]), (&json!(written), &json!("finished")));
     assert_eq!(whole["sources"], complete.data["sources"]);
     assert_eq!(whole["total_tokens"], complete.data["total_tokens"]);
+
+    let figures = collect(&parley, "proc").await;
+    for (name, value) in [
+        ("answers_started", &json!(1)),
+        ("answers_finished", &json!(1)),
+        ("answer_chunks", &complete.data["total_chunks"]),
+        ("answer_tokens", &complete.data["total_tokens"]),
+    ] {
+        let line = format!("parley_{name}_total {value}");
+        assert!(figures.lines().any(|said| said == line), "{line} is not in {figures}");
+    }
 }
 
 #[tokio::test]

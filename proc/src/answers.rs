@@ -277,3 +277,6 @@ impl Answers {
         self.inner.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

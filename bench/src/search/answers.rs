@@ -16,6 +16,8 @@ use crate::{import::ms, server::Server};
 
 /// Answers in each measurement.
 const ASKED: usize = 500;
+/// Clients whose questions come at a pace.
+const SESSIONS: usize = 50;
 
 /// Prints the times to the first chunk: one question after the other, at a pace, and with `at_once` always running.
 pub(super) async fn measure(server: &Server, project: &str, at_once: usize) -> anyhow::Result<()> {
@@ -52,7 +54,8 @@ async fn closed(server: &Server, project: &str, at_once: usize) -> anyhow::Resul
         asking.spawn(async move {
             let mut times = Vec::new();
             for number in (client..ASKED).step_by(at_once) {
-                times.push(ask(&host, &project, QUESTIONS[number % QUESTIONS.len()]).await?);
+                let question = QUESTIONS[number % QUESTIONS.len()];
+                times.push(ask(&host, &project, question, client).await?);
             }
             anyhow::Ok(times)
         });
@@ -68,7 +71,8 @@ async fn open(server: &Server, project: &str, a_second: u32) -> anyhow::Result<H
         tick.tick().await;
         let (host, project) = (server.ingress.clone(), project.to_owned());
         let question = QUESTIONS[number % QUESTIONS.len()];
-        asking.spawn(async move { ask(&host, &project, question).await });
+        let session = number % SESSIONS;
+        asking.spawn(async move { ask(&host, &project, question, session).await });
     }
     collect(asking.join_all().await.into_iter().collect::<anyhow::Result<Vec<_>>>()?)
 }
@@ -82,8 +86,13 @@ fn collect(times: Vec<Duration>) -> anyhow::Result<Histogram<u64>> {
 }
 
 /// Asks, and reads to the end; returns how long the first chunk took, the connection included.
-async fn ask(host: &str, project: &str, question: &str) -> anyhow::Result<Duration> {
-    let path = path(project, question);
+async fn ask(
+    host: &str,
+    project: &str,
+    question: &str,
+    session: usize,
+) -> anyhow::Result<Duration> {
+    let path = path(project, question, session);
     let began = Instant::now();
     let mut socket = TcpStream::connect(host).await?;
     socket.set_nodelay(true)?;
@@ -102,7 +111,8 @@ async fn ask(host: &str, project: &str, question: &str) -> anyhow::Result<Durati
     first.with_context(|| format!("no chunk: {}", said()))
 }
 
-fn path(project: &str, question: &str) -> String {
+fn path(project: &str, question: &str, session: usize) -> String {
     let mut query = form_urlencoded::Serializer::for_suffix("/stream/search?".to_owned(), 15);
-    query.append_pair("query", question).append_pair("project_id", project).finish()
+    query.append_pair("query", question).append_pair("project_id", project);
+    query.append_pair("session", &format!("bench-{session}")).finish()
 }

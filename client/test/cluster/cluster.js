@@ -34,12 +34,11 @@ export async function startCluster(users) {
   const folder = join(home, 'cluster');
   const file = join(home, 'users.json');
   writeFileSync(file, JSON.stringify(users));
-  const child = spawn(
-    program,
-    ['--folder', folder, '--listen', '127.0.0.1:0', '--set', `AUTH_USERS_FILE=${file}`],
+  const child = spawn(program, ['--folder', folder, '--listen', '127.0.0.1:0', '--set', `AUTH_USERS_FILE=${file}`], {
+    stdio: ['ignore', 'pipe', 'pipe'],
     // A backtrace says nothing of what a cluster lacks.
-    { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, RUST_BACKTRACE: '0' } },
-  );
+    env: { ...process.env, RUST_BACKTRACE: '0' },
+  });
   let said = '';
   for (const output of [child.stdout, child.stderr]) output.on('data', (text) => (said += text));
   /** @type {number | null | undefined} */
@@ -55,6 +54,14 @@ export async function startCluster(users) {
     if (!match) throw new Error(`the cluster ended with ${code}: ${said}`);
     return match;
   };
+  /** Asks a part to end, once, and waits until it has and is ready again. @param {string} part */
+  const restart = async (part) => {
+    const [, pid] = await says(new RegExp(`^ +${part} +process (\\d+)`, 'm'));
+    process.kill(Number(pid), 'SIGTERM');
+    const [, how] = await says(new RegExp(`^${part} has ended \\((.*)\\)$`, 'm'));
+    if (how !== 'exit status: 0') throw new Error(`${part} ended with ${how}`);
+    await says(new RegExp(`^${part} is running again$`, 'm'));
+  };
   const stop = async () => {
     child.kill('SIGTERM');
     await ended;
@@ -65,21 +72,9 @@ export async function startCluster(users) {
   try {
     const [, url] = await says(/Parley is at (\S+)\. /);
     await says(/stops all of it/);
-    const pid = (/** @type {string} */ part) => Number(said.match(new RegExp(`^ +${part} +process (\\d+)`, 'm'))?.[1]);
     appendFileSync(join(folder, 'nginx/site/server.conf'), PAGES);
-    process.kill(pid('nginx'), 'SIGHUP');
-    await until(async () => (await fetch(`${url}/src/index.js`)).ok);
-    return {
-      url,
-      stop,
-      /** Asks a part to end, once, and waits until it has and is ready again. @param {string} part */
-      async restart(part) {
-        process.kill(pid(part), 'SIGTERM');
-        const [, how] = await says(new RegExp(`^${part} has ended \\((.*)\\)$`, 'm'));
-        if (how !== 'exit status: 0') throw new Error(`${part} ended with ${how}`);
-        await says(new RegExp(`^${part} is running again$`, 'm'));
-      },
-    };
+    await restart('nginx');
+    return { url, restart, stop };
   } catch (error) {
     await stop().catch(() => {});
     throw error;

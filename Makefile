@@ -33,8 +33,8 @@ check:           ## Format, lints and documentation, warnings being errors.
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items --locked
 
-test-client: setup ## The client library's tests alone: types, sizes, Chromium and Firefox; three minutes.
-	cargo build --locked -p standalone
+test-client: setup ## The client library's tests alone: types, sizes, Chromium and Firefox, a cluster; four minutes.
+	cargo build --locked -p standalone -p ingress -p proc -p cluster
 	cd client && npm test
 
 check-faults:    ## Takes parts of a cluster away under load for two minutes; nothing may be lost, doubled or reordered. ARGS=--help lists what else it can.

@@ -113,7 +113,7 @@ export class AnswerStream extends Emitter {
 
   /** The pieces of text. @returns {AsyncGenerator<string, Completion, void>} */
   async *[Symbol.asyncIterator]() {
-    for (let from = 0; ; ) {
+    for (let from = 0; ;) {
       if (from < this.text.length) yield this.text.slice(from, (from = this.text.length));
       // What has settled wins.
       else if (this.status.state === 'closed') return Promise.race([this.done, { reason: 'detached' }]);

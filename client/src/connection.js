@@ -137,7 +137,7 @@ export class PersistentChatConnection extends Emitter {
 
   /** @param {AbortSignal} signal */
   async #identify(signal) {
-    for (const backoff = new Backoff(); !signal.aborted; ) {
+    for (const backoff = new Backoff(); !signal.aborted;) {
       try {
         return (await this.api.me()).user;
       } catch (error) {
@@ -191,9 +191,7 @@ export class PersistentChatConnection extends Emitter {
 
   #follow() {
     this.#stopFeed();
-    if (!this.#running) return;
-    this.#set({ role: 'follower' });
-    this.#sync.start();
+    if (this.#running) this.#enter();
   }
 
   #enter() {
@@ -227,11 +225,9 @@ export class PersistentChatConnection extends Emitter {
       this.#tell('welcome', { events, cursor: this.#cursor, status: this.status }, message.from);
     } else if (kind === 'retry' && this.#feed) this.retryNow();
     if (!term || !this.#elector || (to && to !== this.#bus?.id)) return;
-    if (this.#feed && term > this.#elector.term) {
-      this.#elector.observe(term);
-      this.#elector.yield();
-    }
+    const isNewer = term > this.#elector.term;
     this.#elector.observe(term);
+    if (this.#feed && isNewer) this.#elector.yield();
     if (!this.#feed) this.#sync.receive(message);
   }
 

@@ -15,7 +15,7 @@ export class HttpError extends Error {
     this.body = body;
     this.traceId = traceId;
     /** The server's word for it, such as `not_found`. @type {string | undefined} */
-    this.code = body.error;
+    this.code = body.error ?? body.status;
   }
 }
 

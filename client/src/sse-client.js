@@ -5,7 +5,7 @@ import { Backoff } from './backoff.js';
 import { Emitter } from './emitter.js';
 import { isOffline, onLifecycle, sleep } from './lifecycle.js';
 import { IDLE } from './status.js';
-import { BLOCKED_MS, drainMs, verdict } from './verdict.js';
+import { BLOCKED_MS, verdict } from './verdict.js';
 
 /** @import { ConnectionStatus } from './status.js' */
 /** @import { Plan } from './verdict.js' */
@@ -90,7 +90,7 @@ export class SSEClient extends Emitter {
     this.start();
     try {
       while (true) {
-        for (let event; (event = queue.shift()); ) yield event;
+        for (let event; (event = queue.shift());) yield event;
         if (!this.#running) return;
         await this.next('event', 'closed');
       }
@@ -142,7 +142,7 @@ export class SSEClient extends Emitter {
     let waitMs =
       then === 'fail'
         ? this.#backoff.next(Math.max(floorMs ?? 0, this.#retryMs))
-        : this.#backoff.after(floorMs ?? (then === 'block' ? bufferedRetryMs : 0));
+        : this.#backoff.after(floorMs ?? (then === 'block' ? bufferedRetryMs : 1_000 + Math.random() * 1_000));
     // A browser that says it is offline may be wrong, so that a few attempts are still made.
     if (isOffline()) {
       waitMs = Math.max(waitMs, 30_000);
@@ -180,9 +180,9 @@ export class SSEClient extends Emitter {
       if (silentMs < (openedAt ? this.silenceMs : openTimeoutMs)) {
         const stale = !!openedAt && silentMs > (this.silenceMs * 2) / 3;
         if (stale !== this.status.stale) this.#set({ stale });
-      } else if (openedAt) this.#finish('fail', 'silence');
+      }
       // Not a byte: once it may be the network, headers without a body never are.
-      else if (response || ++this.#dull > 2) this.#finish('block', 'buffered');
+      else if (!openedAt && (response || ++this.#dull > 2)) this.#finish('block', 'buffered');
       else this.#finish('fail', 'silence');
     };
     const timer = setInterval(look, Math.min(openTimeoutMs, silenceMs || openTimeoutMs) / 16);
@@ -201,12 +201,12 @@ export class SSEClient extends Emitter {
       });
       const { headers: told } = response;
       heardAt = Date.now();
-      this.status = { ...this.status, traceId: told.get('X-Trace-ID') };
+      this.#set({ traceId: told.get('X-Trace-ID') });
       const plan = await verdict(response);
       if (plan) return plan;
       this.silenceMs = silenceMs || Number(told.get('X-Silence-Threshold')) * 1_000 || 60_000;
       const feed = this.#parser(signal);
-      const reader = /** @type {ReadableStream<Uint8Array>} */ (response.body).getReader();
+      const reader = /** @type {ReadableStream} */ (response.body).pipeThrough(new TextDecoderStream()).getReader();
       for (let part; !(part = await reader.read()).done && !signal.aborted;) {
         this.#lastByteAt = heardAt = Date.now();
         if (!openedAt) {
@@ -232,7 +232,7 @@ export class SSEClient extends Emitter {
     }
   }
 
-  /** Returns what takes the stream's bytes. @param {AbortSignal} signal */
+  /** Returns what takes the stream's text. @param {AbortSignal} signal */
   #parser(signal) {
     /** @type {string | null} */
     let id = null;
@@ -250,9 +250,8 @@ export class SSEClient extends Emitter {
         keep();
       },
     });
-    const decoder = new TextDecoder();
-    return (/** @type {Uint8Array} */ bytes) => {
-      parser.feed(decoder.decode(bytes, { stream: true }));
+    return (/** @type {string} */ text) => {
+      parser.feed(text);
       keep();
     };
   }
@@ -262,9 +261,9 @@ export class SSEClient extends Emitter {
     const name = event.event;
     if (name === 'heartbeat') this.#set({});
     else if (name === 'bye' || name === 'server_shutdown') {
-      const { reason, reconnect, retry_after_ms = drainMs() } = JSON.parse(event.data);
+      const { reason, reconnect, retry_after_ms } = JSON.parse(event.data);
       // The seeds' own `bye` of a draining instance says not to come back; others are there.
-      if (reason === 'server_shutdown' || reason === 'draining') this.#finish('wait', 'draining', retry_after_ms);
+      if (/shutdown|draining/.test(reason)) this.#finish('wait', 'draining', retry_after_ms);
       else this.#finish(reconnect === false ? 'close' : 'wait', reason, retry_after_ms);
     } else {
       if (name === 'reset') this.#gap(JSON.parse(event.data));

@@ -1,6 +1,6 @@
 /** @file The status table: what an answer to the opening of a stream means. */
 
-import { DrainingError, errorOf } from './errors.js';
+import { errorOf } from './errors.js';
 
 /**
  * What follows an attempt: no other one; one after the backoff, which counts this as a failure; one after the wait that
@@ -19,19 +19,22 @@ import { DrainingError, errorOf } from './errors.js';
 /** How long what needs an administrator's hand is let be: buffering proxies, streams that are switched off. */
 export const BLOCKED_MS = 300_000;
 
-/** @type {Record<string, import('./status.js').Reason>} */
-const REASONS = {
-  401: 'auth',
-  403: 'forbidden',
-  404: 'gone',
-  409: 'gap',
-  410: 'gone',
-  429: 'rate_limited',
-  503: 'backpressure',
+/** By the server's word for it, or by the status. @type {Record<string, [Then, import('./status.js').Reason]>} */
+const TABLE = {
+  200: ['fail', 'protocol'],
+  204: ['close', 'done'],
+  401: ['close', 'auth'],
+  403: ['close', 'forbidden'],
+  404: ['close', 'gone'],
+  410: ['close', 'gone'],
+  408: ['fail', 'server_error'],
+  409: ['fail', 'gap'],
+  429: ['fail', 'rate_limited'],
+  503: ['fail', 'backpressure'],
+  draining: ['wait', 'draining'],
+  too_many_connections: ['block', 'too_many_connections'],
+  sse_disabled: ['block', 'disabled'],
 };
-
-/** By the server's word. @type {Record<string, import('./status.js').Reason>} */
-const BLOCKS = { too_many_connections: 'too_many_connections', sse_disabled: 'disabled' };
 
 /**
  * Returns what to do instead of reading the response, or nothing if it is an event stream.
@@ -39,22 +42,10 @@ const BLOCKS = { too_many_connections: 'too_many_connections', sse_disabled: 'di
  * @returns {Promise<Plan | null>}
  */
 export async function verdict(response) {
-  const { status, headers } = response;
-  if (status === 204) return { then: 'close', reason: 'done' };
-  if (status === 200)
-    return headers.get('Content-Type')?.startsWith('text/event-stream') ? null : { then: 'fail', reason: 'protocol' };
-  const error = errorOf(response, await response.text());
-  const { retryAfterMs: floorMs, code = '' } = error;
-  if (error instanceof DrainingError) return { then: 'wait', reason: 'draining', floorMs: floorMs ?? drainMs(), error };
-  const block = BLOCKS[code];
-  const again = status > 499 || [408, 409, 429].includes(status);
-  return {
-    then: block ? 'block' : again ? 'fail' : 'close',
-    reason: block ?? REASONS[status] ?? (again ? 'server_error' : 'rejected'),
-    floorMs,
-    error,
-  };
+  const { ok, status, headers } = response;
+  if (status === 200 && headers.get('Content-Type')?.startsWith('text/event-stream')) return null;
+  const error = ok ? undefined : errorOf(response, await response.text());
+  const [then, reason] =
+    TABLE[error?.code ?? ''] ?? TABLE[status] ?? (status < 500 ? ['close', 'rejected'] : ['fail', 'server_error']);
+  return { then, reason, error, floorMs: error?.retryAfterMs };
 }
-
-/** When to come back from an instance that is going and does not say. */
-export const drainMs = () => 1_000 + Math.random() * 1_000;

@@ -174,6 +174,8 @@ export class SSEClient extends Emitter {
     /** @type {Response | undefined} */
     let response;
     let openedAt = 0;
+    /** @type {unknown} */
+    let error;
     // By the clock and not by counting: timers of hidden pages are late.
     const look = () => {
       const silentMs = Date.now() - heardAt;
@@ -217,12 +219,9 @@ export class SSEClient extends Emitter {
         }
         feed(part.value);
       }
-      if (Date.now() - openedAt < 1_000) this.#dull++;
-      return (
-        this.#plan ?? (this.#dull < 3 ? { then: 'fail', reason: 'network' } : { then: 'block', reason: 'buffered' })
-      );
-    } catch (error) {
-      return this.#plan ?? { then: 'fail', reason: 'network', error };
+      if (Date.now() - openedAt < 1_000 && ++this.#dull > 2) this.#finish('block', 'buffered');
+    } catch (thrown) {
+      error = thrown;
     } finally {
       const lastedMs = openedAt && Date.now() - openedAt;
       if (lastedMs >= 1_000) this.#dull = 0;
@@ -230,6 +229,7 @@ export class SSEClient extends Emitter {
       clearInterval(timer);
       this.#step.abort();
     }
+    return this.#plan ?? { then: 'fail', reason: 'network', error };
   }
 
   /** Returns what takes the stream's text. @param {AbortSignal} signal */

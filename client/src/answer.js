@@ -54,15 +54,14 @@ export class AnswerStream extends Emitter {
   #capped = null;
   /** @type {Error | undefined} */
   #failure;
-  /** @type {(end: Completion | Error) => void} */
-  #settle = () => {};
 
   /** @param {AnswerOptions} options */
   constructor({ api, lastEventId, maxReconnects = 3, silenceMs, openTimeoutMs, backoff, signal, ...asked }) {
     super();
     this.#api = api;
     this.done = new Promise((resolve, reject) => {
-      this.#settle = (end) => (end instanceof Error ? reject(end) : resolve(end));
+      this.on('complete', resolve);
+      this.on('error', reject);
     });
     this.done.catch(() => {});
     this.streamId = asked.stream_id ?? uuid();
@@ -115,18 +114,10 @@ export class AnswerStream extends Emitter {
   /** The pieces of text. @returns {AsyncGenerator<string, Completion, void>} */
   async *[Symbol.asyncIterator]() {
     for (let from = 0; ;) {
-      if (from < this.text.length) {
-        yield this.text.slice(from, (from = this.text.length));
-        continue;
-      }
-      /** @type {(() => void)[]} */
-      let undo = [];
-      const more = new Promise((resolve) => (undo = [this.on('content', resolve), this.stream.on('closed', resolve)]));
-      const end = await Promise.race([this.done, more.then(() => null)]);
-      undo.forEach((one) => one());
-      if (from < this.text.length) continue;
-      if (end) return end;
-      if (this.status.state === 'closed') return { reason: 'detached' };
+      if (from < this.text.length) yield this.text.slice(from, (from = this.text.length));
+      // What has settled wins.
+      else if (this.status.state === 'closed') return Promise.race([this.done, { reason: 'detached' }]);
+      else await this.next('content', 'status');
     }
   }
 
@@ -173,7 +164,6 @@ export class AnswerStream extends Emitter {
     this.stream.stop();
     this.sources = end.sources ?? [];
     this.emit('complete', end);
-    this.#settle(end);
   }
 
   /** @param {Error} error */
@@ -181,6 +171,5 @@ export class AnswerStream extends Emitter {
     if (this.#capped) return this.#complete(this.#capped);
     this.stream.stop();
     this.emit('error', error);
-    this.#settle(error);
   }
 }

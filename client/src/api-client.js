@@ -14,20 +14,15 @@ import { SSEClient } from './sse-client.js';
  * Makes requests and streams of both services. Reads that are under way are shared; a refused request throws
  * `HttpError`.
  */
-export class ApiClient {
-  /** @type {Map<string, Promise<any>>} */
-  #reads = new Map();
+export class ApiClient extends Http {
+  /** @type {Record<string, Promise<any>>} */
+  #reads = {};
 
   /** @param {ApiOptions} [options] */
   constructor({ ingressUrl = '', procUrl = ingressUrl, ...options } = {}) {
+    super(options);
     this.ingressUrl = ingressUrl;
     this.procUrl = procUrl;
-    this.http = new Http(options);
-  }
-
-  /** The session that requests belong to, once there was one. */
-  get sessionId() {
-    return this.http.sessionId;
   }
 
   /**
@@ -38,12 +33,12 @@ export class ApiClient {
    * @returns {Promise<any>}
    */
   async request(method, path, options) {
-    const response = await this.http.send(method, this.url(path), options);
+    const response = await this.send(method, path, options);
     const text = await response.text();
     return text ? JSON.parse(text) : null;
   }
 
-  /** Returns where a path is. @param {string} path */
+  /** @override @param {string} path */
   url(path) {
     return (path.startsWith('/api/integrations') ? this.procUrl : this.ingressUrl) + path;
   }
@@ -56,9 +51,7 @@ export class ApiClient {
    */
   get(path, query = {}) {
     const key = path + JSON.stringify(query);
-    const read = this.#reads.get(key) ?? this.request('GET', path, { query }).finally(() => this.#reads.delete(key));
-    this.#reads.set(key, read);
-    return read;
+    return (this.#reads[key] ??= this.request('GET', path, { query }).finally(() => delete this.#reads[key]));
   }
 
   /**
@@ -68,10 +61,10 @@ export class ApiClient {
    * @param {import('./sse-options.js').SSEClientOptions} [options]
    */
   stream(path, query, options) {
-    const { fetch, credentials, onUnauthorized } = this.http.options;
+    const { fetch, credentials, onUnauthorized } = this.options;
     return new SSEClient(withQuery(this.url(path), query), {
-      headers: () => this.http.headers(),
-      onUnauthorized: onUnauthorized && (() => this.http.unauthorized()),
+      headers: () => this.headers(),
+      onUnauthorized: onUnauthorized && (() => this.unauthorized()),
       fetch,
       credentials,
       ...options,

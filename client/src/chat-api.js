@@ -248,7 +248,7 @@ export class ChatApi extends ApiClient {
    * @returns {Promise<Response>}
    */
   artifact(id, name, { range, signal } = {}) {
-    return this.http.send('GET', this.url(jobs(id, 'artifacts', name)), {
+    return this.send('GET', jobs(id, 'artifacts', name), {
       signal,
       headers: range ? { Range: range } : {},
     });
@@ -262,8 +262,8 @@ export class ChatApi extends ApiClient {
   async upload(file, { onProgress, signal } = {}) {
     const path = '/api/integrations/uploads';
     if (!onProgress || !globalThis.XMLHttpRequest) return this.request('POST', path, { body: file, signal });
-    const { credentials } = this.http.options;
-    return upload(this.url(path), file, { headers: await this.http.headers(), credentials, signal, onProgress });
+    const { credentials } = this.options;
+    return upload(this.url(path), file, { headers: await this.headers(), credentials, signal, onProgress });
   }
 
   /** For admins. @returns {Promise<any>} */

@@ -3,7 +3,7 @@
 import { ChatApi } from './chat-api.js';
 import { Emitter } from './emitter.js';
 import { HttpError } from './errors.js';
-import { Feed, jobSnapshot } from './feed.js';
+import { Feed, entriesOf, jobSnapshot } from './feed.js';
 import { hash } from './hash.js';
 import { LeaderElector } from './leader.js';
 import { onLifecycle, sleep } from './lifecycle.js';
@@ -39,7 +39,7 @@ export class PersistentChatConnection extends Emitter {
   #options;
   /** @type {string | null} */
   #cursor;
-  #ring;
+  #ring = new Ring();
   #seq = 0;
   /** @type {AbortController | null} */
   #running = null;
@@ -66,7 +66,7 @@ export class PersistentChatConnection extends Emitter {
     this.#options = typeof options === 'string' ? { api: new ChatApi(), project_id: options, onMessage } : options;
     this.api = this.#options.api;
     this.#cursor = this.#options.since ?? null;
-    this.#ring = new Ring(this.#cursor);
+    this.#begin(this.#cursor);
     if (this.#options.onMessage) this.on('event', this.#options.onMessage);
   }
 
@@ -105,13 +105,18 @@ export class PersistentChatConnection extends Emitter {
 
   /** Leaves; another tab leads if this one did. */
   disconnect() {
+    this.#close('stopped');
+  }
+
+  /** @param {string} reason */
+  #close(reason) {
     this.#running?.abort();
     this.#running = null;
     this.#elector?.stop();
     this.#stopFeed();
     this.#leave();
     this.#elector = this.#bus = null;
-    this.#set({ state: 'closed', reason: 'stopped', retryAt: null });
+    this.#set({ state: 'closed', reason, retryAt: null });
   }
 
   /** Tries at once, whichever tab leads. */
@@ -136,35 +141,20 @@ export class PersistentChatConnection extends Emitter {
       try {
         return (await this.api.me()).user;
       } catch (error) {
+        if (signal.aborted) return;
         this.emit('failure', error);
-        const refused = error instanceof HttpError && error.status < 500 && error.status !== 429;
-        if (signal.aborted) return null;
-        if (refused) {
-          this.#running = null;
-          this.#set({ state: 'closed', reason: 'auth' });
-          return null;
-        }
+        if (error instanceof HttpError && error.status < 500 && error.status !== 429) return this.#close('auth');
         const waitMs = backoff.next();
         this.#set({ state: 'waiting', reason: 'network', retryAt: Date.now() + waitMs, attempt: backoff.attempt });
         await sleep(waitMs, signal);
       }
     }
-    return null;
   }
 
   /** Leads. @param {string} streamId @param {'leader' | 'solo'} role */
   #feedFrom(streamId, role) {
     this.#sync.stop();
-    const { stream, pollMs, project_id, include } = this.#options;
-    const feed = (this.#feed = new Feed({
-      api: this.api,
-      project_id,
-      include,
-      streamId,
-      cursor: this.#cursor,
-      stream,
-      pollMs,
-    }));
+    const feed = (this.#feed = new Feed(this.#options, streamId, this.#cursor));
     this.#seq = 0;
     this.#tell('lead', { cursor: this.#cursor });
     const tellStatus = () => this.#tell('status', { status: this.status, cursor: this.#cursor });
@@ -201,9 +191,7 @@ export class PersistentChatConnection extends Emitter {
 
   #follow() {
     this.#stopFeed();
-    if (!this.#running) return;
-    this.#set({ role: 'follower' });
-    this.#sync.start();
+    if (this.#running) this.#enter();
   }
 
   #enter() {
@@ -237,11 +225,9 @@ export class PersistentChatConnection extends Emitter {
       this.#tell('welcome', { events, cursor: this.#cursor, status: this.status }, message.from);
     } else if (kind === 'retry' && this.#feed) this.retryNow();
     if (!term || !this.#elector || (to && to !== this.#bus?.id)) return;
-    if (this.#feed && term > this.#elector.term) {
-      this.#elector.observe(term);
-      this.#elector.yield();
-    }
+    const isNewer = term > this.#elector.term;
     this.#elector.observe(term);
+    if (this.#feed && isNewer) this.#elector.yield();
     if (!this.#feed) this.#sync.receive(message);
   }
 
@@ -263,10 +249,9 @@ export class PersistentChatConnection extends Emitter {
         const page = await this.api.events(this.#options.project_id, { after: this.#cursor }, signal);
         if (signal.aborted) return;
         if (page.reset) return gap(page.reset);
-        page.events.forEach((event, index) =>
-          this.#deliver({ id: index === page.events.length - 1 ? page.cursor : undefined, event }),
-        );
-        more = page.events.length > 0;
+        const entries = entriesOf(page);
+        entries.forEach((entry) => this.#deliver(entry));
+        more = entries.length > 0;
       }
       if (!this.#options.include) return;
       // The log of jobs is not in it.

@@ -21,13 +21,25 @@ export class Emitter {
   }
 
   /**
+   * Waits for the next event of any of these types.
+   * @param {...keyof Events} types
+   * @returns {Promise<void>}
+   * @protected
+   */
+  next(...types) {
+    return new Promise((resolve) => {
+      const undo = types.map((type) => this.on(type, () => (undo.forEach((one) => one()), resolve())));
+    });
+  }
+
+  /**
    * @template {keyof Events} Type
    * @param {Type} type
    * @param {Events[Type]} value
    * @protected
    */
   emit(type, value) {
-    for (const handler of [...(this.#handlers[type] ?? [])]) {
+    for (const handler of new Set(this.#handlers[type])) {
       try {
         handler(value);
       } catch (error) {

@@ -15,7 +15,7 @@ export class HttpError extends Error {
     this.body = body;
     this.traceId = traceId;
     /** The server's word for it, such as `not_found`. @type {string | undefined} */
-    this.code = body.error;
+    this.code = body.error ?? body.status;
   }
 }
 
@@ -37,14 +37,13 @@ export class DrainingError extends HttpError {}
  * @param {string} text
  */
 export function errorOf({ status, headers }, text) {
-  let body;
+  let body = Object();
   try {
-    body = JSON.parse(text);
+    body = Object(JSON.parse(text));
   } catch {
     // A proxy's page says nothing to a program.
   }
-  body = Object(body);
-  const draining = status === 503 && (body.error ?? body.status) === 'draining';
+  const draining = (body.error ?? body.status) === 'draining';
   const Class = status === 429 ? RateLimitedError : draining ? DrainingError : HttpError;
   // Times of day, which `Retry-After` may have too, say less than our own clock is wrong by.
   const retryAfterMs = body.retry_after_ms ?? (Number(headers.get('Retry-After')) * 1_000 || undefined);

@@ -9,17 +9,6 @@ import { sleep } from './lifecycle.js';
  */
 
 /**
- * @typedef {object} FeedOptions
- * @property {import('./chat-api.js').ChatApi} api
- * @property {string} project_id
- * @property {'jobs'} [include] Adds the caller's jobs.
- * @property {string} streamId
- * @property {string | null} cursor
- * @property {import('./sse-options.js').SSEClientOptions} [stream] How the stream behaves.
- * @property {number} [pollMs] Between two polls, at least. Default 1,000.
- */
-
-/**
  * Returns what a stream of jobs begins with, for who has none: also of jobs that have ended.
  * @param {import('./chat-api.js').ChatApi} api
  * @returns {Promise<Entry>}
@@ -28,6 +17,14 @@ export async function jobSnapshot(api) {
   const { jobs } = await api.jobs({ limit: 50 });
   return { event: { type: 'job.snapshot', at: new Date().toISOString(), actor: '', trace_id: '', jobs } };
 }
+
+/**
+ * Returns a page's events; where they end, the cursor is known.
+ * @param {import('./wire.js').EventPage} page
+ * @returns {Entry[]}
+ */
+export const entriesOf = ({ events, cursor }) =>
+  events.map((event, index) => ({ event, id: events[index + 1] ? undefined : cursor }));
 
 /**
  * @extends {Emitter<{event: Entry, hello: any, gap: {reason: string, cursor: string | null}, status: ConnectionStatus,
@@ -39,16 +36,17 @@ export class Feed extends Emitter {
   #polling = null;
   #polledAt = 0;
 
-  /** @param {FeedOptions} options */
-  constructor(options) {
+  /**
+   * @param {import('./connection-options.js').ConnectionOptions} options
+   * @param {string} stream_id
+   * @param {string | null} lastEventId
+   */
+  constructor(options, stream_id, lastEventId) {
     super();
     this.#options = options;
-    const { api, project_id, include, streamId, cursor } = options;
-    const stream = (this.stream = api.stream(
-      '/sse/stream',
-      { project_id, include, stream_id: streamId },
-      { ...options.stream, lastEventId: cursor },
-    ));
+    const { api, project_id, include } = options;
+    const query = { project_id, include, stream_id };
+    const stream = (this.stream = api.stream('/sse/stream', query, { ...options.stream, lastEventId }));
     stream.on('message', ({ id, data }) => {
       const event = JSON.parse(data);
       if (event.type === 'hello') this.emit('hello', event);
@@ -102,9 +100,7 @@ export class Feed extends Emitter {
         if (failed) this.stream.restart();
         failed = false;
         if (page.reset) this.emit('gap', { reason: page.reset, cursor: page.cursor });
-        page.events.forEach((event, index) =>
-          this.emit('event', { id: index === page.events.length - 1 ? page.cursor : undefined, event }),
-        );
+        entriesOf(page).forEach((entry) => this.emit('event', entry));
         if (!this.stream.lastEventId) this.emit('hello', { cursor: page.cursor });
         this.stream.lastEventId = page.cursor;
         if (jobs) this.emit('event', jobs);

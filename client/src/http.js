@@ -1,6 +1,6 @@
 /** @file Requests that are repeated when that is safe. */
 
-import { DrainingError, HttpError, RateLimitedError, errorOf } from './errors.js';
+import { DrainingError, errorOf } from './errors.js';
 import { sleep } from './lifecycle.js';
 
 /**
@@ -37,11 +37,20 @@ export function withQuery(url, query = {}) {
   return there.length ? `${url}?${new URLSearchParams(/** @type {[string, string][]} */ (there))}` : url;
 }
 
+/** Sends requests of one caller. */
 export class Http {
+  /** The session that requests belong to, once there was one. */
+  sessionId;
+
   /** @param {HttpOptions} options */
   constructor(options) {
     this.options = options;
     this.sessionId = options.sessionId;
+  }
+
+  /** Returns where a path is. @param {string} path */
+  url(path) {
+    return path;
   }
 
   /** What says who is calling. @returns {Promise<Record<string, string>>} */
@@ -69,11 +78,11 @@ export class Http {
   /**
    * Returns the successful response, after repetitions if need be.
    * @param {string} method
-   * @param {string} url
+   * @param {string} path
    * @param {RequestOptions} [request]
    * @returns {Promise<Response>}
    */
-  async send(method, url, { query, body, headers, idempotencyKey, signal } = {}) {
+  async send(method, path, { query, body, headers, idempotencyKey, signal } = {}) {
     const {
       fetch = globalThis.fetch,
       credentials,
@@ -84,11 +93,9 @@ export class Http {
     const raw = body === undefined || body instanceof Blob || body instanceof ArrayBuffer;
     const safe = method !== 'POST' || !!idempotencyKey;
     let refreshed = !onUnauthorized;
-    for (let attempt = 0; ; attempt++) {
-      /** @type {unknown} */
-      let failure;
+    for (let attempt = 1; ; attempt++) {
       try {
-        const response = await fetch(withQuery(url, query), {
+        const response = await fetch(withQuery(this.url(path), query), {
           method,
           credentials,
           cache: 'no-store',
@@ -103,19 +110,18 @@ export class Http {
         });
         this.sessionId ??= response.headers.get('X-Session-ID') ?? undefined;
         if (response.ok) return response;
-        failure = errorOf(response, await response.text());
+        throw errorOf(response, await response.text());
       } catch (error) {
-        failure = error;
+        const failure = /** @type {any} */ (error);
+        if (signal?.aborted) throw failure;
+        if (failure.status === 401 && !refreshed) {
+          refreshed = true;
+          await this.unauthorized();
+        } else if (attempt < maxAttempts && repeatable(failure, safe)) {
+          const waitMs = retryBaseMs * (0.5 + Math.random()) * 2 ** attempt;
+          await sleep(Math.max(failure.retryAfterMs ?? 0, waitMs) + Math.random() * retryBaseMs, signal);
+        } else throw failure;
       }
-      if (signal?.aborted) throw failure;
-      if (failure instanceof HttpError && failure.status === 401 && !refreshed) {
-        refreshed = true;
-        await this.unauthorized();
-      } else if (attempt + 1 < maxAttempts && repeatable(failure, safe)) {
-        const floorMs = failure instanceof HttpError ? (failure.retryAfterMs ?? 0) : 0;
-        const waitMs = retryBaseMs * (1 + 2 * Math.random()) * 2 ** attempt;
-        await sleep(Math.max(floorMs, waitMs) + Math.random() * retryBaseMs, signal);
-      } else throw failure;
     }
   }
 }
@@ -123,11 +129,12 @@ export class Http {
 /**
  * Says whether the request may be made again: it was refused before anything was done, or doing it twice is doing it
  * once.
- * @param {unknown} failure
+ * @param {any} failure
  * @param {boolean} safe
  */
-function repeatable(failure, safe) {
-  if (!(failure instanceof HttpError)) return safe && failure instanceof TypeError;
-  if (failure instanceof RateLimitedError || failure instanceof DrainingError) return true;
-  return failure.code === 'backpressure' || (safe && [408, 502, 503, 504].includes(failure.status));
-}
+const repeatable = (failure, safe) =>
+  failure.status === 429 ||
+  failure.code === 'backpressure' ||
+  failure instanceof DrainingError ||
+  // The last is a cut network.
+  (safe && ([408, 502, 503, 504].includes(failure.status) || failure instanceof TypeError));

@@ -60,9 +60,8 @@ export class JobsStream extends Emitter {
   /** Takes over all that has not ended; what is missing among it ended meanwhile. @param {Job[]} unfinished */
   async #snapshot(unfinished) {
     unfinished.forEach((job) => this.#keep(job));
-    const there = new Set(unfinished.map(({ id }) => id));
     for (const { id, finished_at } of [...this.jobs.values()]) {
-      if (finished_at || there.has(id)) continue;
+      if (finished_at || unfinished.some((job) => job.id === id)) continue;
       await this.#api.job(id).then(
         (job) => this.#keep(job),
         () => this.jobs.delete(id),

@@ -3,7 +3,7 @@
 import { Emitter } from './emitter.js';
 import { leaseLocks } from './lease.js';
 import { onLifecycle } from './lifecycle.js';
-import { localStorageOrNull } from './storage.js';
+import { localStorageOrNull, stored } from './storage.js';
 
 /**
  * What a browser has, or what stands for it in tests.
@@ -34,11 +34,11 @@ export class LeaderElector extends Emitter {
   #running = null;
 
   /** @param {string} name @param {Platform} [platform] */
-  constructor(name, platform = {}) {
+  constructor(name, { locks = globalThis.navigator?.locks, storage = localStorageOrNull() } = {}) {
     super();
     this.#name = name;
-    this.#storage = platform.storage === undefined ? localStorageOrNull() : platform.storage;
-    this.#locks = platform.locks ?? globalThis.navigator?.locks ?? (this.#storage && leaseLocks(this.#storage));
+    this.#storage = storage;
+    this.#locks = locks ?? (storage && leaseLocks(storage));
   }
 
   /** Whether tabs can elect at all; if not, the only candidate is never elected. */
@@ -85,8 +85,9 @@ export class LeaderElector extends Emitter {
     const held = () => {
       if (request.signal.aborted) return;
       granted = true;
-      this.observe(Number(this.#stored()) || 0);
-      this.#stored(`${++this.term}`);
+      const key = `${this.#name}:term`;
+      this.observe(Number(stored(this.#storage, key)) || 0);
+      stored(this.#storage, key, `${++this.term}`);
       this.leading = true;
       const release = new Promise((resolve) => (this.#release = () => resolve(null)));
       this.emit('leader', { term: this.term });
@@ -99,17 +100,6 @@ export class LeaderElector extends Emitter {
       setTimeout(() => this.#join(), granted ? 0 : 5_000);
     };
     this.#locks?.request(this.#name, steal ? { steal } : { signal: request.signal }, held).then(ended, ended);
-  }
-
-  /** @param {string} [value] */
-  #stored(value) {
-    try {
-      const key = `${this.#name}:term`;
-      if (value === undefined) return this.#storage?.getItem(key);
-      this.#storage?.setItem(key, value);
-    } catch {
-      // Full or forbidden: terms of the tabs that hear each other are enough.
-    }
   }
 
   #leave() {

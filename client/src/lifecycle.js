@@ -14,14 +14,14 @@ export const isOffline = () => globalThis.navigator?.onLine === false;
  * @param {{leave: () => void, enter: () => void, wake: (type: string) => void}} handlers
  */
 export function onLifecycle(signal, { leave, enter, wake }) {
-  for (const [types, handler] of /** @type {const} */ ([
-    ['pagehide freeze', leave],
-    ['pageshow resume', (/** @type {any} */ { persisted, type }) => (persisted || type === 'resume') && enter()],
-    ['online visibilitychange', (/** @type {any} */ { type }) => wake(type)],
-  ])) {
+  /** @param {string} types @param {(event: any) => unknown} handler */
+  const on = (types, handler) =>
     // On their way down, all of them pass the window.
-    for (const type of types.split(' ')) globalThis.addEventListener?.(type, handler, { capture: true, signal });
-  }
+    types.split(' ').forEach((type) => globalThis.addEventListener?.(type, handler, { capture: true, signal }));
+  on('pagehide freeze', leave);
+  // Only the first has `persisted`.
+  on('pageshow resume', ({ persisted }) => persisted !== false && enter());
+  on('online visibilitychange', ({ type }) => wake(type));
 }
 
 /**

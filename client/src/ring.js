@@ -14,19 +14,12 @@ const MAX_SEEN = 4_000;
 
 export class Ring {
   /** The cursor before the first entry. @type {string | null} */
-  #start;
-  /** @type {Entry[]} */
+  #start = null;
+  /** @type {(Entry & {size: number})[]} */
   #entries = [];
-  /** @type {number[]} */
-  #sizes = [];
   #size = 0;
   /** @type {Set<string>} */
   #seen = new Set();
-
-  /** @param {string | null} start */
-  constructor(start) {
-    this.#start = start;
-  }
 
   /**
    * Keeps an event; says whether it is new. Events are known by all they say, since those of the long poll have no id,
@@ -38,25 +31,23 @@ export class Ring {
     const key = hash(text);
     if (this.#seen.has(key)) return false;
     this.#seen.add(key);
-    for (const oldest of this.#seen) {
-      if (this.#seen.size > MAX_SEEN) this.#seen.delete(oldest);
-      break;
-    }
-    this.#entries.push({ id, event });
-    this.#sizes.push(text.length);
-    this.#size += text.length;
+    const [oldest = ''] = this.#seen;
+    if (this.#seen.size > MAX_SEEN) this.#seen.delete(oldest);
+    const size = text.length;
+    this.#entries.push({ id, event, size });
+    this.#size += size;
     while (this.#entries.length > MAX_ENTRIES || this.#size > MAX_CHARACTERS) {
-      this.#start = this.#entries.shift()?.id ?? null;
-      this.#size -= this.#sizes.shift() ?? 0;
+      const first = this.#entries.shift();
+      this.#start = first?.id ?? null;
+      this.#size -= first?.size ?? 0;
     }
     return true;
   }
 
-  /** Forgets what is kept: the log goes on elsewhere. @param {string | null} start */
+  /** Forgets what is kept: the log begins here, or goes on elsewhere. @param {string | null} start */
   restart(start) {
     this.#start = start;
     this.#entries = [];
-    this.#sizes = [];
     this.#size = 0;
   }
 

@@ -5,7 +5,7 @@ import { Backoff } from './backoff.js';
 import { Emitter } from './emitter.js';
 import { isOffline, onLifecycle, sleep } from './lifecycle.js';
 import { IDLE } from './status.js';
-import { BLOCKED_MS, drainMs, verdict } from './verdict.js';
+import { BLOCKED_MS, verdict } from './verdict.js';
 
 /** @import { ConnectionStatus } from './status.js' */
 /** @import { Plan } from './verdict.js' */
@@ -22,7 +22,7 @@ const valueOf = (value) => (typeof value === 'function' ? /** @type {() => T} */
  * Reads one event stream and reconnects with `Last-Event-ID`. Besides its own events (`open`, `status`, `gap`,
  * `failure`, `event`, `closed`) every event of the server is emitted under its name.
  * @extends {Emitter<Record<string, StreamEvent> & { open: Response, status: ConnectionStatus, failure: unknown, closed:
- *   Plan, event: StreamEvent, gap: {reason: string, cursor: string | null}, }>}
+ *   {reason: string}, event: StreamEvent, gap: {reason: string, cursor: string | null}, }>}
  */
 export class SSEClient extends Emitter {
   status = IDLE;
@@ -73,7 +73,7 @@ export class SSEClient extends Emitter {
 
   /** Closes the stream; `start` goes on where it was. */
   stop() {
-    if (this.#running) this.#close({ then: 'close', reason: 'stopped' });
+    if (this.#running) this.#close('stopped');
   }
 
   /** Tries at once, also while a stream seems to be open. */
@@ -84,21 +84,18 @@ export class SSEClient extends Emitter {
 
   /** Application events in their order; a `reset` is among them. @returns {AsyncGenerator<StreamEvent, void, void>} */
   async *[Symbol.asyncIterator]() {
-    /** @type {any[]} */
+    /** @type {StreamEvent[]} */
     const queue = [];
-    let wake = () => {};
-    const undo = ['event', 'closed'].map((type) => this.on(type, (event) => (queue.push(event), wake())));
+    const undo = this.on('event', (event) => queue.push(event));
     this.start();
     try {
       while (true) {
-        for (const event of queue.splice(0)) {
-          if (event.then) return;
-          yield event;
-        }
-        if (!queue.length) await new Promise((resolve) => (wake = () => resolve(null)));
+        for (let event; (event = queue.shift());) yield event;
+        if (!this.#running) return;
+        await this.next('event', 'closed');
       }
     } finally {
-      undo.forEach((one) => one());
+      undo();
       this.stop();
     }
   }
@@ -118,52 +115,47 @@ export class SSEClient extends Emitter {
     });
     while (!signal.aborted) {
       const plan = await this.#once();
-      if (signal.aborted) return;
-      const waitMs = await this.#waitOf(plan);
-      if (signal.aborted) return;
-      if (waitMs < 0) return this.#close(plan);
-      if (waitMs) await this.#wait(waitMs, plan);
+      if (!signal.aborted) await this.#afterwards(plan, signal);
     }
   }
 
-  /** Returns how long to wait; less than nothing for no more attempts. @param {Plan} plan */
-  async #waitOf(plan) {
+  /** Closes the stream, or waits for the next attempt. @param {Plan} plan @param {AbortSignal} signal */
+  async #afterwards({ then, reason, error, floorMs }, signal) {
     const { onUnauthorized, maxAttempts = Infinity, bufferedRetryMs = BLOCKED_MS } = this.#options;
-    const { then, reason, error, floorMs = then === 'block' ? bufferedRetryMs : 0 } = plan;
     if (error) this.emit('failure', error);
     if (reason === 'gap') this.#gap({ reason, cursor: null });
     if (/auth|token/.test(reason) && onUnauthorized && !this.#refreshed) {
       this.#refreshed = true;
+      then = 'again';
       try {
         await onUnauthorized();
-        return 0;
       } catch {
-        return -1;
+        then = 'close';
       }
     }
-    if (then === 'again') return 0;
-    if (then === 'wait' || then === 'block') return this.#backoff.after(floorMs);
-    if (then === 'fail' && this.#backoff.attempt < maxAttempts)
-      return this.#backoff.next(Math.max(floorMs, this.#retryMs));
-    if (then === 'fail') plan.reason = 'gave_up';
-    return -1;
-  }
-
-  /** @param {number} waitMs @param {Plan} plan */
-  async #wait(waitMs, { then, reason, error }) {
+    if (then === 'fail' && this.#backoff.attempt >= maxAttempts) {
+      then = 'close';
+      reason = 'gave_up';
+    }
+    if (then === 'again' || signal.aborted) return;
+    if (then === 'close') return this.#close(reason);
+    let waitMs =
+      then === 'fail'
+        ? this.#backoff.next(Math.max(floorMs ?? 0, this.#retryMs))
+        : this.#backoff.after(floorMs ?? (then === 'block' ? bufferedRetryMs : 1_000 + Math.random() * 1_000));
     // A browser that says it is offline may be wrong, so that a few attempts are still made.
     if (isOffline()) {
       waitMs = Math.max(waitMs, 30_000);
       reason = 'offline';
     }
-    const { signal } = (this.#step = new AbortController());
+    this.#step = new AbortController();
     this.#set({
       state: then === 'block' ? 'blocked' : 'waiting',
       reason,
       retryAt: Date.now() + waitMs,
       limit: error?.limit ?? null,
     });
-    await sleep(waitMs, signal);
+    await sleep(waitMs, this.#step.signal);
   }
 
   /** One attempt, from the request to the end of its stream. @returns {Promise<Plan>} */
@@ -182,15 +174,17 @@ export class SSEClient extends Emitter {
     /** @type {Response | undefined} */
     let response;
     let openedAt = 0;
+    /** @type {unknown} */
+    let error;
     // By the clock and not by counting: timers of hidden pages are late.
     const look = () => {
       const silentMs = Date.now() - heardAt;
       if (silentMs < (openedAt ? this.silenceMs : openTimeoutMs)) {
         const stale = !!openedAt && silentMs > (this.silenceMs * 2) / 3;
         if (stale !== this.status.stale) this.#set({ stale });
-      } else if (openedAt) this.#finish('fail', 'silence');
+      }
       // Not a byte: once it may be the network, headers without a body never are.
-      else if (response || ++this.#dull > 2) this.#finish('block', 'buffered');
+      else if (!openedAt && (response || ++this.#dull > 2)) this.#finish('block', 'buffered');
       else this.#finish('fail', 'silence');
     };
     const timer = setInterval(look, Math.min(openTimeoutMs, silenceMs || openTimeoutMs) / 16);
@@ -209,12 +203,12 @@ export class SSEClient extends Emitter {
       });
       const { headers: told } = response;
       heardAt = Date.now();
-      this.status = { ...this.status, traceId: told.get('X-Trace-ID') };
+      this.#set({ traceId: told.get('X-Trace-ID') });
       const plan = await verdict(response);
       if (plan) return plan;
       this.silenceMs = silenceMs || Number(told.get('X-Silence-Threshold')) * 1_000 || 60_000;
       const feed = this.#parser(signal);
-      const reader = /** @type {ReadableStream<Uint8Array>} */ (response.body).getReader();
+      const reader = /** @type {ReadableStream} */ (response.body).pipeThrough(new TextDecoderStream()).getReader();
       for (let part; !(part = await reader.read()).done && !signal.aborted;) {
         this.#lastByteAt = heardAt = Date.now();
         if (!openedAt) {
@@ -225,12 +219,9 @@ export class SSEClient extends Emitter {
         }
         feed(part.value);
       }
-      if (Date.now() - openedAt < 1_000) this.#dull++;
-      return (
-        this.#plan ?? (this.#dull < 3 ? { then: 'fail', reason: 'network' } : { then: 'block', reason: 'buffered' })
-      );
-    } catch (error) {
-      return this.#plan ?? { then: 'fail', reason: 'network', error };
+      if (Date.now() - openedAt < 1_000 && ++this.#dull > 2) this.#finish('block', 'buffered');
+    } catch (thrown) {
+      error = thrown;
     } finally {
       const lastedMs = openedAt && Date.now() - openedAt;
       if (lastedMs >= 1_000) this.#dull = 0;
@@ -238,9 +229,10 @@ export class SSEClient extends Emitter {
       clearInterval(timer);
       this.#step.abort();
     }
+    return this.#plan ?? { then: 'fail', reason: 'network', error };
   }
 
-  /** Returns what takes the stream's bytes. @param {AbortSignal} signal */
+  /** Returns what takes the stream's text. @param {AbortSignal} signal */
   #parser(signal) {
     /** @type {string | null} */
     let id = null;
@@ -258,9 +250,8 @@ export class SSEClient extends Emitter {
         keep();
       },
     });
-    const decoder = new TextDecoder();
-    return (/** @type {Uint8Array} */ bytes) => {
-      parser.feed(decoder.decode(bytes, { stream: true }));
+    return (/** @type {string} */ text) => {
+      parser.feed(text);
       keep();
     };
   }
@@ -270,9 +261,9 @@ export class SSEClient extends Emitter {
     const name = event.event;
     if (name === 'heartbeat') this.#set({});
     else if (name === 'bye' || name === 'server_shutdown') {
-      const { reason, reconnect, retry_after_ms = drainMs() } = JSON.parse(event.data);
+      const { reason, reconnect, retry_after_ms } = JSON.parse(event.data);
       // The seeds' own `bye` of a draining instance says not to come back; others are there.
-      if (reason === 'server_shutdown' || reason === 'draining') this.#finish('wait', 'draining', retry_after_ms);
+      if (/shutdown|draining/.test(reason)) this.#finish('wait', 'draining', retry_after_ms);
       else this.#finish(reconnect === false ? 'close' : 'wait', reason, retry_after_ms);
     } else {
       if (name === 'reset') this.#gap(JSON.parse(event.data));
@@ -298,13 +289,13 @@ export class SSEClient extends Emitter {
     this.#step.abort();
   }
 
-  /** @param {Plan} plan */
-  #close(plan) {
+  /** @param {string} reason */
+  #close(reason) {
     this.#running?.abort();
     this.#running = null;
     this.#step.abort();
-    this.#set({ state: 'closed', reason: plan.reason, retryAt: null });
-    this.emit('closed', plan);
+    this.#set({ state: 'closed', reason, retryAt: null });
+    this.emit('closed', { reason });
   }
 
   /** @param {Partial<ConnectionStatus>} change */

@@ -13,6 +13,22 @@ export function localStorageOrNull() {
 }
 
 /**
+ * Reads what is kept, or keeps it. What is full or forbidden keeps nothing.
+ * @param {Storage | null} storage
+ * @param {string} key
+ * @param {string} [value]
+ */
+export function stored(storage, key, value) {
+  try {
+    if (value) storage?.setItem(key, value);
+    else return storage?.getItem(key);
+  } catch {
+    // Of streams the old one is then one too many until the server sees its end; of terms those that tabs tell each
+    // other are enough.
+  }
+}
+
+/**
  * Returns the browser's name for its stream: who leads next takes the place of who led before, and is not one too many.
  * @param {string} name
  * @param {Storage | null} [storage]
@@ -20,11 +36,7 @@ export function localStorageOrNull() {
  */
 export function streamName(name, storage = localStorageOrNull()) {
   const key = `${name}:stream`;
-  const id = storage?.getItem(key) ?? uuid();
-  try {
-    storage?.setItem(key, id);
-  } catch {
-    // The old stream is then one too many until the server sees its end.
-  }
+  const id = stored(storage, key) ?? uuid();
+  stored(storage, key, id);
   return id;
 }

@@ -21,15 +21,8 @@ export const TEXTS = {
   retry: 'Retry now',
 };
 
-/** @type {Record<ConnectionStatus['state'], string>} */
-const COLORS = {
-  idle: 'grey',
-  connecting: 'yellow',
-  open: 'green',
-  waiting: 'orange',
-  blocked: 'orange',
-  closed: 'grey',
-};
+/** Of what is not here, nothing is to be expected. @type {Record<string, string>} */
+const COLORS = { connecting: 'yellow', open: 'green', waiting: 'orange', blocked: 'orange' };
 
 /** Pages without a DOM can import this too. @type {typeof HTMLElement} */
 const Base = globalThis.HTMLElement ?? class {};
@@ -45,7 +38,7 @@ export class ParleyConnectionStatus extends Base {
   #undo = () => {};
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
-  /** @type {[HTMLElement, HTMLElement, HTMLElement, HTMLElement] | null} */
+  /** @type {[HTMLElement, HTMLElement, HTMLElement] | null} */
   #parts = null;
 
   get connection() {
@@ -70,18 +63,18 @@ export class ParleyConnectionStatus extends Base {
     if (!this.isConnected) return;
     const { state, role, reason, retryAt, stale } = this.#connection?.status ?? IDLE;
     const texts = /** @type {Record<string, string>} */ ({ ...TEXTS, ...this.texts });
-    const seconds = Math.max(0, Math.ceil(((retryAt ?? 0) - Date.now()) / 1_000));
-    const [dot, text, note, retry] = (this.#parts ??= this.#build());
+    const seconds = Math.max(0, Math.ceil((Number(retryAt) - Date.now()) / 1_000));
+    const [text, note, retry] = (this.#parts ??= this.#build());
     // What is expected and soon over does not alarm.
-    dot.dataset.color = this.dataset.color = stale || reason === 'draining' ? 'yellow' : COLORS[state];
-    set(text, ((reason && texts[reason]) ?? texts[state] ?? '').replace('{s}', `${seconds}`));
-    set(note, role === 'follower' && state !== 'closed' ? (texts.follower ?? '') : '');
+    this.dataset.color = stale || reason === 'draining' ? 'yellow' : (COLORS[state] ?? 'grey');
+    set(text, (texts[`${reason}`] ?? texts[state] ?? '').replace('{s}', `${seconds}`));
+    set(note, (role === 'follower' && state !== 'closed' && texts.follower) || '');
     set(retry, texts.retry ?? '');
     retry.hidden = !this.#connection?.retryNow || !(retryAt || state === 'closed');
     if (retryAt) this.#timer = setTimeout(() => this.#show(), 1_000);
   }
 
-  /** @returns {[HTMLElement, HTMLElement, HTMLElement, HTMLElement]} */
+  /** @returns {[HTMLElement, HTMLElement, HTMLElement]} */
   #build() {
     const make = (/** @type {string} */ tag, /** @type {string} */ part) => {
       const element = document.createElement(tag);
@@ -89,15 +82,14 @@ export class ParleyConnectionStatus extends Base {
       this.append(element);
       return element;
     };
-    const dot = make('span', 'dot');
-    dot.ariaHidden = 'true';
+    make('span', 'dot').ariaHidden = 'true';
     const text = make('span', 'text');
     text.role = 'status';
     const note = make('span', 'note');
     const retry = make('button', 'retry');
     retry.setAttribute('type', 'button');
     retry.onclick = () => this.#connection?.retryNow?.();
-    return [dot, text, note, retry];
+    return [text, note, retry];
   }
 }
 

@@ -15,8 +15,8 @@ export function upload(url, file, { headers, credentials, signal, onProgress }) 
     request.open('POST', url);
     request.withCredentials = credentials === 'include';
     for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
-    request.upload.onprogress = ({ loaded, total }) => onProgress({ loaded, total });
-    request.onerror = () => reject(new TypeError('the upload was cut'));
+    request.upload.onprogress = onProgress;
+    request.onerror = () => reject(new TypeError('network'));
     request.onabort = () => reject(signal?.reason);
     request.onload = () => {
       if (request.status < 300) return resolve(JSON.parse(request.responseText));

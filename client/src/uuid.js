@@ -2,8 +2,9 @@
 
 /** Returns a random UUID, on pages without a secure origin too. @returns {string} */
 export function uuid() {
-  if ('randomUUID' in crypto) return crypto.randomUUID();
-  const bytes = /** @type {Crypto} */ (crypto).getRandomValues(new Uint8Array(16));
-  const hex = [...bytes].map((byte) => byte.toString(16).padStart(2, '0')).join('');
-  return hex.replace(/(.{8})(.{4}).(.{3}).(.{3})(.{12})/, '$1-$2-4$3-a$4-$5');
+  // An 8 keeps its first two bits, which are the variant.
+  return '10000000-1000-4000-8000-100000000000'.replace(/[018]/g, (digit) => {
+    const [byte = 0] = crypto.getRandomValues(new Uint8Array(1));
+    return (Number(digit) ^ (byte & (15 >> (Number(digit) / 4)))).toString(16);
+  });
 }

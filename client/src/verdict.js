@@ -1,6 +1,6 @@
 /** @file The status table: what an answer to the opening of a stream means. */
 
-import { DrainingError, errorOf } from './errors.js';
+import { errorOf } from './errors.js';
 
 /**
  * What follows an attempt: no other one; one after the backoff, which counts this as a failure; one after the wait that
@@ -19,8 +19,9 @@ import { DrainingError, errorOf } from './errors.js';
 /** How long what needs an administrator's hand is let be: buffering proxies, streams that are switched off. */
 export const BLOCKED_MS = 300_000;
 
-/** @type {Record<string, [Then, import('./status.js').Reason]>} */
+/** By the server's word for it, or by the status. @type {Record<string, [Then, import('./status.js').Reason]>} */
 const TABLE = {
+  200: ['fail', 'protocol'],
   204: ['close', 'done'],
   401: ['close', 'auth'],
   403: ['close', 'forbidden'],
@@ -30,6 +31,7 @@ const TABLE = {
   409: ['fail', 'gap'],
   429: ['fail', 'rate_limited'],
   503: ['fail', 'backpressure'],
+  draining: ['wait', 'draining'],
   too_many_connections: ['block', 'too_many_connections'],
   sse_disabled: ['block', 'disabled'],
 };
@@ -40,18 +42,10 @@ const TABLE = {
  * @returns {Promise<Plan | null>}
  */
 export async function verdict(response) {
-  const { status } = response;
-  if (status === 200) {
-    if (response.headers.get('Content-Type')?.startsWith('text/event-stream')) return null;
-    return { then: 'fail', reason: 'protocol' };
-  }
-  const error = errorOf(response, await response.text());
-  const floorMs = error.retryAfterMs;
-  if (error instanceof DrainingError) return { then: 'wait', reason: 'draining', floorMs: floorMs ?? drainMs(), error };
+  const { ok, status, headers } = response;
+  if (status === 200 && headers.get('Content-Type')?.startsWith('text/event-stream')) return null;
+  const error = ok ? undefined : errorOf(response, await response.text());
   const [then, reason] =
-    TABLE[error.code ?? ''] ?? TABLE[status] ?? (status < 500 ? ['close', 'rejected'] : ['fail', 'server_error']);
-  return { then, reason, floorMs, error: status === 204 ? null : error };
+    TABLE[error?.code ?? ''] ?? TABLE[status] ?? (status < 500 ? ['close', 'rejected'] : ['fail', 'server_error']);
+  return { then, reason, error, floorMs: error?.retryAfterMs };
 }
-
-/** When to come back from an instance that is going and does not say. */
-export const drainMs = () => 1_000 + Math.random() * 1_000;

@@ -1,16 +1,16 @@
-/** What a page has to load, minified and compressed. */
+/** What a page has to load, minified and compressed. Limits are what was reached: they only go down. */
 
 import { gzipSync } from 'node:zlib';
 import { build } from 'esbuild';
 
 const LIMITS = [
-  ['@parley/client/sse', 'export * from "./src/sse.js"', 4_750],
+  ['@parley/client/sse', 'export * from "./src/sse.js"', 4_620],
   [
     'a chat page: ChatApi, PersistentChatConnection',
     'export { ChatApi, PersistentChatConnection } from "./src/index.js"',
-    10_600,
+    10_150,
   ],
-  ['all but React', 'export * from "./src/index.js"; export * from "./src/ui.js"', 12_300],
+  ['all but React', 'export * from "./src/index.js"; export * from "./src/ui.js"', 11_930],
 ];
 
 /** @param {string} resolveDir */

@@ -69,7 +69,7 @@ test('every method of the REST has its route', async () => {
 
 test('a stream cut and delayed at random places misses nothing and doubles nothing', async () => {
   const stream = new SSEClient(`${proxy.url}/sse/stream?project_id=${project}`, {
-    headers: () => api.http.headers(),
+    headers: () => api.headers(),
     backoff: { baseMs: 5, capMs: 30, jitterMs: 5 },
     bufferedRetryMs: 5,
   });

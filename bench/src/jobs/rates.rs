@@ -104,6 +104,8 @@ pub(super) async fn postgres(options: &Options, cluster: &Cluster) -> anyhow::Re
             cases.push((format!("{name}, batches"), Who::Peer { peer, batch: true }));
             cases.push((format!("{name}, one by one"), Who::Peer { peer, batch: false }));
         }
+    } else {
+        println!("without the other queues: bench/peers/setup installs them");
     }
     if !options.cases.is_empty() {
         cases.retain(|(name, _)| options.cases.iter().any(|case| name.starts_with(case)));
@@ -132,9 +134,11 @@ pub(super) async fn postgres(options: &Options, cluster: &Cluster) -> anyhow::Re
             cases.iter().zip(&medians).filter(|((_, who), _)| matches!(who, Who::Peer { .. }));
         peers.map(|(_, figures)| part(figures)).fold(f64::NAN, f64::max)
     };
-    let best = (best(|figures| figures.drain.rate), best(|figures| figures.through.rate));
+    let has_peers = cases.iter().any(|(_, who)| matches!(who, Who::Peer { .. }));
+    let best = has_peers
+        .then(|| (best(|figures| figures.drain.rate), best(|figures| figures.through.rate)));
     for ((name, _), figures) in cases.iter().zip(&medians) {
-        row(name, *figures, Some(best));
+        row(name, *figures, best);
     }
     Ok(())
 }

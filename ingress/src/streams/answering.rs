@@ -24,6 +24,10 @@ pub(crate) struct Answering {
     interval: Duration,
     /// How much of it the stream has had.
     pub(crate) totals: Totals,
+    /// When the next heartbeat is due, in the milliseconds of the shard that has the stream.
+    pub(crate) beats_at: u64,
+    /// When the stream waits no more for the answer to end.
+    pub(crate) given_up_at: u64,
 }
 
 /// The data of its heartbeat.
@@ -64,11 +68,28 @@ impl Answering {
             max: Duration::from_millis(asked.max_ms.into()),
             interval,
             totals,
+            beats_at: 0,
+            given_up_at: 0,
         }
     }
 
+    /// Sets what is due when, `now_ms` being the shard's time: the next heartbeat whichever replica had the ones before.
+    pub(super) fn park(&mut self, now_ms: u64, now: Timestamp) {
+        let (interval, uptime) = (self.interval_ms(), now.since(self.started_at));
+        self.beats_at = now_ms + interval - ms(uptime) % interval;
+        self.given_up_at = now_ms.saturating_add(ms(self.max.saturating_sub(uptime) + GRACE));
+    }
+
+    /// Returns the heartbeat that is due, and makes the one after it the next.
+    pub(super) fn beat(&mut self, now_ms: u64, now: Timestamp) -> String {
+        while self.beats_at <= now_ms {
+            self.beats_at += self.interval_ms();
+        }
+        self.heartbeat(now)
+    }
+
     /// Returns the event that says that the answer is alive: a comment for proxies is in it, as in every heartbeat.
-    pub(super) fn heartbeat(&self, now: Timestamp) -> String {
+    fn heartbeat(&self, now: Timestamp) -> String {
         let uptime = now.since(self.started_at);
         let beats = uptime.as_secs_f64() / self.interval.as_secs_f64();
         #[expect(
@@ -100,19 +121,8 @@ impl Answering {
         frame::named(ERROR, &serde_json::to_string(&given_up).unwrap_or_default())
     }
 
-    pub(super) fn interval_ms(&self) -> u64 {
+    fn interval_ms(&self) -> u64 {
         ms(self.interval).max(1)
-    }
-
-    /// Returns in how many milliseconds the next heartbeat is due, whichever replica had the ones before.
-    pub(super) fn until_beat(&self, now: Timestamp) -> u64 {
-        let interval = self.interval_ms();
-        interval - ms(now.since(self.started_at)) % interval
-    }
-
-    /// Returns in how many milliseconds the stream waits no more.
-    pub(super) fn until_given_up(&self, now: Timestamp) -> u64 {
-        ms(self.max.saturating_sub(now.since(self.started_at)) + GRACE)
     }
 }
 

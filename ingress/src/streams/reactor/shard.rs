@@ -173,7 +173,10 @@ impl Shard {
         self.settle(key, outcome);
     }
 
-    fn park(&mut self, parked: Parked) {
+    fn park(&mut self, mut parked: Parked) {
+        if let Some(answering) = &mut parked.answering {
+            answering.park(self.now, Timestamp::now());
+        }
         let connection = parked.about.connection;
         let times = self.times(&parked);
         let size = self.limits.send_buffer_bytes;

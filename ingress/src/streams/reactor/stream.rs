@@ -87,10 +87,6 @@ pub(super) struct Times {
     pub(super) last_sent: u64,
     /// How long before the end of the keepalive interval its heartbeat comes, so that streams do not beat together.
     pub(super) early: u64,
-    /// When the heartbeat of an answer is due.
-    pub(super) beats: u64,
-    /// When an answer that has not ended by then is waited for no more.
-    pub(super) given_up: u64,
     pub(super) idle_after: u64,
     pub(super) idle: u64,
     pub(super) rotates: u64,
@@ -174,11 +170,11 @@ impl Stream {
         self.flush(now)
     }
 
-    /// Says whether the frame's shared bytes are all there is to know about it for this stream.
+    /// Says whether the frame's shared bytes are all there is to know about it for this stream. The stream of an answer has
+    /// its project as a second place.
     fn is_plain_reader(&self, frame: &Frame) -> bool {
         self.wire.is_simple()
             && self.places.len() == 1
-            && self.answering.is_none()
             && self.filter.is_none()
             && frame.removes.is_none()
             && !self.ending

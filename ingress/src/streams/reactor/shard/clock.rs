@@ -35,16 +35,10 @@ impl Shard {
             .max_age_ms
             .map_or(NEVER, |age| at(random.random_range(age - age / 5..=age)));
         let spread = self.limits.drain_spread_ms;
-        let (beats, given_up) = parked.answering.as_ref().map_or((NEVER, NEVER), |answering| {
-            let present = Timestamp::now();
-            (at(answering.until_beat(present)), at(answering.until_given_up(present)))
-        });
         Times {
             opened: now,
             last_sent: now,
             early: random.random_range(0..=self.limits.keepalive_ms / 4),
-            beats,
-            given_up,
             idle_after,
             idle: if idle_after == NEVER { NEVER } else { at(idle_after) },
             rotates,

@@ -10,12 +10,8 @@ use super::{
 impl Stream {
     /// Queues the heartbeat of an answer, which tells how far it is.
     pub(super) fn beat_of_answer(&mut self, now: u64) {
-        let Some(answering) = &self.answering else { return };
-        let text = answering.heartbeat(Timestamp::now());
-        let interval = answering.interval_ms();
-        while self.times.beats <= now {
-            self.times.beats += interval;
-        }
+        let Some(answering) = &mut self.answering else { return };
+        let text = answering.beat(now, Timestamp::now());
         if self.outbox.is_none() {
             self.say(&text, now);
         }

@@ -69,8 +69,8 @@ impl Stream {
             return Ok(());
         }
         let times = &self.times;
-        if now >= times.given_up
-            && let Some(answering) = &self.answering
+        if let Some(answering) = &self.answering
+            && now >= answering.given_up_at
         {
             let text = answering.given_up();
             self.say(&text, now);
@@ -100,15 +100,15 @@ impl Stream {
     }
 
     fn beats_at(&self, limits: &Limits) -> u64 {
-        if self.answering.is_some() {
-            return self.times.beats;
+        if let Some(answering) = &self.answering {
+            return answering.beats_at;
         }
         self.times.last_sent + limits.keepalive_ms.saturating_sub(self.times.early)
     }
 
     /// Returns when something is due next.
     pub(in super::super) fn next_due(&self, limits: &Limits) -> u64 {
-        let Times { idle, rotates, expires, goes, cut, given_up, .. } = self.times;
+        let Times { idle, rotates, expires, goes, cut, .. } = self.times;
         let stuck = self
             .outbox
             .as_ref()
@@ -116,6 +116,7 @@ impl Stream {
         if self.ending {
             return stuck.min(cut);
         }
+        let given_up = self.answering.as_ref().map_or(NEVER, |answering| answering.given_up_at);
         self.beats_at(limits).min(stuck).min(given_up).min(idle).min(rotates).min(expires).min(goes)
     }
 }

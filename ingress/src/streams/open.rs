@@ -69,10 +69,10 @@ pub(super) struct OfAnswer {
 }
 
 impl Plan {
-    /// Returns the stream's name among its user's. Of an answer a session has one stream, which the next one replaces.
+    /// Returns the stream's name among its user's.
     fn name(&self, asked: &Asked, connection: ConnectionId) -> Result<String, ApiError> {
         match &self.answer {
-            Some(answer) => Ok(format!("{}/{}", answer.stream_id, asked.caller.user.session)),
+            Some(answer) => Ok(asked.name_of_answer(&answer.stream_id)),
             None => asked.name(connection),
         }
     }

@@ -113,20 +113,20 @@ async fn go_on(state: AppState, asked: Asked, cursor: String) -> Result<Response
 
 /// Begins an answer, or finds the one of the same name, and opens its stream from the beginning.
 async fn ask(state: AppState, asked: Asked, query: Search) -> Result<Response, ApiError> {
-    let missing = |field, message: &str| ApiError::Field { field, message: message.into() };
-    let text = query.query.ok_or_else(|| missing("query", "what is the question?"))?;
+    let refused = |field, message: &str| ApiError::Field { field, message: message.into() };
+    let text = query.query.ok_or_else(|| refused("query", "what is the question?"))?;
     if !is_question(&text) {
-        return Err(missing("query", "a question has 1 to 2,000 characters, and no NUL"));
+        return Err(refused("query", "a question has 1 to 2,000 characters, and no NUL"));
     }
     let project_id =
-        query.project_id.ok_or_else(|| missing("project_id", "it is about which project?"))?;
+        query.project_id.ok_or_else(|| refused("project_id", "it is about which project?"))?;
     let max_tokens = query.max_tokens.unwrap_or(1_000);
     if !(1..=MAX_TOKENS).contains(&max_tokens) {
-        return Err(missing("max_tokens", "1 to 4,000"));
+        return Err(refused("max_tokens", "1 to 4,000"));
     }
     let temperature = query.temperature.unwrap_or(0.2);
     if !(0.0..=2.0).contains(&temperature) {
-        return Err(missing("temperature", "0 to 2"));
+        return Err(refused("temperature", "0 to 2"));
     }
     let connection = ConnectionId::mint();
     let question = Question {
@@ -139,8 +139,7 @@ async fn ask(state: AppState, asked: Asked, query: Search) -> Result<Response, A
     // Whatever refuses the stream refuses the question, which is counted.
     let own = state.store.own(asked.caller.user.clone());
     let before = plan(&state, &asked, &question, None)?;
-    let name = format!("{}/{}", question.stream_id, asked.caller.user.session);
-    verdict(&state, own.clone(), name, before).await?;
+    verdict(&state, own.clone(), asked.name_of_answer(&question.stream_id), before).await?;
     let is_check = asked.method == Method::HEAD;
     let new = NewQuestion { asked: question.clone(), text, max_tokens, temperature, is_check };
     let Some(Started { id, is_new }) = state.answers.start(new).await? else {

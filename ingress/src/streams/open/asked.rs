@@ -75,4 +75,9 @@ impl Asked {
             _ => Ok(connection.to_string()),
         }
     }
+
+    /// Returns the name of an answer's stream: of each answer a session has one, which the next one replaces.
+    pub(in super::super) fn name_of_answer(&self, stream_id: &str) -> String {
+        format!("{stream_id}/{}", self.caller.user.session)
+    }
 }

@@ -17,6 +17,9 @@ use serde_json::{Value, json};
 
 use crate::{client::Client, server::Server};
 
+/// What is measured.
+pub(crate) const IMPORT: &str = "chat/operations/import";
+
 pub(crate) async fn run(archive: &Path) -> anyhow::Result<()> {
     let bytes =
         fs::read(archive).with_context(|| format!("failed to read {}", archive.display()))?;
@@ -25,19 +28,14 @@ pub(crate) async fn run(archive: &Path) -> anyhow::Result<()> {
     let mut jobs = Client::connect(&server.proc, "dev-ada").await?;
     let (project, other) = (chat.project("history").await?, chat.project("present").await?);
     let upload = jobs.json(Method::POST, "/api/integrations/uploads", bytes).await?;
+    let upload = json!({"upload_id": upload["upload_id"]});
     let cpu = server.process.cpu()?;
 
     let done = Arc::new(AtomicBool::new(false));
     let mut senders = tokio::task::JoinSet::new();
     senders.spawn(send_meanwhile(chat, other, done.clone()));
     let began = Instant::now();
-    let job = operate(
-        &mut jobs,
-        "chat/operations/import",
-        &project,
-        json!({"upload_id": upload["upload_id"]}),
-    )
-    .await?;
+    let job = operate(&mut jobs, IMPORT, &project, upload.clone()).await?;
     let took = began.elapsed();
     done.store(true, Ordering::Relaxed);
     let times = senders.join_next().await.context("no sender")???;
@@ -60,13 +58,7 @@ pub(crate) async fn run(archive: &Path) -> anyhow::Result<()> {
         ms(times.max()),
     );
     let began = Instant::now();
-    let job = operate(
-        &mut jobs,
-        "chat/operations/import",
-        &project,
-        json!({"upload_id": upload["upload_id"]}),
-    )
-    .await?;
+    let job = operate(&mut jobs, IMPORT, &project, upload).await?;
     println!(
         "imported again: {} in {:.1} s",
         job["result"]["messages"],

@@ -17,7 +17,7 @@ use tokio::time::sleep;
 
 use crate::{
     client::Client,
-    import::{ms, operate, size},
+    import::{IMPORT, ms, operate, size},
     server::Server,
 };
 
@@ -70,7 +70,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     let upload = jobs.json(Method::POST, "/api/integrations/uploads", bytes).await?;
     let upload = json!({"upload_id": upload["upload_id"]});
     let began = Instant::now();
-    let job = operate(&mut jobs, "chat/operations/import", &project, upload).await?;
+    let job = operate(&mut jobs, IMPORT, &project, upload).await?;
     println!("imported {} in {:.1} s", job["result"]["messages"], began.elapsed().as_secs_f64());
     wait_for(&mut chat, &project, "the last words of all", Instant::now()).await?;
     println!(

@@ -18,7 +18,7 @@ use crate::{cluster::machine, process, users};
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Jobs that wait when the work begins; a quarter of it is added beside the work.
+    /// Jobs that wait when the work begins; as many are added beside the work, one by one a quarter of it.
     #[arg(long, default_value_t = 12_000)]
     jobs: usize,
     /// Connections that submit to Parley at once.
@@ -45,13 +45,6 @@ pub(crate) struct Options {
     /// Folder of the programs `ingress` and `proc`; by default where `bench` is.
     #[arg(long)]
     programs: Option<PathBuf>,
-}
-
-impl Options {
-    /// Returns how many are added while others are done: over HTTP that is slow enough for fewer to tell as much.
-    fn beside(&self) -> usize {
-        self.jobs / 4
-    }
 }
 
 pub(crate) async fn run(options: Options) -> anyhow::Result<()> {

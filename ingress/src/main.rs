@@ -1,7 +1,11 @@
 //! The ingress service on its own: auth, event streams, chat REST.
 
 use clap::Parser;
+use mimalloc::MiMalloc;
 use shared::{lifecycle::signalled, parts::Parts, telemetry};
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Parley's ingress: auth, event streams and chat. Needs PostgreSQL and NATS; `parley` runs without.
 #[derive(Parser)]

@@ -7,6 +7,7 @@ use http::StatusCode;
 use rand::RngExt as _;
 use shared::{
     http::{BodyError, Failure},
+    limits::TooMuch,
     store,
 };
 
@@ -54,6 +55,9 @@ pub(crate) enum ApiError {
     /// Too much is waiting.
     #[error("the server is overloaded")]
     Overloaded,
+    /// The caller has come too often; the answer says when to come again.
+    #[error("too many submissions")]
+    RateLimited(Box<Failure>),
     /// Our fault.
     #[error(transparent)]
     Internal(#[from] anyhow::Error),
@@ -68,6 +72,19 @@ impl From<store::Error> for ApiError {
                 Self::Unavailable
             }
             error => Self::Internal(error.into()),
+        }
+    }
+}
+
+impl From<TooMuch> for ApiError {
+    fn from(too_much: TooMuch) -> Self {
+        match too_much {
+            TooMuch::Yet(failure) => Self::RateLimited(failure),
+            TooMuch::Ever { most } => {
+                let message =
+                    format!("has more inputs than the {most} that you may submit at once");
+                Self::Field { field: "data".into(), message }
+            }
         }
     }
 }
@@ -135,6 +152,7 @@ impl IntoResponse for ApiError {
                 let status = StatusCode::SERVICE_UNAVAILABLE;
                 Failure::retry_after(status, "backpressure", &message, after)
             }
+            Self::RateLimited(failure) => *failure,
             Self::Unavailable => busy("unavailable"),
             Self::Overloaded => busy("backpressure"),
             Self::Internal(error) => {

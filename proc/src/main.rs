@@ -1,7 +1,11 @@
 //! Proc as a service of its own.
 
 use clap::Parser;
+use mimalloc::MiMalloc;
 use shared::{lifecycle::signalled, parts::Parts, telemetry};
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Parley's integrations: bundles of operations that run as jobs.
 #[derive(Parser)]

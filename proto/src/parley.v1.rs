@@ -1889,7 +1889,7 @@ pub mod jobs_server {
 /// What happened on the topic that the subject names.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Notice {
-    #[prost(oneof = "notice::What", tags = "1, 2")]
+    #[prost(oneof = "notice::What", tags = "1, 2, 3")]
     pub what: ::core::option::Option<notice::What>,
 }
 /// Nested message and enum types in `Notice`.
@@ -1902,8 +1902,13 @@ pub mod notice {
         /// An event that is nowhere recorded: its JSON.
         #[prost(string, tag = "2")]
         Ephemeral(::prost::alloc::string::String),
+        /// So many entries were committed at once that they are better read from the database.
+        #[prost(message, tag = "3")]
+        Many(super::Many),
     }
 }
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Many {}
 /// An entry of a log, whole, so that nobody has to read it from the database.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Entry {

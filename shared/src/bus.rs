@@ -21,6 +21,10 @@ use crate::journal::{Entry, Topic};
 /// How many notices a subscriber may be behind before it loses the newest.
 const BACKLOG: usize = 1024;
 
+/// How many entries of a topic are told of one by one when they were committed together. Of more it is only told that they are
+/// there: reading them at once is less work for everybody than hearing of each, and nobody has to who has not asked.
+const TOLD: usize = 64;
+
 /// One hint.
 #[derive(Clone, Debug)]
 pub enum Notice {
@@ -54,7 +58,7 @@ struct Subscriber {
 #[derive(Clone, Debug)]
 enum Heard {
     Notice(Notice),
-    /// Some that nobody can name did not.
+    /// Some that nobody has named did not.
     Lost,
 }
 
@@ -76,9 +80,34 @@ impl Bus {
     /// Tells all subscribers of `topic`, here and elsewhere; never waits.
     pub fn publish(&self, topic: &Topic, notice: Notice) {
         if let Some(others) = self.inner.others.get() {
-            others.publish(topic, &notice);
+            others.publish(topic, Heard::Notice(notice.clone()));
         }
-        self.deliver(topic, notice);
+        self.deliver(topic, Heard::Notice(notice));
+    }
+
+    /// Tells of entries that were committed together.
+    pub(crate) fn publish_entries(&self, entries: Vec<Arc<Entry>>) {
+        if let Some(others) = self.inner.others.get() {
+            let mut counts: HashMap<&Topic, usize> = HashMap::new();
+            for entry in &entries {
+                *counts.entry(&entry.topic).or_default() += 1;
+            }
+            for entry in &entries {
+                match counts.get_mut(&entry.topic) {
+                    Some(count) if *count > TOLD => {
+                        *count = 0;
+                        others.publish(&entry.topic, Heard::Lost);
+                    }
+                    // The others of it are among those just told of.
+                    Some(0) => {}
+                    _ => others.publish(&entry.topic, Heard::Notice(Notice::Entry(entry.clone()))),
+                }
+            }
+        }
+        for entry in entries {
+            let topic = entry.topic.clone();
+            self.deliver(&topic, Heard::Notice(Notice::Entry(entry)));
+        }
     }
 
     /// Hears every notice of `topic` from now on.
@@ -98,15 +127,15 @@ impl Bus {
     }
 
     /// Tells the subscribers in this process.
-    fn deliver(&self, topic: &Topic, notice: Notice) {
+    fn deliver(&self, topic: &Topic, heard: Heard) {
         let topics = self.lock();
         let Some((last, others)) = topics.get(topic).and_then(|all| all.split_last()) else {
             return;
         };
         for subscriber in others {
-            subscriber.tell(Heard::Notice(notice.clone()));
+            subscriber.tell(heard.clone());
         }
-        last.tell(Heard::Notice(notice));
+        last.tell(heard);
     }
 
     /// Tells every subscriber that it may have missed something.

@@ -3,6 +3,7 @@
 mod buckets;
 mod class;
 mod in_flight;
+mod more;
 mod rate;
 
 use std::{
@@ -30,6 +31,7 @@ use self::{
 pub use self::{
     class::Class,
     in_flight::Aside,
+    more::{More, TooMuch},
     rate::{PerRole, Rate},
 };
 use crate::{
@@ -162,7 +164,9 @@ impl Gate {
                 if let Some(shown) = shown {
                     proven.insert(shown, ());
                 }
-                self.limits.take(class, roles, Who::User(id), spend)
+                let who = Who::User(id);
+                parts.extensions.insert(More::of(&self.limits, class, roles, who.clone()));
+                self.limits.take(class, roles, who, spend)
             }
             // Who it is could not be found out, which the handler will say.
             Err(Refused::Store(_) | Refused::Unavailable) => Ok(()),

@@ -73,7 +73,7 @@ impl Figures {
 
 /// One row.
 enum Who {
-    Parley { owners: usize },
+    Parley { owners: usize, batch: bool },
     Peer { peer: Peer, batch: bool },
 }
 
@@ -81,13 +81,13 @@ enum Who {
 pub(super) async fn sqlite(options: &Options) -> anyhow::Result<()> {
     println!("\nSQLite");
     head();
-    for owners in [1, options.owners] {
+    for (name, owners, batch) in parley(options) {
         let mut rounds = Vec::new();
         for _ in 0..options.rounds {
-            let turn = Turn { options, owners: 0..owners };
+            let turn = Turn { options, owners: 0..owners, batch };
             rounds.push(turn.run(&mut Home::file(owners)?).await?);
         }
-        row(&parley(owners), Figures::median(&rounds), None);
+        row(&name, Figures::median(&rounds), None);
     }
     Ok(())
 }
@@ -95,10 +95,8 @@ pub(super) async fn sqlite(options: &Options) -> anyhow::Result<()> {
 /// Measures everybody on one `PostgreSQL`, each in a database of its own.
 pub(super) async fn postgres(options: &Options, cluster: &Cluster) -> anyhow::Result<()> {
     let postgres = cluster.postgres();
-    let mut cases = vec![
-        (parley(1), Who::Parley { owners: 1 }),
-        (parley(options.owners), Who::Parley { owners: options.owners }),
-    ];
+    let parley = parley(options).map(|(name, owners, batch)| (name, Who::Parley { owners, batch }));
+    let mut cases = Vec::from(parley);
     if peers::are_installed() {
         for (name, peer) in [("graphile-worker", Peer::Graphile), ("pg-boss", Peer::Boss)] {
             cases.push((format!("{name}, batches"), Who::Peer { peer, batch: true }));
@@ -114,8 +112,9 @@ pub(super) async fn postgres(options: &Options, cluster: &Cluster) -> anyhow::Re
     for round in 0..options.rounds {
         for (number, (_, who)) in cases.iter().enumerate() {
             figures[number].push(match *who {
-                Who::Parley { owners } => {
-                    Turn { options, owners: 0..owners }.run(&mut Home::Cluster(cluster)).await?
+                Who::Parley { owners, batch } => {
+                    let turn = Turn { options, owners: 0..owners, batch };
+                    turn.run(&mut Home::Cluster(cluster)).await?
                 }
                 Who::Peer { peer, batch } => {
                     // One by one they are so slow that fewer tell as much.
@@ -143,11 +142,13 @@ pub(super) async fn postgres(options: &Options, cluster: &Cluster) -> anyhow::Re
     Ok(())
 }
 
-fn parley(owners: usize) -> String {
-    match owners {
-        1 => "**Parley**, one owner".into(),
-        owners => format!("**Parley**, {owners} owners"),
-    }
+/// Returns the cases of Parley: a name, how many owners, and whether jobs are submitted in batches.
+fn parley(options: &Options) -> [(String, usize, bool); 3] {
+    [
+        ("**Parley**, batches, one owner".into(), 1, true),
+        (format!("**Parley**, batches, {} owners", options.owners), options.owners, true),
+        ("**Parley**, one by one, one owner".into(), 1, false),
+    ]
 }
 
 fn head() {

@@ -26,7 +26,7 @@ use super::{
     filter::ChannelFilter,
     hub::{Follower, Hub},
     reactor::Parked,
-    slots::{Holder, Wanted},
+    slots::{Holder, Wanted, release},
     wire::Wire,
 };
 use crate::{
@@ -134,7 +134,16 @@ pub(super) async fn open(state: AppState, asked: Asked, plan: Plan) -> Result<Re
     let resumed = resuming && begins.reset.is_none();
     // The place in the log was taken before the snapshot: what changes in between is told again, not left out.
     let first = match plan.jobs_of {
-        Some(owners) if begins.is_new => Some(snapshot(&state, &owners, &user.id).await?),
+        Some(owners) if begins.is_new => match snapshot(&state, &owners, &user.id).await {
+            Ok(snapshot) => Some(snapshot),
+            Err(error) => {
+                // Whoever comes again at once is not to meet their own place. If this fails it is freed a little later.
+                let freed = lease.freed();
+                let free = own.write(move |tx| Ok::<_, ApiError>(release(tx, &[freed.clone()])?));
+                let _ = free.await;
+                return Err(error);
+            }
+        },
         _ => None,
     };
     count.admit();

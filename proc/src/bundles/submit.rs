@@ -8,15 +8,15 @@ use axum::{
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use jsonschema::{ValidationError, error::ValidationErrorKind};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use shared::{
     auth::User,
     http::{BodyError, Json, Path, RetryKey, current_trace},
-    ids::{IdempotencyKey, ProjectId, TraceId, UserId},
+    ids::{IdempotencyKey, JobId, ProjectId, TraceId, UserId},
     lifecycle::Lifecycle,
-    limits::Aside,
+    limits::{Aside, More},
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -30,9 +30,11 @@ use crate::{
 
 /// The longest that `Prefer: wait` waits.
 const MAX_WAIT: Duration = Duration::from_secs(25);
+/// Jobs that one request may make.
+const MAX_BATCH: usize = 1_000;
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(submit))
+    OpenApiRouter::new().routes(routes!(submit)).routes(routes!(submit_all))
 }
 
 /// What an operation is called with.
@@ -100,6 +102,71 @@ async fn submit(
     Ok(response)
 }
 
+/// What an operation is called with, once for each of several jobs.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Batch {
+    /// The project that the jobs work in.
+    project_id: ProjectId,
+    /// The operation's inputs, from 1 to 1,000, each as its JSON Schema says.
+    #[schema(min_items = 1, max_items = 1000)]
+    data: Vec<Value>,
+}
+
+/// Jobs that were made together.
+#[derive(Serialize, utoipa::ToSchema)]
+struct Submitted {
+    /// In the order of their inputs.
+    jobs: Vec<SubmittedJob>,
+}
+
+#[derive(Serialize, utoipa::ToSchema)]
+struct SubmittedJob {
+    id: JobId,
+    state: machine::State,
+}
+
+/// Calls an operation many times at once: a job is made of each input, or of none.
+#[utoipa::path(post, path = "/bundles/{bundle}/operations/{operation}/batch", tag = "bundles",
+    params(("bundle" = String, Path), ("operation" = String, Path),
+        ("Idempotency-Key" = Option<String>, Header, description = "The same key again gives the first jobs")),
+    request_body = Batch,
+    responses((status = 202, body = Submitted), (status = 403), (status = 404), (status = 409), (status = 422),
+        (status = 429, description = "Each job counts as a submission"), (status = 503)))]
+#[expect(clippy::too_many_arguments, reason = "extractors")]
+async fn submit_all(
+    State(registry): State<Arc<Registry>>,
+    State(engine): State<Engine>,
+    State(ingress): State<Ingress>,
+    user: User,
+    more: More,
+    Path((bundle, operation)): Path<(String, String)>,
+    RetryKey(key): RetryKey,
+    body: Result<Json<Batch>, BodyError>,
+) -> Result<Response, ApiError> {
+    let declared = registry.find_callable(&bundle, &operation).await?;
+    let declared = declared.ok_or(ApiError::NotFound("the operation"))?;
+    let Json(Batch { project_id, data }) = body?;
+    let trace = current_trace().unwrap_or_else(TraceId::mint);
+    declared.authorize(&ingress, &user.id, project_id, &trace).await?;
+    if data.is_empty() || data.len() > MAX_BATCH {
+        let message = format!("must have from 1 to {MAX_BATCH} inputs");
+        return Err(ApiError::Field { field: "data".into(), message });
+    }
+    for (number, data) in data.iter().enumerate() {
+        declared.check_at(data, &format!("data.{number}"))?;
+    }
+    more.take(data.len() - 1)?;
+    let idempotency = key.map(|key| idempotency(key, project_id, &data));
+    let new = data.into_iter().map(|data| {
+        let (owner, bundle, operation) = (user.id.clone(), bundle.clone(), operation.clone());
+        NewJob { owner, project_id, bundle, operation, input: data, trace: trace.clone() }.into()
+    });
+    let jobs = engine.submit_all(new.collect(), user.roles, idempotency).await?;
+    let jobs = jobs.iter().map(|job| SubmittedJob { id: job.id, state: job.state });
+    Ok((StatusCode::ACCEPTED, Json(Submitted { jobs: jobs.collect() })).into_response())
+}
+
 impl Declared {
     /// Refuses a user whose role in the project does not allow them to call the operation.
     pub(crate) async fn authorize(
@@ -126,15 +193,20 @@ impl Declared {
 
     /// Holds the input to the operation's schema.
     pub(crate) fn check(&self, data: &Value) -> Result<(), ApiError> {
+        self.check_at(data, "data")
+    }
+
+    /// Holds an input, which is at a place in the body, to the operation's schema.
+    fn check_at(&self, data: &Value, place: &str) -> Result<(), ApiError> {
         self.validator.validate(data).map_err(|error| ApiError::Field {
-            field: field(&error),
+            field: field(place, &error),
             message: error.masked().to_string(),
         })
     }
 }
 
 /// Names the field that is wrong, from the body's root on.
-fn field(error: &ValidationError<'_>) -> String {
+fn field(place: &str, error: &ValidationError<'_>) -> String {
     let path = error.instance_path().as_str().trim_start_matches('/').replace('/', ".");
     let within = match error.kind() {
         ValidationErrorKind::Required { property } => property.as_str(),
@@ -143,14 +215,19 @@ fn field(error: &ValidationError<'_>) -> String {
         }
         _ => None,
     };
-    let parts = ["data", &path, within.unwrap_or_default()];
+    let parts = [place, &path, within.unwrap_or_default()];
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(".")
 }
 
-fn idempotency(key: IdempotencyKey, project: ProjectId, data: &Value) -> Idempotency {
+fn idempotency(
+    key: IdempotencyKey,
+    project: ProjectId,
+    data: &(impl Serialize + ?Sized),
+) -> Idempotency {
     let mut digest = Sha256::new();
     digest.update(project.0.as_bytes());
-    digest.update(data.to_string());
+    // It was JSON, so it can be written as that.
+    digest.update(serde_json::to_vec(data).unwrap_or_default());
     Idempotency { key, request: digest.finalize().into() }
 }
 

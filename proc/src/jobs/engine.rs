@@ -3,10 +3,14 @@
 mod driving;
 mod finishing;
 mod leases;
+mod submitting;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -20,7 +24,7 @@ use shared::{
     time::Timestamp,
 };
 use tokio::{
-    sync::{Notify, Semaphore},
+    sync::{Notify, RwLock, Semaphore},
     time::{Instant, sleep},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -31,7 +35,7 @@ use super::{
     Error,
     machine::{Command, Job, Refused, State as JobState},
     queue::{Queue, QueueLimit},
-    store::{self, Idempotency, claims},
+    store::{self, claims, submissions},
 };
 use crate::{JobsConfig, access::Mine, blobs::Blobs, bundles::Registry, ingress::Ingress};
 
@@ -70,6 +74,15 @@ struct Inner {
     finishing: Finishing,
     running: Mutex<HashMap<JobId, CancellationToken>>,
     queue: Queue,
+    /// A place for each job that may run here.
+    slots: Arc<Semaphore>,
+    tasks: TaskTracker,
+    /// Set once jobs are run here: what tells that they are to be handed back.
+    at_work: OnceLock<CancellationToken>,
+    /// The answer to a claim was lost, so that there may be jobs of ours that we know nothing of.
+    unclear: AtomicBool,
+    /// Held while jobs begin that are ours in the database and not yet known here.
+    beginning: RwLock<()>,
 }
 
 impl Engine {
@@ -77,47 +90,18 @@ impl Engine {
         let inner = Inner {
             tools,
             queue: Queue::new(config.proc_queue_limit.clone()),
+            slots: Arc::new(Semaphore::new(config.proc_workers.get())),
             config,
             worker: Uuid::now_v7(),
             wake: Notify::new(),
             finishing: Finishing::default(),
             running: Mutex::default(),
+            tasks: TaskTracker::new(),
+            at_work: OnceLock::new(),
+            unclear: AtomicBool::new(false),
+            beginning: RwLock::default(),
         };
         Self { inner: Arc::new(inner) }
-    }
-
-    /// Queues a job, or finds the one that the same request made before, or that has the same unique key.
-    pub(crate) async fn submit(
-        &self,
-        job: Job,
-        roles: Roles,
-        idempotency: Option<Idempotency>,
-    ) -> Result<Job, Error> {
-        let limit = self.limit(roles);
-        self.submit_within(job, idempotency, limit).await
-    }
-
-    /// Queues a job of Parley's own making, for which half of the queue has to do: the other half is for those who ask.
-    pub(crate) async fn submit_aside(&self, job: Job) -> Result<Job, Error> {
-        let limit = self.limit(Roles::default()).half();
-        self.submit_within(job, None, limit).await
-    }
-
-    async fn submit_within(
-        &self,
-        mut job: Job,
-        idempotency: Option<Idempotency>,
-        limit: QueueLimit,
-    ) -> Result<Job, Error> {
-        let declared = self.inner.tools.registry.find(&job.bundle, &job.operation).await?;
-        if let Some(declared) = declared {
-            declared.prepare(&mut job);
-        }
-        let log = Topic::user(&job.owner);
-        let submit = move |tx: &mut shared::store::Tx<'_>| {
-            store::submit(tx, &job, idempotency.as_ref(), limit)
-        };
-        self.inner.tools.store.write_in(log, submit).await
     }
 
     /// Returns what a submission of who has these roles is held to.
@@ -143,7 +127,7 @@ impl Engine {
         let id = job.id;
         let limit = self.limit(roles);
         let log = Topic::user(&job.owner);
-        self.inner.tools.store.write_in(log, move |tx| store::retry(tx, id, limit)).await
+        self.inner.tools.store.write_in(log, move |tx| submissions::retry(tx, id, limit)).await
     }
 
     /// Waits until the job has ended, at most for `patience`, and returns it as it then is.
@@ -186,9 +170,8 @@ impl Engine {
             tracing::error!(%error, "jobs of an earlier process could not be taken over");
             return;
         }
-        let slots = Arc::new(Semaphore::new(self.inner.config.proc_workers.get()));
-        let jobs = TaskTracker::new();
-        let mut unclear = false;
+        let Inner { slots, tasks, unclear, .. } = &*self.inner;
+        let _ = self.inner.at_work.set(shutdown.clone());
         while let Some(Ok(slot)) = shutdown.run_until_cancelled(slots.clone().acquire_owned()).await
         {
             // A place for each job first, so that none is claimed which nobody would run.
@@ -205,19 +188,16 @@ impl Engine {
                     Ok(jobs) => claimed.extend(jobs),
                     Err(error) => {
                         tracing::warn!(%error, "no job could be claimed");
-                        unclear = true;
+                        unclear.store(true, Ordering::Relaxed);
                     }
                 }
             }
             let full = claimed.len() == wanted;
             for (job, slot) in claimed.into_iter().zip(free) {
-                self.inner.queue.took(Instant::now());
-                let stop = shutdown.child_token();
-                self.running(|running| running.insert(job.id, stop.clone()));
-                jobs.spawn(self.clone().drive(job, stop, shutdown.clone(), slot));
+                self.begin(job, slot, &shutdown);
             }
-            if unclear {
-                unclear = self.hand_back_unknown().await.is_err();
+            if unclear.swap(false, Ordering::Relaxed) && self.hand_back_unknown().await.is_err() {
+                unclear.store(true, Ordering::Relaxed);
             }
             if !full {
                 tokio::select! {
@@ -227,8 +207,8 @@ impl Engine {
                 }
             }
         }
-        jobs.close();
-        jobs.wait().await;
+        tasks.close();
+        tasks.wait().await;
     }
 
     /// Claims as many jobs as there are, at most `free`. Those of different owners don't wait for each other.
@@ -252,6 +232,11 @@ impl Engine {
     async fn apply(&self, owner: &UserId, id: JobId, command: Command) -> Result<Job, Error> {
         let apply = move |tx: &mut shared::store::Tx<'_>| store::apply(tx, id, command.clone());
         self.inner.tools.store.write_in(Topic::user(owner), apply).await
+    }
+
+    #[cfg(test)]
+    pub(super) fn worker(&self) -> Uuid {
+        self.inner.worker
     }
 
     fn stop(&self, id: JobId) {

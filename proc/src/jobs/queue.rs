@@ -59,13 +59,12 @@ impl QueueLimit {
         Self { mine: self.mine.div_ceil(2), ..self }
     }
 
-    /// Lets one more join those who wait, or says how long it may be until there is room.
-    pub(super) fn admit(self, waiting: u32) -> Result<(), Duration> {
-        match waiting.checked_sub(self.mine) {
-            None => Ok(()),
-            Some(above) => {
-                Err(self.each.saturating_mul(above.saturating_add(1)).clamp(SOONEST, LATEST))
-            }
+    /// Lets some more join those who wait, or says how long it may be until there is room.
+    pub(super) fn admit(self, waiting: usize, more: usize) -> Result<(), Duration> {
+        let all = u32::try_from(waiting.saturating_add(more)).unwrap_or(u32::MAX);
+        match all.saturating_sub(self.mine) {
+            0 => Ok(()),
+            above => Err(self.each.saturating_mul(above).clamp(SOONEST, LATEST)),
         }
     }
 }
@@ -96,7 +95,7 @@ mod tests {
     fn the_wait_is_as_long_as_those_before_take() {
         let (queue, start) = (Queue::new("2,admin=4".parse().unwrap()), Instant::now());
         let half = Duration::from_millis(500);
-        let wait = |waiting, now| queue.limit(Roles::default(), now).admit(waiting);
+        let wait = |waiting, now| queue.limit(Roles::default(), now).admit(waiting, 1);
         assert_eq!(wait(1, start), Ok(()));
         assert_eq!(wait(2, start), Err(UNKNOWN));
         for number in 0..100 {
@@ -109,7 +108,7 @@ mod tests {
         assert_eq!(wait(1_000, now), Err(LATEST));
         // The longer it stands still, the longer it is taken to last.
         assert_eq!(wait(7, now + half * 96), Err(half * 6 * 4));
-        assert_eq!(queue.limit(Roles { admin: true }, now).admit(3), Ok(()));
-        assert_eq!(queue.limit(Roles { admin: true }, now).admit(4), Err(SOONEST));
+        assert_eq!(queue.limit(Roles { admin: true }, now).admit(3, 1), Ok(()));
+        assert_eq!(queue.limit(Roles { admin: true }, now).admit(4, 1), Err(SOONEST));
     }
 }

@@ -3,6 +3,7 @@
 pub(super) mod claims;
 pub(super) mod overview;
 mod rows;
+pub(super) mod submissions;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -11,15 +12,15 @@ use std::{
 };
 
 use self::rows::{COLUMNS, read};
+pub(crate) use self::submissions::{Idempotency, submit};
 use super::{
     Error,
     machine::{self, Claim, Command, Event, Job, State},
-    queue::QueueLimit,
 };
 use serde::Serialize;
 use serde_json::json;
 use shared::{
-    ids::{IdempotencyKey, JobId, ProjectId, TraceId, UserId},
+    ids::{JobId, ProjectId, TraceId, UserId},
     journal::Topic,
     sabotage::Sabotage,
     store::{self, Reader, Tx, Value},
@@ -29,14 +30,6 @@ use shared::{
 /// A job that was given up: it failed in its last attempt, or took more workers with it than `MAX_CRASHES`. Spelled as in
 /// the index.
 const PARKED: &str = "j.state = 'failed' AND (j.attempt >= j.max_attempts OR j.crashes > 3)";
-
-/// What makes a repeated submission the same submission.
-#[derive(Clone, Debug)]
-pub(crate) struct Idempotency {
-    pub(crate) key: IdempotencyKey,
-    /// Digest of everything else that was asked.
-    pub(crate) request: [u8; 32],
-}
 
 /// Which jobs a list holds.
 #[derive(Clone, Debug, Default)]
@@ -53,75 +46,6 @@ pub(crate) struct Filter {
     pub(crate) parked: bool,
     /// Only jobs older than this one.
     pub(crate) before: Option<JobId>,
-}
-
-/// Writes a new job, or finds the one that the same request made before.
-pub(crate) fn submit(
-    tx: &mut Tx<'_>,
-    job: &Job,
-    idempotency: Option<&Idempotency>,
-    limit: QueueLimit,
-) -> Result<Job, Error> {
-    // A log that is new is nobody's yet: made first, it keeps the same request on another replica waiting.
-    let log = Topic::user(&job.owner);
-    if tx.head(&log)?.is_none() {
-        tx.ensure(&log)?;
-    }
-    if let Some(idempotency) = idempotency {
-        let sql = "SELECT id, request FROM jobs WHERE owner = $1 AND bundle = $2 AND operation = $3 AND idempotency = $4";
-        let params = [
-            (&job.owner).into(),
-            (&job.bundle).into(),
-            (&job.operation).into(),
-            (&idempotency.key).into(),
-        ];
-        let found = tx.find(sql, &params, |row| Ok((row.get(0)?, row.get::<Vec<u8>>(1)?)))?;
-        if let Some((id, request)) = found {
-            return if request == idempotency.request {
-                find(tx, id)
-            } else {
-                Err(Error::IdempotencyConflict)
-            };
-        }
-    }
-    // Whoever submits for this owner holds their log, so nobody else adds one meanwhile.
-    if let Some(same) = unfinished(tx, job)? {
-        return find(tx, same);
-    }
-    make_room(tx, limit)?;
-    rows::insert(tx, job, idempotency)?;
-    tell(tx, vec![Told::new(job, Event::Queued)])?;
-    Ok(job.clone())
-}
-
-/// Starts an ended job over, if the queue has room for it.
-pub(crate) fn retry(tx: &mut Tx<'_>, id: JobId, limit: QueueLimit) -> Result<Job, Error> {
-    if unfinished(tx, &find(tx, id)?)?.is_some_and(|same| same != id) {
-        return Err(Error::Superseded);
-    }
-    make_room(tx, limit)?;
-    apply(tx, id, Command::Retry)
-}
-
-/// Returns the job that has not ended and has the same unique key.
-fn unfinished(reader: &Reader<'_>, job: &Job) -> Result<Option<JobId>, store::Error> {
-    let Some(key) = &job.unique_key else { return Ok(None) };
-    let sql = "SELECT id FROM jobs WHERE owner = $1 AND bundle = $2 AND operation = $3 AND unique_key = $4 \
-               AND state IN ('queued', 'running', 'interrupted')";
-    let params = [(&job.owner).into(), (&job.bundle).into(), (&job.operation).into(), key.into()];
-    reader.find(sql, &params, |row| row.get(0))
-}
-
-/// Owners submit side by side, so together they may go past the limit by as many as do so at the same moment.
-fn make_room(reader: &Reader<'_>, limit: QueueLimit) -> Result<(), Error> {
-    let waiting = u32::try_from(waiting(reader, limit.most.into())?).unwrap_or(u32::MAX);
-    limit.admit(waiting).map_err(|retry_after| Error::QueueFull { retry_after })
-}
-
-/// Returns how many jobs nobody runs yet; by their index, and no further than it matters.
-fn waiting(reader: &Reader<'_>, at_most: i64) -> Result<i64, store::Error> {
-    let sql = "SELECT COUNT(*) FROM (SELECT 1 FROM jobs WHERE state IN ('queued', 'interrupted') LIMIT $1) waiting";
-    Ok(reader.find(sql, &[at_most.into()], |row| row.get(0))?.unwrap_or(0))
 }
 
 /// Puts a job through the machine and writes what came of it, with the entry that tells of it.

@@ -3,6 +3,7 @@
 mod claiming;
 mod fixture;
 mod overview;
+mod submissions;
 mod unique;
 mod unruly;
 

@@ -26,7 +26,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Bus, Notice};
+use super::{Bus, Heard};
 use crate::{journal::Topic, lifecycle::Lifecycle};
 
 /// Notices that may wait to go out; more are dropped.
@@ -68,16 +68,16 @@ fn prefix(text: &str) -> Result<String, String> {
 /// This process's end of the bus.
 #[derive(Debug)]
 pub(super) struct Link {
-    outgoing: mpsc::Sender<(Topic, Notice)>,
+    outgoing: mpsc::Sender<(Topic, Heard)>,
     /// Topics that somebody began or ceased to hear. Without a bound, since whoever subscribes cannot wait; each open
     /// subscription is in it twice at most.
     changed: mpsc::UnboundedSender<Topic>,
 }
 
 impl Link {
-    pub(super) fn publish(&self, topic: &Topic, notice: &Notice) {
+    pub(super) fn publish(&self, topic: &Topic, heard: Heard) {
         // A full queue drops it: the others will find it in the journal.
-        let _ = self.outgoing.try_send((topic.clone(), notice.clone()));
+        let _ = self.outgoing.try_send((topic.clone(), heard));
     }
 
     pub(super) fn changed(&self, topic: &Topic) {
@@ -160,14 +160,14 @@ fn with_credentials(options: ConnectOptions, addresses: &[ServerAddr]) -> Connec
 async fn send(
     client: Client,
     prefix: Arc<str>,
-    mut queue: mpsc::Receiver<(Topic, Notice)>,
+    mut queue: mpsc::Receiver<(Topic, Heard)>,
     shutdown: CancellationToken,
 ) {
     loop {
         let next = shutdown.run_until_cancelled(queue.recv()).await;
         let next = next.unwrap_or_else(|| queue.try_recv().ok());
-        let Some((topic, notice)) = next else { break };
-        let message = wire::encode(&topic, &notice);
+        let Some((topic, heard)) = next else { break };
+        let message = wire::encode(&topic, &heard);
         if client.connection_state() != State::Connected || message.len() > MAX_NOTICE_BYTES {
             continue;
         }
@@ -216,8 +216,8 @@ async fn hear(client: Client, subject: String, topic: Topic, bus: Bus) {
         Err(error) => return tracing::warn!(%topic, %error, "a topic is not heard of"),
     };
     while let Some(message) = messages.next().await {
-        if let Some(notice) = wire::decode(&topic, message.payload) {
-            bus.deliver(&topic, notice);
+        if let Some(heard) = wire::decode(&topic, message.payload) {
+            bus.deliver(&topic, heard);
         } else {
             tracing::warn!(%topic, "a notice cannot be read");
         }

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    num::NonZeroU32,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -39,6 +40,7 @@ struct Ask {
 pub(super) struct Budget<C: Clock<Instant = Nanos> = Monotonic> {
     limiter: RateLimiter<Ask, Buckets, C, NoOpMiddleware<Nanos>>,
     buckets: Buckets,
+    quota: Quota,
     start: Nanos,
 }
 
@@ -53,7 +55,7 @@ impl<C: Clock<Instant = Nanos>> Budget<C> {
         let buckets = Buckets(Arc::new(Cache::new(CALLERS)));
         let start = clock.now();
         let limiter = RateLimiter::new(quota, buckets.clone(), clock);
-        Self { limiter, buckets, start }
+        Self { limiter, buckets, quota, start }
     }
 
     /// Takes one request from the caller's budget, or says how long it is until there is one. Without `spend` it only says
@@ -63,6 +65,25 @@ impl<C: Clock<Instant = Nanos>> Budget<C> {
         self.limiter
             .check_key(&ask)
             .map_err(|refused| refused.wait_time_from(self.limiter.clock().now()))
+    }
+
+    /// Takes more requests for a caller whose request has been taken, or says how long it is until they and another such
+    /// request can be. Returns `None` if so many never can.
+    pub(super) fn take_more(&self, who: Who, more: usize) -> Option<Result<(), Duration>> {
+        let Some(more) = NonZeroU32::new(u32::try_from(more).ok()?) else { return Some(Ok(())) };
+        if more >= self.quota.burst_size() {
+            return None;
+        }
+        let taken = self.limiter.check_key_n(&Ask { who, spend: true }, more).ok()?;
+        Some(taken.map_err(|refused| {
+            let wait = refused.wait_time_from(self.limiter.clock().now());
+            wait + self.quota.replenish_interval()
+        }))
+    }
+
+    /// Returns how many requests can be taken at once.
+    pub(super) fn burst(&self) -> u32 {
+        self.quota.burst_size().get()
     }
 
     /// Forgets who has a whole budget again.
@@ -121,8 +142,6 @@ impl Clock for Monotonic {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU32;
-
     use governor::clock::FakeRelativeClock;
     use proptest::prelude::*;
 
@@ -164,6 +183,19 @@ mod tests {
         for _ in 0..5 {
             assert_eq!(budget.take(ada(), false), Err(Duration::from_millis(400)));
         }
+    }
+
+    #[test]
+    fn a_request_that_asks_for_many_gets_them_after_it_has_waited_once() {
+        let (budget, clock) = budget(10, 1);
+        let ask = |more| budget.take(ada(), true).map(|()| budget.take_more(ada(), more));
+        assert_eq!(ask(0), Ok(Some(Ok(()))));
+        assert_eq!(ask(10), Ok(None));
+        // Seven are left, and with itself it wants ten.
+        let Ok(Some(Err(wait))) = ask(9) else { panic!("there were ten") };
+        clock.advance(wait);
+        assert_eq!(ask(9), Ok(Some(Ok(()))));
+        assert_eq!(budget.take(ada(), true), Err(Duration::from_secs(1)));
     }
 
     #[test]

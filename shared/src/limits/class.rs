@@ -67,7 +67,7 @@ mod tests {
             (Method::POST, "/api/integrations/jobs/{id}/retry", Some(Class::Submits)),
             (
                 Method::POST,
-                "/api/integrations/bundles/{bundle}/operations/{operation}",
+                "/api/integrations/bundles/{bundle}/operations/{operation}/batch",
                 Some(Class::Submits),
             ),
             (Method::POST, "/api/integrations/callbacks/{job}", None),

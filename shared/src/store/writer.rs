@@ -13,11 +13,7 @@ use super::{
     connection::{Committed, Connection},
     work::Write,
 };
-use crate::{
-    bus::{Bus, Notice},
-    journal::Topic,
-    sabotage::Sabotage,
-};
+use crate::{bus::Bus, journal::Topic, sabotage::Sabotage};
 
 /// Writes in one transaction at most.
 pub(super) const GROUP: usize = 128;
@@ -122,7 +118,7 @@ impl Writer {
         };
         match outcome {
             Ok(appended) => {
-                self.publish(appended);
+                self.bus.publish_entries(appended.entries);
                 for work in group {
                     work.settle(Ok(()));
                 }
@@ -134,12 +130,6 @@ impl Writer {
                     work.settle(Err(Error::Commit(error.clone())));
                 }
             }
-        }
-    }
-
-    fn publish(&self, appended: Appended) {
-        for entry in appended.entries {
-            self.bus.publish(&entry.topic.clone(), Notice::Entry(entry));
         }
     }
 
@@ -199,7 +189,7 @@ impl Writer {
                 std::thread::sleep(Duration::from_millis(100));
             }
             Some(Sabotage::PublishEarly) => {
-                self.publish(appended.clone());
+                self.bus.publish_entries(appended.entries.clone());
                 std::thread::sleep(Duration::from_millis(20));
             }
             _ => {}

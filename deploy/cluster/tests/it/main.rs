@@ -1,6 +1,7 @@
 //! The parts of a cluster as processes, and what nginx makes of the services.
 
 mod answers;
+mod batches;
 mod bundles;
 mod link;
 mod nginx;

@@ -10,6 +10,7 @@ mod archive;
 mod archives;
 mod auth;
 mod bad_input;
+mod batches;
 mod browser;
 mod bundle;
 mod canary;

@@ -88,6 +88,8 @@ const ROWS: &[Row] = &[
     ("GET",    "/api/integrations/bundles/{bundle}", "",                      [401, 200, 200, 200, 200, 200, NONE]),
     ("POST",   "/api/integrations/bundles/{bundle}/operations/{operation}",
                r#"{"project_id": "{project}", "data": {"to": 1}}"#,           [401, 404, 202, 202, 202, 404, NONE]),
+    ("POST",   "/api/integrations/bundles/{bundle}/operations/{operation}/batch",
+               r#"{"project_id": "{project}", "data": [{"to": 1}]}"#,         [401, 404, 202, 202, 202, 404, NONE]),
     ("GET",    "/api/integrations/admin/bundles", "",                         [401, 403, 403, 403, 403, 200, NONE]),
     ("GET",    "/api/integrations/admin/bundles/{bundle}", "",                [401, 403, 403, 403, 403, 404, NONE]),
     ("PUT",    "/api/integrations/admin/bundles/{bundle}", "{}",              [401, 403, 403, 403, 403, 422, NONE]),

@@ -18,7 +18,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 type Held = Box<[(Box<str>, i64)]>;
 
 /// Slots that a connection has given up.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Freed {
     connection: ConnectionId,
     slots: Held,
@@ -39,6 +39,11 @@ impl Lease {
         freed: mpsc::UnboundedSender<Freed>,
     ) -> Self {
         Self { connection, slots, freed }
+    }
+
+    /// Returns what is freed when it is dropped, for who wants to free it sooner.
+    pub(crate) fn freed(&self) -> Freed {
+        Freed { connection: self.connection, slots: self.slots.clone() }
     }
 }
 

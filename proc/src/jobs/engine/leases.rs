@@ -112,7 +112,10 @@ impl Engine {
     /// Gives back jobs that are ours and that we know nothing of: the answer to their claim was lost. Nothing may be
     /// claimed meanwhile.
     pub(in super::super) async fn hand_back_unknown(&self) -> Result<(), Error> {
-        for (id, owner, claim) in self.held().await? {
+        let nothing_begins = self.inner.beginning.write().await;
+        let held = self.held().await?;
+        drop(nothing_begins);
+        for (id, owner, claim) in held {
             if self.running(|running| running.contains_key(&id)) {
                 continue;
             }

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{
     super::{
         Error as JobsError,
-        machine::{Claim, Command, Job, Share},
+        machine::{Claim, Command, Job},
     },
     COLUMNS, apply_to, read,
 };
@@ -90,11 +90,7 @@ pub(in super::super) fn claim(
     let due = tx.query(&sql, &[Timestamp::now().into(), owner.into(), limit.into()], read)?;
     let mut commands = Vec::new();
     for job in &due {
-        let free = match &job.share {
-            Some(share) => take(tx, share, job.id)?,
-            None => true,
-        };
-        if free {
+        if take_share(tx, job)? {
             commands.push((job.id, Command::Claim { worker }));
         }
     }
@@ -102,14 +98,15 @@ pub(in super::super) fn claim(
     apply_to(tx, due, commands)?.into_iter().collect()
 }
 
-/// Takes one of what is shared, if one is left.
-fn take(tx: &mut Tx<'_>, share: &Share, id: JobId) -> Result<bool, Error> {
+/// Takes one of what the job shares with others, if it shares anything; says whether it may begin.
+pub(super) fn take_share(tx: &mut Tx<'_>, job: &Job) -> Result<bool, Error> {
+    let Some(share) = &job.share else { return Ok(true) };
     let sql = "SELECT n FROM job_shares WHERE name = $1";
     let taken: Vec<i64> = tx.query(sql, &[(&share.name).into()], |row| row.get(0))?;
     let Some(free) = (0..share.limit).find(|n| !taken.contains(n)) else { return Ok(false) };
     // Another replica may have taken it just now; whoever is second waits for the next turn.
     let sql = "INSERT INTO job_shares (name, n, job_id) VALUES ($1, $2, $3) ON CONFLICT (name, n) DO NOTHING";
-    Ok(tx.execute(sql, &[(&share.name).into(), free.into(), id.into()])? == 1)
+    Ok(tx.execute(sql, &[(&share.name).into(), free.into(), job.id.into()])? == 1)
 }
 
 /// Gives back what the job had taken.

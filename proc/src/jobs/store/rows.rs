@@ -8,10 +8,7 @@ use shared::{
     store::{Error, Reader, Row, Tx, Value},
 };
 
-use super::{
-    super::machine::{Job, Share},
-    Idempotency,
-};
+use super::super::machine::{Job, Share};
 
 pub(super) const COLUMNS: &str = "j.id, j.owner, j.project_id, j.bundle, j.operation, j.input, j.state, j.attempt, \
     j.max_attempts, j.crashes, j.fence, j.worker, j.run_after, j.priority, j.shares, j.share_limit, j.progress, \
@@ -25,41 +22,42 @@ pub(super) fn find_all(reader: &Reader<'_>, ids: &[JobId]) -> Result<HashMap<Job
     Ok(found.into_iter().map(|job| (job.id, job)).collect())
 }
 
-pub(super) fn insert(
+/// Writes new jobs; `keys` are what makes them the same jobs when they are asked for again, if anything does.
+pub(super) fn insert<'a>(
     tx: &mut Tx<'_>,
-    job: &Job,
-    idempotency: Option<&Idempotency>,
+    jobs: impl Iterator<Item = &'a Job>,
+    keys: &[String],
+    request: Option<&[u8]>,
 ) -> Result<(), Error> {
-    tx.execute(
-        "INSERT INTO jobs (id, owner, project_id, bundle, operation, input, state, attempt, max_attempts, crashes, fence, \
-         run_after, priority, rank, shares, share_limit, progress, trace_id, idempotency, request, created_at, unique_key) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)",
-        &[
-            job.id.into(),
+    let rows: Vec<_> = jobs.map(|job| (Changed::from(job), job.input.to_string())).collect();
+    let mut values: Vec<Value<'_>> = Vec::with_capacity(rows.len() * INSERTED);
+    for (number, (changed, input)) in rows.iter().enumerate() {
+        let job = changed.job;
+        values.extend(changed.values());
+        let given: [Value<'_>; INSERTED - CHANGEABLE.len()] = [
             (&job.owner).into(),
             job.project_id.into(),
             (&job.bundle).into(),
             (&job.operation).into(),
-            (&job.input.to_string()).into(),
-            job.state.as_str().into(),
-            job.attempt.into(),
+            input.into(),
             job.max_attempts.into(),
-            job.crashes.into(),
-            job.fence.into(),
-            job.run_after.into(),
             job.priority.into(),
-            job.rank().into(),
             job.share.as_ref().map(|share| &share.name).into(),
             job.share.as_ref().map(|share| share.limit).into(),
-            (&json!(job.progress).to_string()).into(),
             (&job.trace_id).into(),
-            idempotency.map(|idempotency| &idempotency.key).into(),
-            idempotency.map(|idempotency| idempotency.request.as_slice()).into(),
+            keys.get(number).into(),
+            request.into(),
             job.created_at.into(),
             job.unique_key.as_ref().into(),
-        ],
-    )?;
-    Ok(())
+        ];
+        values.extend(given);
+    }
+    let before = format!(
+        "INSERT INTO jobs ({}, owner, project_id, bundle, operation, input, max_attempts, priority, shares, share_limit, \
+         trace_id, idempotency, request, created_at, unique_key)",
+        CHANGEABLE.join(", ")
+    );
+    tx.execute_rows(&before, "", INSERTED, &values)
 }
 
 /// Writes what can change of jobs.
@@ -69,6 +67,8 @@ pub(super) fn save<'a>(tx: &mut Tx<'_>, jobs: impl Iterator<Item = &'a Job>) -> 
     tx.update_rows("jobs", &CHANGEABLE, &values)
 }
 
+/// Columns of a new job.
+const INSERTED: usize = CHANGEABLE.len() + 14;
 const CHANGEABLE: [&str; 14] = [
     "id",
     "state",

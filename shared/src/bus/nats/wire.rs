@@ -6,7 +6,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use proto::notice::What;
 
-use super::super::Notice;
+use super::super::{Heard, Notice};
 use crate::{
     journal::{Entry, Topic},
     time::Timestamp,
@@ -23,9 +23,9 @@ pub(super) fn subject(prefix: &str, topic: &Topic) -> String {
     subject
 }
 
-pub(super) fn encode(topic: &Topic, notice: &Notice) -> Bytes {
-    let what = match notice {
-        Notice::Entry(entry) => {
+pub(super) fn encode(topic: &Topic, heard: &Heard) -> Bytes {
+    let what = match heard {
+        Heard::Notice(Notice::Entry(entry)) => {
             debug_assert_eq!(entry.topic, *topic, "the subject says where an entry is");
             What::Entry(proto::Entry {
                 epoch: entry.position.epoch,
@@ -35,21 +35,24 @@ pub(super) fn encode(topic: &Topic, notice: &Notice) -> Bytes {
                 at_ms: entry.at.as_ms(),
             })
         }
-        Notice::Ephemeral(json) => What::Ephemeral(json.to_string()),
+        Heard::Notice(Notice::Ephemeral(json)) => What::Ephemeral(json.to_string()),
+        Heard::Lost => What::Many(proto::Many {}),
     };
     proto::Notice { what: Some(what) }.encode_to_vec().into()
 }
 
 /// Returns `None` if the message is no notice, or of a kind that this version does not know.
-pub(super) fn decode(topic: &Topic, message: Bytes) -> Option<Notice> {
-    Some(match proto::Notice::decode(message).ok()?.what? {
+pub(super) fn decode(topic: &Topic, message: Bytes) -> Option<Heard> {
+    let notice = match proto::Notice::decode(message).ok()?.what? {
         What::Entry(entry) => {
             let proto::Entry { epoch, seq, kind, data, at_ms } = entry;
             let at = Timestamp::from_ms(at_ms);
             Notice::Entry(Entry::new(topic, epoch, seq, &kind, &data, at).into())
         }
         What::Ephemeral(json) => Notice::Ephemeral(json.into()),
-    })
+        What::Many(proto::Many {}) => return Some(Heard::Lost),
+    };
+    Some(Heard::Notice(notice))
 }
 
 #[cfg(test)]
@@ -79,8 +82,8 @@ mod tests {
         fn an_entry_arrives_as_it_was_sent(epoch: i64, seq: i64, kind in "[a-z.]{1,20}", data in ".*", at: i32) {
             let topic = Topic::project(ProjectId::mint());
             let entry = Entry::new(&topic, epoch, seq, &kind, &data, Timestamp::from_ms(at.into()));
-            let sent = encode(&topic, &Notice::Entry(entry.clone().into()));
-            let Some(Notice::Entry(heard)) = decode(&topic, sent) else {
+            let sent = encode(&topic, &Heard::Notice(Notice::Entry(entry.clone().into())));
+            let Some(Heard::Notice(Notice::Entry(heard))) = decode(&topic, sent) else {
                 return Err(TestCaseError::fail("not an entry"));
             };
             prop_assert_eq!(heard.position, entry.position);

@@ -1,0 +1,140 @@
+//! Queues jobs. Where a place is free and nobody waits they begin as they are made, so that nothing has to claim them.
+
+use std::sync::atomic::Ordering;
+
+use shared::{auth::Roles, journal::Topic, store};
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    super::{
+        Error,
+        machine::Job,
+        queue::QueueLimit,
+        store::{
+            Idempotency,
+            submissions::{Places, Submitted, submit_all},
+        },
+    },
+    Engine,
+};
+
+/// What is submitted together.
+#[derive(Clone, Debug)]
+struct Submission {
+    /// All of one owner and operation.
+    jobs: Vec<Job>,
+    idempotency: Option<Idempotency>,
+    limit: QueueLimit,
+}
+
+impl Engine {
+    /// Queues a job, or finds the one that the same request made before, or that has the same unique key.
+    pub(crate) async fn submit(
+        &self,
+        job: Job,
+        roles: Roles,
+        idempotency: Option<Idempotency>,
+    ) -> Result<Job, Error> {
+        let limit = self.limit(roles);
+        self.submit_one(Submission { jobs: vec![job], idempotency, limit }).await
+    }
+
+    /// Queues a job of Parley's own making, for which half of the queue has to do: the other half is for those who ask.
+    pub(crate) async fn submit_aside(&self, job: Job) -> Result<Job, Error> {
+        let limit = self.limit(Roles::default()).half();
+        self.submit_one(Submission { jobs: vec![job], idempotency: None, limit }).await
+    }
+
+    /// Queues jobs of one owner and operation, all or none, each as [`Engine::submit`] does.
+    pub(crate) async fn submit_all(
+        &self,
+        jobs: Vec<Job>,
+        roles: Roles,
+        idempotency: Option<Idempotency>,
+    ) -> Result<Vec<Job>, Error> {
+        let limit = self.limit(roles);
+        self.submit_within(Submission { jobs, idempotency, limit }).await
+    }
+
+    async fn submit_one(&self, submission: Submission) -> Result<Job, Error> {
+        self.submit_within(submission).await?.pop().ok_or(Error::NotFound)
+    }
+
+    async fn submit_within(&self, mut submission: Submission) -> Result<Vec<Job>, Error> {
+        let Some(first) = submission.jobs.first() else { return Ok(Vec::new()) };
+        let declared = self.inner.tools.registry.find(&first.bundle, &first.operation).await?;
+        if let Some(declared) = declared {
+            submission.jobs.iter_mut().for_each(|job| declared.prepare(job));
+        }
+        let Some((shutdown, places)) = self.places(submission.jobs.len()) else {
+            let queued = self.write(submission, None).await?;
+            return Ok(queued.into_iter().map(|submitted| submitted.job).collect());
+        };
+        // In a task of its own, since what was begun has to be driven whatever becomes of the caller.
+        let begin = self.clone().begin_all(submission, places, shutdown);
+        self.inner.tasks.spawn(begin).await.map_err(|_| store::Error::Gone)?
+    }
+
+    /// Returns free places, at most `most`, if jobs are being run here.
+    fn places(&self, most: usize) -> Option<(CancellationToken, Vec<OwnedSemaphorePermit>)> {
+        let shutdown = self.inner.at_work.get().filter(|shutdown| !shutdown.is_cancelled())?;
+        let place = || self.inner.slots.clone().try_acquire_owned().ok();
+        let places: Vec<_> = std::iter::from_fn(place).take(most).collect();
+        (!places.is_empty()).then(|| (shutdown.clone(), places))
+    }
+
+    async fn begin_all(
+        self,
+        submission: Submission,
+        places: Vec<OwnedSemaphorePermit>,
+        shutdown: CancellationToken,
+    ) -> Result<Vec<Job>, Error> {
+        // Until they are known here, nobody may take them for claimed unknowingly.
+        let beginning = self.inner.beginning.read().await;
+        let free = if shutdown.is_cancelled() { 0 } else { places.len() };
+        let submitted =
+            self.write(submission, Some(Places { worker: self.inner.worker, free })).await;
+        if let Err(Error::Store(_)) = submitted {
+            self.inner.unclear.store(true, Ordering::Relaxed);
+            self.inner.wake.notify_one();
+        }
+        let mut places = places.into_iter();
+        let mut jobs = Vec::new();
+        for Submitted { job, begins } in submitted? {
+            if begins && let Some(place) = places.next() {
+                self.begin(job.clone(), place, &shutdown);
+            }
+            jobs.push(job);
+        }
+        drop(beginning);
+        Ok(jobs)
+    }
+
+    /// Runs a job that is ours.
+    pub(super) fn begin(
+        &self,
+        job: Job,
+        place: OwnedSemaphorePermit,
+        shutdown: &CancellationToken,
+    ) {
+        self.inner.queue.took(Instant::now());
+        let stop = shutdown.child_token();
+        self.running(|running| running.insert(job.id, stop.clone()));
+        self.inner.tasks.spawn(self.clone().drive(job, stop, shutdown.clone(), place));
+    }
+
+    async fn write(
+        &self,
+        submission: Submission,
+        places: Option<Places>,
+    ) -> Result<Vec<Submitted>, Error> {
+        let Some(first) = submission.jobs.first() else { return Ok(Vec::new()) };
+        let log = Topic::user(&first.owner);
+        let submit = move |tx: &mut store::Tx<'_>| {
+            let Submission { jobs, idempotency, limit } = &submission;
+            submit_all(tx, jobs, idempotency.as_ref(), *limit, places)
+        };
+        self.inner.tools.store.write_in(log, submit).await
+    }
+}

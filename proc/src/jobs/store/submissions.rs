@@ -1,0 +1,227 @@
+//! New jobs: what makes a submission the same one, how many may wait, and which begin as they are made.
+
+use std::collections::HashMap;
+
+use shared::{
+    ids::{IdempotencyKey, JobId},
+    journal::Topic,
+    store::{self, Reader, Tx},
+    time::Timestamp,
+};
+use uuid::Uuid;
+
+use super::{
+    super::{
+        Error,
+        machine::{self, Command, Event, Job},
+        queue::QueueLimit,
+    },
+    Told, apply, claims, find, rows, tell,
+};
+
+/// What makes a repeated submission the same submission.
+#[derive(Clone, Debug)]
+pub(crate) struct Idempotency {
+    pub(crate) key: IdempotencyKey,
+    /// Digest of everything else that was asked.
+    pub(crate) request: [u8; 32],
+}
+
+impl Idempotency {
+    /// Returns the key of one of the submission's jobs. No key of a caller has a space.
+    pub(super) fn key_of(&self, number: usize) -> String {
+        if number == 0 { self.key.to_string() } else { format!("{} {number}", self.key) }
+    }
+}
+
+/// A worker that has places for new jobs.
+#[derive(Copy, Clone, Debug)]
+pub(in super::super) struct Places {
+    pub(in super::super) worker: Uuid,
+    pub(in super::super) free: usize,
+}
+
+/// A job that was submitted.
+#[derive(Clone, Debug)]
+pub(in super::super) struct Submitted {
+    pub(in super::super) job: Job,
+    /// This submission has given it to the worker that had places.
+    pub(in super::super) begins: bool,
+}
+
+/// Writes a new job, or finds the one that the same request made before.
+pub(crate) fn submit(
+    tx: &mut Tx<'_>,
+    job: &Job,
+    idempotency: Option<&Idempotency>,
+    limit: QueueLimit,
+) -> Result<Job, Error> {
+    let submitted = submit_all(tx, std::slice::from_ref(job), idempotency, limit, None)?;
+    submitted.into_iter().next().map(|submitted| submitted.job).ok_or(Error::NotFound)
+}
+
+/// Writes new jobs of one owner and operation, all or none, or finds those that the same request made before. Where nobody
+/// waits they begin at once, as far as there are places, and need not be claimed.
+pub(in super::super) fn submit_all(
+    tx: &mut Tx<'_>,
+    jobs: &[Job],
+    idempotency: Option<&Idempotency>,
+    limit: QueueLimit,
+    places: Option<Places>,
+) -> Result<Vec<Submitted>, Error> {
+    let Some(first) = jobs.first() else { return Ok(Vec::new()) };
+    // A log that is new is nobody's yet: made first, it keeps the same request on another replica waiting.
+    let log = Topic::user(&first.owner);
+    if tx.head(&log)?.is_none() {
+        tx.ensure(&log)?;
+    }
+    if let Some(idempotency) = idempotency {
+        let repeated = repeated(tx, jobs, idempotency)?;
+        if !repeated.is_empty() {
+            return Ok(repeated);
+        }
+    }
+    let sames = sames(tx, jobs)?;
+    let (fresh, now) = (sames.iter().filter(|same| same.is_none()).count(), Timestamp::now());
+    let mut places = places;
+    if fresh > 0 {
+        let waiting = waiting(tx, limit, now)?;
+        limit.admit(waiting.jobs, fresh).map_err(|retry_after| Error::QueueFull { retry_after })?;
+        places = places.filter(|_| !waiting.any_due);
+    }
+    let (mut submitted, mut told, mut keys) = (Vec::<Submitted>::new(), Vec::new(), Vec::new());
+    let mut new = Vec::new();
+    for ((number, job), same) in jobs.iter().enumerate().zip(sames) {
+        let (job, begins) = match same {
+            Some(Same::Unfinished(id)) => (find(tx, id)?, false),
+            Some(Same::Of(number)) => (submitted[number].job.clone(), false),
+            None => {
+                told.push(Told::new(job, Event::Queued));
+                keys.extend(idempotency.map(|idempotency| idempotency.key_of(number)));
+                new.push(number);
+                match take_place(tx, job, &mut places, now)? {
+                    Some((running, event)) => {
+                        told.extend(event.map(|event| Told::new(&running, event)));
+                        (running, true)
+                    }
+                    None => (job.clone(), false),
+                }
+            }
+        };
+        submitted.push(Submitted { job, begins });
+    }
+    let requests = idempotency.map(|idempotency| idempotency.request.as_slice());
+    rows::insert(tx, new.into_iter().map(|number| &submitted[number].job), &keys, requests)?;
+    tell(tx, told)?;
+    Ok(submitted)
+}
+
+/// Gives a new job to the worker, if that has a place for it and the job may begin.
+fn take_place(
+    tx: &mut Tx<'_>,
+    job: &Job,
+    places: &mut Option<Places>,
+    now: Timestamp,
+) -> Result<Option<(Job, Option<Event>)>, Error> {
+    let Some(Places { worker, free }) = places.as_mut().filter(|places| places.free > 0) else {
+        return Ok(None);
+    };
+    if job.run_after > now || !claims::take_share(tx, job)? {
+        return Ok(None);
+    }
+    *free -= 1;
+    Ok(Some(machine::transition(job.clone(), Command::Claim { worker: *worker }, now)?))
+}
+
+/// What a submitted job is the same as.
+#[derive(Copy, Clone, Debug)]
+enum Same {
+    /// One that has not ended.
+    Unfinished(JobId),
+    /// Another of the submission.
+    Of(usize),
+}
+
+/// Returns what each of the jobs is the same as. Whoever submits for an owner holds their log, so nobody else adds one
+/// meanwhile.
+fn sames(reader: &Reader<'_>, jobs: &[Job]) -> Result<Vec<Option<Same>>, Error> {
+    let mut first = HashMap::new();
+    let mut sames = Vec::with_capacity(jobs.len());
+    for (number, job) in jobs.iter().enumerate() {
+        sames.push(match unfinished(reader, job)? {
+            Some(id) => Some(Same::Unfinished(id)),
+            None => job.unique_key.as_ref().and_then(|key| {
+                let first = *first.entry(key).or_insert(number);
+                (first != number).then_some(Same::Of(first))
+            }),
+        });
+    }
+    Ok(sames)
+}
+
+/// Returns the jobs that the same request made before; none if it is the first.
+fn repeated(
+    reader: &Reader<'_>,
+    jobs: &[Job],
+    idempotency: &Idempotency,
+) -> Result<Vec<Submitted>, Error> {
+    let sql = "SELECT id, request FROM jobs WHERE owner = $1 AND bundle = $2 AND operation = $3 AND idempotency = $4";
+    let mut repeated = Vec::new();
+    for (number, job) in jobs.iter().enumerate() {
+        let key = idempotency.key_of(number);
+        let params =
+            [(&job.owner).into(), (&job.bundle).into(), (&job.operation).into(), (&key).into()];
+        let found = reader.find(sql, &params, |row| Ok((row.get(0)?, row.get::<Vec<u8>>(1)?)))?;
+        match found {
+            Some((id, request)) if request == idempotency.request => {
+                repeated.push(Submitted { job: find(reader, id)?, begins: false });
+            }
+            Some(_) => return Err(Error::IdempotencyConflict),
+            None if number == 0 => break,
+            // It ended and is no longer kept, or was one that there was already.
+            None => {}
+        }
+    }
+    Ok(repeated)
+}
+
+/// Starts an ended job over, if the queue has room for it.
+pub(in super::super) fn retry(tx: &mut Tx<'_>, id: JobId, limit: QueueLimit) -> Result<Job, Error> {
+    if unfinished(tx, &find(tx, id)?)?.is_some_and(|same| same != id) {
+        return Err(Error::Superseded);
+    }
+    let waiting = waiting(tx, limit, Timestamp::now())?;
+    limit.admit(waiting.jobs, 1).map_err(|retry_after| Error::QueueFull { retry_after })?;
+    apply(tx, id, Command::Retry)
+}
+
+/// Returns the job that has not ended and has the same unique key.
+fn unfinished(reader: &Reader<'_>, job: &Job) -> Result<Option<JobId>, store::Error> {
+    let Some(key) = &job.unique_key else { return Ok(None) };
+    let sql = "SELECT id FROM jobs WHERE owner = $1 AND bundle = $2 AND operation = $3 AND unique_key = $4 \
+               AND state IN ('queued', 'running', 'interrupted')";
+    let params = [(&job.owner).into(), (&job.bundle).into(), (&job.operation).into(), key.into()];
+    reader.find(sql, &params, |row| row.get(0))
+}
+
+/// Jobs that nobody runs yet, everybody's.
+struct Waiting {
+    jobs: usize,
+    /// One of them could begin now.
+    any_due: bool,
+}
+
+/// Looks at who waits; by their index, and no further than it matters. Owners submit side by side, so together they may go
+/// past the limit by as many as do so at the same moment.
+fn waiting(
+    reader: &Reader<'_>,
+    limit: QueueLimit,
+    now: Timestamp,
+) -> Result<Waiting, store::Error> {
+    let sql = "SELECT COUNT(*), COUNT(CASE WHEN run_after <= $2 THEN 1 END) FROM \
+               (SELECT run_after FROM jobs WHERE state IN ('queued', 'interrupted') LIMIT $1) waiting";
+    let params = [i64::from(limit.most).into(), now.into()];
+    let found = reader.find(sql, &params, |row| Ok((row.get::<i64>(0)?, row.get::<i64>(1)?)))?;
+    let (jobs, due) = found.unwrap_or_default();
+    Ok(Waiting { jobs: usize::try_from(jobs).unwrap_or(usize::MAX), any_due: due > 0 })
+}

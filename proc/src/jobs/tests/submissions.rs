@@ -1,0 +1,157 @@
+//! Tests of jobs that are submitted together, and of jobs that begin as they are made.
+
+use super::{store::submissions::*, *};
+
+on_both_stores!(
+    jobs_are_made_together_or_not_at_all,
+    the_same_twice_in_a_submission_is_one_job,
+    where_nobody_waits_they_begin_as_they_are_made,
+    nobody_is_overtaken,
+    of_new_jobs_that_share_only_so_many_begin,
+    what_began_goes_on_although_its_caller_has_gone,
+    what_began_unknowingly_is_handed_back,
+);
+
+fn new(owner: &str, operation: &str, input: Value) -> Job {
+    let bundle = if operation == "count" { "demo" } else { "test" };
+    let (owner, trace) = (owner.parse().unwrap(), TraceId::mint());
+    let (bundle, operation, project_id) = (bundle.into(), operation.into(), ProjectId::mint());
+    NewJob { owner, project_id, bundle, operation, input, trace }.into()
+}
+
+fn counts(owner: &str, number: usize) -> Vec<Job> {
+    (0..number).map(|_| new(owner, "count", json!({"to": 0}))).collect()
+}
+
+fn ids(jobs: &[Job]) -> Vec<JobId> {
+    jobs.iter().map(|job| job.id).collect()
+}
+
+impl Fixture {
+    async fn submit_all(&self, jobs: Vec<Job>) -> Result<Vec<Job>, Error> {
+        self.engine.submit_all(jobs, Roles::default(), None).await
+    }
+
+    /// Submits for a worker with so many places, and returns which of the jobs begin.
+    async fn begin(&self, worker: Uuid, free: usize, jobs: Vec<Job>) -> Vec<bool> {
+        let limit = self.engine.limit(Roles::default());
+        let log = Topic::user(&jobs[0].owner);
+        let submitted = self.tools.store.write_in(log, move |tx| {
+            submit_all(tx, &jobs, None, limit, Some(Places { worker, free }))
+        });
+        submitted.await.unwrap().iter().map(|submitted| submitted.begins).collect()
+    }
+
+    async fn end(&self, job: &Job) -> Job {
+        self.engine.wait(job.id, &job.owner, LONG).await.unwrap()
+    }
+}
+
+async fn jobs_are_made_together_or_not_at_all(home: Home) {
+    let fixture = Fixture::new(home, &["--proc-queue-limit=4"]);
+    let key = |byte| Some(Idempotency { key: "k".parse().unwrap(), request: [byte; 32] });
+    let submit = async |jobs, key| fixture.engine.submit_all(jobs, Roles::default(), key).await;
+    let first = submit(counts("ada", 3), key(1)).await.unwrap();
+    assert!(first.iter().all(|job| job.state == State::Queued));
+    let full = submit(counts("ada", 2), key(2)).await;
+    assert!(matches!(full, Err(Error::IdempotencyConflict)), "{full:?}");
+    let full = fixture.submit_all(counts("ada", 2)).await;
+    assert!(matches!(full, Err(Error::QueueFull { .. })), "{full:?}");
+    let waiting = fixture.claim_some(LONG, 10).await;
+    assert_eq!(waiting.iter().map(|(job, _)| job.id).collect::<Vec<_>>(), ids(&first));
+    // They were made, and are the same ones whatever has become of them.
+    let again = submit(counts("ada", 3), key(1)).await.unwrap();
+    assert_eq!(ids(&again), ids(&first));
+    assert_eq!(fixture.submit_all(counts("ada", 4)).await.unwrap().len(), 4);
+    assert!(fixture.submit_all(Vec::new()).await.unwrap().is_empty());
+}
+
+async fn the_same_twice_in_a_submission_is_one_job(home: Home) {
+    let fixture = Fixture::new(home, &["--proc-queue-limit=3"]);
+    let only = |key: &str| new("ada", "broken", json!({"only": key}));
+    let before = fixture.submit_all(vec![only("a")]).await.unwrap();
+    // Two of them are new, for which there is room.
+    let jobs = fixture.submit_all(vec![only("b"), only("a"), only("b"), only("c")]).await.unwrap();
+    assert_eq!(jobs[1].id, before[0].id);
+    assert_eq!(jobs[2].id, jobs[0].id);
+    assert_eq!(fixture.claim_some(LONG, 10).await.len(), 3);
+}
+
+async fn where_nobody_waits_they_begin_as_they_are_made(home: Home) {
+    let mut fixture = Fixture::new(home, &["--proc-workers=2"]);
+    fixture.start();
+    // The engine is at work when it has claimed something.
+    let first = fixture.submit("demo", "count", json!({"to": 0})).await;
+    fixture.end(&first).await;
+    fixture.event("job.succeeded").await;
+    let slow = || new("ada", "count", json!({"to": 10_000, "delay_ms": 1000}));
+    let jobs = fixture.submit_all(vec![slow(), slow(), slow()]).await.unwrap();
+    let states: Vec<State> = jobs.iter().map(|job| job.state).collect();
+    assert_eq!(states, [State::Running, State::Running, State::Queued]);
+    let queued = fixture.event("job.queued").await;
+    assert_eq!((&queued["id"], &queued["state"]), (&json!(jobs[0].id), &json!("queued")));
+    let started = fixture.event("job.started").await;
+    assert_eq!((&started["id"], &started["attempt"]), (&json!(jobs[0].id), &json!(1)));
+    fixture.stop().await;
+    for job in &jobs[..2] {
+        let job = fixture.find(job.id).await;
+        assert_eq!((job.state, job.attempt), (State::Interrupted, 1));
+    }
+}
+
+async fn nobody_is_overtaken(home: Home) {
+    let fixture = Fixture::new(home, &[]);
+    let worker = Uuid::now_v7();
+    assert_eq!(fixture.begin(worker, 0, counts("grace", 1)).await, [false]);
+    assert_eq!(fixture.begin(worker, 3, counts("ada", 1)).await, [false]);
+    let claimed = fixture.claim_some(LONG, 2).await;
+    assert_eq!(claimed.len(), 2);
+    assert_eq!(fixture.begin(worker, 1, counts("ada", 2)).await, [true, false]);
+    let (waiting, claim) = fixture.claim(LONG).await;
+    let wait = Duration::from_hours(1);
+    fixture.apply(waiting.id, Command::Snooze { claim, wait }).await.unwrap();
+    // One that cannot begin yet is not overtaken.
+    assert_eq!(fixture.begin(worker, 1, counts("ada", 1)).await, [true]);
+}
+
+async fn of_new_jobs_that_share_only_so_many_begin(home: Home) {
+    let fixture = Fixture::new(home, &[]);
+    let share = || {
+        let mut job = new("ada", "broken", json!("share"));
+        job.share = Some(Share { name: "test.broken".into(), limit: 2 });
+        job
+    };
+    let begun = fixture.begin(Uuid::now_v7(), 9, vec![share(), share(), share()]).await;
+    assert_eq!(begun, [true, true, false]);
+    assert!(fixture.claim_some(LONG, 10).await.is_empty());
+}
+
+async fn what_began_goes_on_although_its_caller_has_gone(home: Home) {
+    let mut fixture = Fixture::new(home, &[]);
+    fixture.start();
+    let first = fixture.submit("demo", "count", json!({"to": 0})).await;
+    fixture.end(&first).await;
+    fixture.event("job.succeeded").await;
+    let jobs = counts("ada", 2);
+    let all = ids(&jobs);
+    tokio::select! {
+        biased;
+        _ = fixture.submit_all(jobs) => panic!("it waits for the database"),
+        () = tokio::task::yield_now() => {}
+    }
+    for _ in &all {
+        let ended = fixture.event("job.succeeded").await;
+        assert!(all.iter().any(|id| json!(id) == ended["id"]));
+    }
+    fixture.stop().await;
+}
+
+async fn what_began_unknowingly_is_handed_back(home: Home) {
+    let mut fixture = Fixture::new(home, &[]);
+    // As if the answer to the submission had been lost.
+    let begun = fixture.begin(fixture.engine.worker(), 1, counts("ada", 1)).await;
+    assert_eq!(begun, [true]);
+    fixture.engine.hand_back_unknown().await.unwrap();
+    let job = fixture.event("job.interrupted").await;
+    assert_eq!((&job["state"], &job["attempt"]), (&json!("interrupted"), &json!(1)));
+}

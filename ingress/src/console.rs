@@ -101,16 +101,15 @@ impl Console {
         (port == beside.ingress && is_host && url.parse::<Uri>().is_ok()).then_some(url)
     }
 
-    /// Returns the rights of the page: nothing but its own files, both services, and the one script in it, the import map.
+    /// Returns the rights of the page: nothing but its own files and both services.
     fn policy(&self, headers: &HeaderMap) -> HeaderValue {
         let proc = self
             .proc_url(headers)
             .map(|url| format!("connect-src 'self' {url}; "))
             .unwrap_or_default();
         let policy = format!(
-            "default-src 'self'; script-src 'self' {}; {proc}base-uri 'none'; form-action 'none'; \
-             frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'",
-            self.files.import_map
+            "default-src 'self'; {proc}base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+             require-trusted-types-for 'script'; trusted-types 'none'"
         );
         // Both are of characters that a header may have.
         HeaderValue::from_str(&policy).unwrap_or(HeaderValue::from_static("default-src 'none'"))

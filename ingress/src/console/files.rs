@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use axum::response::{IntoResponse, Response};
 use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use include_dir::{Dir, DirEntry, include_dir};
 use sha2::{Digest, Sha256};
@@ -12,22 +13,23 @@ static PAGES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/console");
 /// The very modules that the package has.
 static CLIENT: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../client/src");
 
-const MAP_BEGIN: &str = "<script type=\"importmap\">";
-const MAP_END: &str = "</script>";
+/// Modules by the names that bundlers know them by, and where pages find them. They are imported from there: an import map
+/// would be a script in the page, which the strictest policy does not let run.
+const PACKAGES: [(&str, &str); 3] = [
+    ("@parley/client", "/console/client/index.js"),
+    ("@parley/client/ui", "/console/client/ui.js"),
+    ("eventsource-parser", "/console/vendor/eventsource-parser/index.js"),
+];
 
 /// Everything that is served, by its path below `/console/`.
 #[derive(Debug)]
-pub(super) struct Files {
-    files: HashMap<String, File>,
-    /// The source expression that lets the page's import map run.
-    pub(super) import_map: String,
-}
+pub(super) struct Files(HashMap<String, File>);
 
 #[derive(Debug)]
 pub(super) struct File {
     content_type: &'static str,
     etag: HeaderValue,
-    bytes: &'static [u8],
+    bytes: Bytes,
 }
 
 impl Files {
@@ -36,16 +38,11 @@ impl Files {
         let mut files = HashMap::new();
         add(&mut files, "", &PAGES);
         add(&mut files, "client/", &CLIENT);
-        let index =
-            PAGES.get_file("index.html").and_then(|file| file.contents_utf8()).unwrap_or("");
-        let map = index.split_once(MAP_BEGIN).and_then(|(_, rest)| rest.split_once(MAP_END));
-        let map = map.map_or("", |(map, _)| map);
-        let import_map = format!("'sha256-{}'", STANDARD.encode(Sha256::digest(map)));
-        Self { files, import_map }
+        Self(files)
     }
 
     pub(super) fn find(&self, path: &str) -> Option<&File> {
-        self.files.get(path)
+        self.0.get(path)
     }
 }
 
@@ -56,10 +53,23 @@ fn add(files: &mut HashMap<String, File>, root: &str, dir: &Dir<'static>) {
             DirEntry::File(file) => {
                 let path = format!("{root}{}", file.path().display());
                 let Some(content_type) = content_type(&path) else { continue };
-                files.insert(path, File::new(content_type, file.contents()));
+                let bytes = match file.contents_utf8().filter(|_| path.ends_with(".js")) {
+                    Some(module) => found(module).into(),
+                    None => Bytes::from_static(file.contents()),
+                };
+                files.insert(path, File::new(content_type, bytes));
             }
         }
     }
+}
+
+/// Returns a module that imports packages from where they are.
+fn found(module: &str) -> String {
+    PACKAGES.iter().fold(module.to_owned(), |module, (name, place)| {
+        ["from", "import"].iter().fold(module, |module, word| {
+            module.replace(&format!("{word} '{name}'"), &format!("{word} '{place}'"))
+        })
+    })
 }
 
 /// Returns a file's type, `None` for what is not served.
@@ -75,8 +85,8 @@ fn content_type(path: &str) -> Option<&'static str> {
 }
 
 impl File {
-    fn new(content_type: &'static str, bytes: &'static [u8]) -> Self {
-        let digest = STANDARD.encode(&Sha256::digest(bytes)[..18]);
+    fn new(content_type: &'static str, bytes: Bytes) -> Self {
+        let digest = STANDARD.encode(&Sha256::digest(&bytes)[..18]);
         let etag = format!("\"{digest}\"").parse().unwrap_or(HeaderValue::from_static("\"\""));
         Self { content_type, etag, bytes }
     }
@@ -98,7 +108,7 @@ impl File {
         if known.into_iter().any(is_known) {
             return (StatusCode::NOT_MODIFIED, about).into_response();
         }
-        (about, [(header::CONTENT_TYPE, self.content_type)], self.bytes).into_response()
+        (about, [(header::CONTENT_TYPE, self.content_type)], self.bytes.clone()).into_response()
     }
 }
 
@@ -107,12 +117,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pages_and_library_are_there_with_an_import_map_that_may_run() {
+    fn pages_and_library_are_there_and_import_from_where_they_are_served() {
         let files = Files::embedded();
         for path in ["index.html", "main.js", "client/index.js", "client/ui.css"] {
             assert!(files.find(path).is_some(), "{path}");
         }
-        let of_nothing = STANDARD.encode(Sha256::digest(""));
-        assert!(!files.import_map.contains(&of_nothing));
+        let mut packages = 0;
+        // What is for React is for bundlers; no page here has it.
+        let modules =
+            files.0.iter().filter(|(path, _)| path.ends_with(".js") && *path != "client/react.js");
+        for (path, file) in modules {
+            let module = std::str::from_utf8(&file.bytes).unwrap();
+            let code = module.lines().filter(|line| !line.trim_start().starts_with(['*', '/']));
+            for line in code {
+                let from = line.split_once(" from '").or_else(|| line.split_once("import '"));
+                let Some((place, _)) = from.and_then(|(_, rest)| rest.split_once('\'')) else {
+                    continue;
+                };
+                let place = place.strip_prefix("/console/").inspect(|_| packages += 1);
+                assert!(place.is_none_or(|place| files.find(place).is_some()), "{path}: {line}");
+                assert!(place.is_some() || line.contains("'."), "{path}: {line}");
+            }
+        }
+        assert!(packages >= PACKAGES.len());
     }
 }

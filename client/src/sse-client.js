@@ -234,25 +234,21 @@ export class SSEClient extends Emitter {
 
   /** Returns what takes the stream's text. @param {AbortSignal} signal */
   #parser(signal) {
-    /** @type {string | null} */
-    let id = null;
-    const keep = () => {
-      if (id !== null) this.lastEventId = id || null;
-      id = null;
-    };
-    const parser = createParser({
-      onId: (next) => (keep(), (id = next)),
-      onRetry: (ms) => (this.#retryMs = ms),
-      onEvent: ({ event = 'message', data, id: own }) => {
-        // What was not handled comes again.
-        if (signal.aborted) id = null;
-        else this.#dispatch({ event, data, id: own });
-        keep();
-      },
+    const parser = createParser((parsed) => {
+      if (parsed.type !== 'event') this.#retryMs = parsed.value;
+      // What is not handled comes again.
+      else if (!signal.aborted) {
+        const { event = 'message', data, id } = parsed;
+        this.#dispatch({ event, data, id });
+        if (id !== undefined) this.lastEventId = id || null;
+      }
     });
+    let ended = '';
     return (/** @type {string} */ text) => {
-      parser.feed(text);
-      keep();
+      // The parser would wait for a line feed after a return: the line has ended, and one that comes belongs to it.
+      const before = ended;
+      ended = text.endsWith('\r') ? '\r' : '';
+      parser.feed((before + text).replace(/\r\n?/g, '\n').slice(before.length));
     };
   }
 

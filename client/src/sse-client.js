@@ -243,12 +243,15 @@ export class SSEClient extends Emitter {
         if (id !== undefined) this.lastEventId = id || null;
       }
     });
+    let rest = '';
     let ended = '';
+    // Line by line: in longer texts the parser looks for each end from the beginning, and after a return for more.
     return (/** @type {string} */ text) => {
-      // The parser would wait for a line feed after a return: the line has ended, and one that comes belongs to it.
-      const before = ended;
+      const lines = (ended + text).split(/\r\n?|\n/).slice(ended.length);
+      lines[0] = `${rest}${lines[0]}`;
+      rest = lines.pop() ?? '';
       ended = text.endsWith('\r') ? '\r' : '';
-      parser.feed((before + text).replace(/\r\n?/g, '\n').slice(before.length));
+      for (const line of lines) parser.feed(`${line}\n`);
     };
   }
 

@@ -150,7 +150,7 @@ export class AnswerStream extends Emitter {
     stream.on('failure', (error) => (this.#failure = /** @type {Error} */ (error)));
     stream.on('status', (status) => {
       this.emit('status', status);
-      if (status.state === 'blocked' && ++blocks > maxReconnects)
+      if (status.state === 'blocked' && status.retryAt && ++blocks > maxReconnects)
         this.#fail(this.#failure ?? new Error(`${status.reason}`));
     });
     stream.on('closed', ({ reason }) => {

@@ -1,7 +1,6 @@
 /** @file A user's jobs as they go on. */
 
 import { Emitter } from './emitter.js';
-import { sleep } from './lifecycle.js';
 import { uuid } from './uuid.js';
 
 /** @import { Job } from './wire.js' */
@@ -15,7 +14,6 @@ export class JobsStream extends Emitter {
   /** The jobs that were seen, by id. @type {Map<string, Job>} */
   jobs = new Map();
   #api;
-  #polling = new AbortController();
 
   /**
    * @param {{api: import('./chat-api.js').ChatApi, scope?: 'all', pollMs?: number}} options `scope: 'all'` is for
@@ -24,18 +22,24 @@ export class JobsStream extends Emitter {
   constructor({ api, scope, pollMs = 5_000 }) {
     super();
     this.#api = api;
-    this.stream = api.stream('/api/jobs/stream', { stream_id: uuid(), scope });
+    this.stream = api.stream(
+      '/api/jobs/stream',
+      { stream_id: uuid(), scope },
+      {
+        pollMs: pollMs * (1 + Math.random()),
+        poll: async (signal) => {
+          const { jobs } = await api.jobs({ limit: 200 });
+          if (!signal.aborted) jobs.forEach((job) => this.#keep(job));
+        },
+      },
+    );
     this.stream.on('message', ({ data }) => {
       const event = JSON.parse(data);
       if (event.job) this.#keep(event.job);
       if (event.jobs) void this.#snapshot(event.jobs);
       if (event.type !== 'hello') this.emit('event', event);
     });
-    this.stream.on('status', (status) => {
-      this.#polling.abort();
-      if (status.state === 'blocked') void this.#poll(pollMs, (this.#polling = new AbortController()).signal);
-      this.emit('status', status);
-    });
+    this.stream.on('status', (status) => this.emit('status', status));
   }
 
   get status() {
@@ -66,15 +70,6 @@ export class JobsStream extends Emitter {
         (job) => this.#keep(job),
         () => this.jobs.delete(id),
       );
-    }
-  }
-
-  /** @param {number} pollMs @param {AbortSignal} signal */
-  async #poll(pollMs, signal) {
-    while (!signal.aborted) {
-      const { jobs } = await this.#api.jobs({ limit: 200 }).catch(() => ({ jobs: [] }));
-      if (!signal.aborted) jobs.forEach((job) => this.#keep(job));
-      await sleep(pollMs * (1 + Math.random()), signal);
     }
   }
 }

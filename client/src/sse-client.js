@@ -38,6 +38,8 @@ export class SSEClient extends Emitter {
   #running = null;
   /** Ends the attempt, or the wait for the next one. */
   #step = new AbortController();
+  /** @type {AbortController | null} */
+  #polling = null;
   /** Why the attempt was ended from here. @type {Plan | null} */
   #plan = null;
   #lastByteAt = 0;
@@ -169,7 +171,8 @@ export class SSEClient extends Emitter {
     } = this.#options;
     const { signal } = (this.#step = new AbortController());
     this.#plan = null;
-    this.#set({ state: 'connecting', retryAt: null });
+    // An attempt to get a stream back changes nothing while there is none.
+    this.#set({ state: this.status.state === 'blocked' ? 'blocked' : 'connecting', retryAt: null });
     let heardAt = Date.now();
     /** @type {Response | undefined} */
     let response;
@@ -301,5 +304,31 @@ export class SSEClient extends Emitter {
   #set(change) {
     this.status = { ...this.status, attempt: this.#backoff.attempt, lastByteAt: this.#lastByteAt || null, ...change };
     this.emit('status', this.status);
+    if (this.status.state !== 'blocked') {
+      this.#polling?.abort();
+      this.#polling = null;
+    } else if (this.#options.poll && !this.#polling)
+      void this.#poll(this.#options.poll, (this.#polling = new AbortController()).signal);
+  }
+
+  /** @param {(signal: AbortSignal) => Promise<void>} poll @param {AbortSignal} signal */
+  async #poll(poll, signal) {
+    for (let failed = false; !signal.aborted;) {
+      let waitMs = this.#options.pollMs ?? 1_000;
+      try {
+        await poll(signal);
+        this.#lastByteAt = Date.now();
+        this.#set({});
+        // It was the network, and not what stands between.
+        if (failed) this.restart();
+        failed = false;
+      } catch (error) {
+        if (signal.aborted) return;
+        failed = true;
+        this.emit('failure', error);
+        waitMs = 5_000 * (1 + Math.random());
+      }
+      await sleep(waitMs, signal);
+    }
   }
 }

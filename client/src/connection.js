@@ -202,6 +202,7 @@ export class PersistentChatConnection extends Emitter {
     this.#bus?.open();
     this.#set({ role: 'follower' });
     this.#heardAt = Date.now();
+    this.#asked = 0;
     this.#ask();
     // Of the tabs that are awake one is first.
     const timer = setInterval(() => this.#look(), 1_000 + Math.random() * 200);

@@ -33,13 +33,13 @@ export class DrainingError extends HttpError {}
 
 /**
  * Returns the error that a response stands for.
- * @param {{status: number, headers: {get(name: string): string | null}}} response
- * @param {string} text
+ * @param {Response} response
  */
-export function errorOf({ status, headers }, text) {
+export async function errorOf(response) {
+  const { status, headers } = response;
   let body = Object();
   try {
-    body = Object(JSON.parse(text));
+    body = Object(JSON.parse(await response.text()));
   } catch {
     // A proxy's page says nothing to a program.
   }

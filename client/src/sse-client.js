@@ -16,7 +16,7 @@ import { BLOCKED_MS, verdict } from './verdict.js';
  * @param {T | (() => T)} value
  * @returns {T}
  */
-const valueOf = (value) => (typeof value === 'function' ? /** @type {() => T} */ (value)() : value);
+export const valueOf = (value) => (typeof value === 'function' ? /** @type {() => T} */ (value)() : value);
 
 /**
  * Reads one event stream and reconnects with `Last-Event-ID`. Besides its own events (`open`, `status`, `gap`,

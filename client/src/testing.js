@@ -38,7 +38,7 @@ export class FakeServer {
     return this.#streams.size;
   }
 
-  /** Returns a client of this server. @param {import('./api-client.js').ApiOptions} [options] */
+  /** Returns a client of this server. @param {import('./http-options.js').ApiOptions} [options] */
   api(options) {
     return new ChatApi({ ingressUrl: 'http://parley.test', fetch: this.fetch, retryBaseMs: 1, ...options });
   }

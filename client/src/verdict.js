@@ -44,7 +44,7 @@ const TABLE = {
 export async function verdict(response) {
   const { ok, status, headers } = response;
   if (status === 200 && headers.get('Content-Type')?.startsWith('text/event-stream')) return null;
-  const error = ok ? undefined : errorOf(response, await response.text());
+  const error = ok ? undefined : await errorOf(response);
   const [then, reason] =
     TABLE[error?.code ?? ''] ?? TABLE[status] ?? (status < 500 ? ['close', 'rejected'] : ['fail', 'server_error']);
   return { then, reason, error, floorMs: error?.retryAfterMs };

@@ -71,8 +71,6 @@ export class AnswerStream extends Emitter {
       { ...asked, stream_id: this.streamId },
       {
         maxAttempts: maxReconnects,
-        // Somebody is waiting, and there is no other way to this answer.
-        bufferedRetryMs: backoff?.baseMs ?? 1_000,
         lastEventId,
         silenceMs,
         openTimeoutMs,
@@ -80,7 +78,7 @@ export class AnswerStream extends Emitter {
         signal,
       },
     );
-    this.#follow(this.stream, maxReconnects);
+    this.#follow(this.stream);
   }
 
   /** Where to go on: `lastEventId` of another `streamAnswer`. */
@@ -121,38 +119,26 @@ export class AnswerStream extends Emitter {
     }
   }
 
-  /** @param {import('./sse-client.js').SSEClient} stream @param {number} maxReconnects */
-  #follow(stream, maxReconnects) {
-    let blocks = 0;
-    /** @param {string} name @param {(data: any) => void} handler */
-    const named = (name, handler) =>
-      stream.on(name, ({ data: text }) => {
-        const data = JSON.parse(text);
-        this.streamId = data.stream_id ?? data.streamId ?? this.streamId;
-        handler(data);
-      });
-    named('message', () => {});
-    named('content_chunk', (chunk) => {
-      if (chunk.index < this.#next) return;
-      this.#next = chunk.index + 1;
-      this.text += chunk.text;
-      this.emit('content', chunk);
+  /** @param {import('./sse-client.js').SSEClient} stream */
+  #follow(stream) {
+    stream.on('heartbeat', ({ data }) => this.emit('heartbeat', JSON.parse(data)));
+    stream.on('event', ({ event, data }) => {
+      const told = JSON.parse(data);
+      this.streamId = told.stream_id ?? told.streamId ?? this.streamId;
+      if (event === 'content_chunk' && told.index >= this.#next) {
+        this.#next = told.index + 1;
+        this.text += told.text;
+        this.emit('content', told);
+      } else if (event === 'complete') {
+        // The cap is the stream's; whether it is the answer's too, the next request shows.
+        if (told.reason === 'duration_cap' && !this.#capped) {
+          this.#capped = told;
+          stream.restart();
+        } else this.#complete(told);
+      } else if (event === 'error') this.#fail(Object.assign(new Error(told.message), { code: told.code }));
     });
-    named('heartbeat', (beat) => this.emit('heartbeat', beat));
-    named('complete', (end) => {
-      // The cap is the stream's; whether it is the answer's too, the next request shows.
-      if (end.reason === 'duration_cap' && !this.#capped) {
-        this.#capped = end;
-        stream.restart();
-      } else this.#complete(end);
-    });
-    named('error', ({ code, message }) => this.#fail(Object.assign(new Error(message), { code })));
     stream.on('failure', (error) => (this.#failure = /** @type {Error} */ (error)));
-    stream.on('status', (status) => {
-      this.emit('status', status);
-      if (status.state === 'blocked' && status.retryAt && ++blocks > maxReconnects)
-        this.#fail(this.#failure ?? new Error(`${status.reason}`));
-    });
+    stream.on('status', (status) => this.emit('status', status));
     stream.on('closed', ({ reason }) => {
       if (reason === 'done') this.#complete(this.#capped ?? { reason: 'finished' });
       else if (reason !== 'stopped') this.#fail(this.#failure ?? new Error(reason));

@@ -1,7 +1,7 @@
 /** @file How both services are called, whatever for. */
 
 import { Backoff } from './backoff.js';
-import { DrainingError, errorOf } from './errors.js';
+import { errorOf } from './errors.js';
 import { sleep } from './lifecycle.js';
 import { SSEClient, valueOf } from './sse-client.js';
 
@@ -153,7 +153,6 @@ export class ApiClient {
  */
 const isRepeatable = (failure, isSafe) =>
   failure.status === 429 ||
-  failure.code === 'backpressure' ||
-  failure instanceof DrainingError ||
+  /backpressure|draining/.test(failure.code) ||
   // The last is a cut network.
   (isSafe && ([408, 502, 503, 504].includes(failure.status) || failure instanceof TypeError));

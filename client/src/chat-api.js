@@ -13,7 +13,8 @@ const part = encodeURIComponent;
 
 /**
  * Returns the method that calls a route. Its first arguments take the places of `:` in the path, the next ones are the
- * fields that are named after the path, and one more has all other fields: of the query of a GET, else of the body.
+ * fields that are named after the path, and one more has all other fields: of the query of a GET, else of the body. A
+ * place without an argument is left out.
  * @param {string} route
  */
 const calls = (route) => {

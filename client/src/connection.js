@@ -21,10 +21,10 @@ import { uuid } from './uuid.js';
 
 /**
  * What tabs tell each other. All can ask for what came after their cursor (`ask`), and for an attempt (`retry`). The
- * leader tells all of them its `status` and each `entry`, and who asks (`to`) where it is (`cursor`) and what came until
- * there (`events`), if it has all of it; both are for tabs that are at `prev`.
+ * leader tells all of them its `status` and what comes after `prev` (`entries`), and who asks (`to`) all that came after
+ * its cursor, or, without all of it, where the log is (`cursor`).
  * @typedef {{from: string, ask?: string | null, retry?: true, term: number, silenceMs: number, status?: ConnectionStatus,
- *   entry?: Entry, prev?: string | null, to?: string, events?: Entry[] | null, cursor?: string | null}} TabMessage
+ *   to?: string, prev?: string | null, entries?: Entry[] | null, cursor?: string | null}} TabMessage
  */
 
 /** How often a leader may leave a question without a word; one that is awake answers in milliseconds. */
@@ -85,8 +85,22 @@ export class PersistentChatConnection extends Emitter {
     const { signal } = (this.#running = new AbortController());
     const { platform, project_id, include } = this.#options;
     this.#set({ state: 'connecting', reason: null });
-    const user = this.#options.user ?? (await this.#identify(signal));
-    if (!user || signal.aborted) return;
+    let { user } = this.#options;
+    while (!user) {
+      try {
+        user = (await this.api.me()).user;
+      } catch (error) {
+        if (signal.aborted) return;
+        this.emit('failure', error);
+        const { status } = /** @type {any} */ (error);
+        if (status < 500 && status !== 429) return this.#close('auth');
+        // It was tried several times.
+        const waitMs = 10_000 * (1 + Math.random());
+        this.#set({ state: 'waiting', reason: 'network', retryAt: Date.now() + waitMs });
+        await sleep(waitMs, signal);
+      }
+      if (signal.aborted) return;
+    }
     // Never a token, and another name for each user of this browser.
     const name = `parley:v1:${hash([this.api.ingressUrl, user, project_id, include].join(' '))}`;
     const elector = new LeaderElector(name, platform);
@@ -137,32 +151,14 @@ export class PersistentChatConnection extends Emitter {
    */
   getConnectionInfo() {
     const { state, role } = this.status;
-    const mode = state === 'closed' || state === 'idle' ? 'disconnected' : role === 'follower' ? 'follower' : 'leader';
+    const mode = /closed|idle/.test(state) ? 'disconnected' : role === 'follower' ? role : 'leader';
     return { mode, connected: mode === 'leader' && state === 'open' };
-  }
-
-  /** @param {AbortSignal} signal */
-  async #identify(signal) {
-    while (!signal.aborted) {
-      try {
-        return (await this.api.me()).user;
-      } catch (error) {
-        if (signal.aborted) return;
-        this.emit('failure', error);
-        const { status } = /** @type {any} */ (error);
-        if (status < 500 && status !== 429) return this.#close('auth');
-        // It was tried several times.
-        const waitMs = 10_000 * (1 + Math.random());
-        this.#set({ state: 'waiting', reason: 'network', retryAt: Date.now() + waitMs });
-        await sleep(waitMs, signal);
-      }
-    }
   }
 
   /** @param {string} stream_id @param {'leader' | 'solo'} role */
   #lead(stream_id, role) {
     this.#following.abort();
-    const { project_id, include, stream: options, pollMs = 1_000 } = this.#options;
+    const { project_id, include, stream: options, pollMs } = this.#options;
     const query = { project_id, include, stream_id };
     const stream = (this.#stream = this.api.stream('/sse/stream', query, {
       ...options,
@@ -232,7 +228,7 @@ export class PersistentChatConnection extends Emitter {
   }
 
   /** @param {TabMessage} message */
-  #hear({ from, ask, retry, term, silenceMs, status, entry, prev, to, events, cursor }) {
+  #hear({ from, ask, retry, term, silenceMs, status, to, prev, entries, cursor }) {
     const elector = /** @type {LeaderElector} */ (this.#elector);
     if (term > elector.term) {
       elector.observe(term);
@@ -242,39 +238,37 @@ export class PersistentChatConnection extends Emitter {
     if (this.#stream) {
       if (retry) this.retryNow();
       if (ask !== undefined)
-        this.#tell({ to: from, prev: ask, events: this.#log.after(ask), cursor: this.cursor, status: this.status });
-      // The last is a former leader that has not noticed yet.
-    } else if (term >= elector.term && (to ?? this.#bus?.id) === this.#bus?.id) {
+        this.#tell({ to: from, prev: ask, entries: this.#log.after(ask), cursor: this.cursor, status: this.status });
+      // A lower term is of a former leader that has not noticed yet.
+    } else if (term >= elector.term && (!to || to === this.#bus?.id)) {
       this.#heardAt = Date.now();
       this.#silenceMs = silenceMs;
       this.#asked &&= 1;
       if (status) this.#set({ ...status, role: 'follower' });
       if (this.#isReading) return;
-      if (prev === this.cursor) {
-        if (entry) this.#deliver(entry);
-        if (cursor && this.#asked) void this.#catchUp(cursor, events);
-      } else if (entry && !this.#asked) this.#ask();
+      if (prev !== this.cursor) {
+        if (entries && !to && !this.#asked) this.#ask();
+      } else if (entries) {
+        this.#asked = 0;
+        entries.forEach((entry) => this.#deliver(entry));
+      } else if (cursor) void this.#catchUp(cursor);
     }
   }
 
-  /** Comes to where the leader is. @param {string} cursor @param {Entry[] | null} [events] */
-  async #catchUp(cursor, events) {
-    this.#asked = 0;
-    if (!this.cursor) this.#log = new Log(cursor);
-    else if (events) events.forEach((entry) => this.#deliver(entry));
-    else {
-      const { signal } = this.#following;
-      this.#isReading = true;
-      try {
-        await this.#read(signal);
-        // What the leader tells from there on, and was read, is known.
-        this.#deliver({ id: cursor });
-        this.#ask();
-      } catch {
-        if (!signal.aborted) this.#deliver({ id: cursor, gap: 'unreachable' });
-      }
-      this.#isReading = false;
+  /** Comes to where the leader is, which it does not have all of. @param {string} cursor */
+  async #catchUp(cursor) {
+    if (!this.cursor) return this.#deliver({ id: cursor });
+    const { signal } = this.#following;
+    this.#isReading = true;
+    try {
+      await this.#read(signal);
+      // What the leader tells from there on, and was read, is known.
+      this.#deliver({ id: cursor });
+    } catch {
+      if (!signal.aborted) this.#deliver({ id: cursor, gap: 'unreachable' });
     }
+    this.#isReading = false;
+    if (!signal.aborted) this.#ask();
   }
 
   /**
@@ -284,14 +278,14 @@ export class PersistentChatConnection extends Emitter {
    */
   async #read(signal, wait) {
     const { project_id, include } = this.#options;
-    for (let more = true; more;) {
-      const page = await this.api.events(project_id, { after: this.cursor, wait }, signal);
+    let page;
+    do {
+      page = await this.api.events(project_id, { after: this.cursor, wait }, signal);
       signal.throwIfAborted();
       if (page.reset) this.#deliver({ id: page.cursor, gap: page.reset });
       page.events.forEach((event) => this.#deliver({ event }));
       this.#deliver({ id: page.cursor });
-      more = !wait && page.events.length > 0;
-    }
+    } while (!wait && page.events.length);
     if (!include) return;
     // The log of jobs is not in it: what a stream of them begins with, and those that have ended.
     const { jobs } = await this.api.jobs({ limit: 50 });
@@ -303,7 +297,7 @@ export class PersistentChatConnection extends Emitter {
   /** Tells this tab, and those that follow it. @param {Entry} entry */
   #deliver(entry) {
     const { id = null, event, gap } = entry;
-    if (this.#stream) this.#tell({ entry, prev: this.cursor });
+    if (this.#stream) this.#tell({ prev: this.cursor, entries: [entry] });
     if (gap) {
       this.#log = new Log(id);
       this.emit('gap', { reason: gap, cursor: id });

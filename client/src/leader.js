@@ -29,7 +29,6 @@ export class LeaderElector extends Emitter {
   #storage;
   /** @type {AbortController | null} */
   #request = null;
-  #release = () => {};
   /** @type {AbortController | null} */
   #running = null;
 
@@ -50,7 +49,7 @@ export class LeaderElector extends Emitter {
   start() {
     if (this.#running) return;
     this.#running = new AbortController();
-    onLifecycle(this.#running.signal, { leave: () => this.#leave(), enter: () => this.#join(), wake: () => {} });
+    onLifecycle(this.#running.signal, { leave: () => this.#leave(), enter: () => this.#join() });
     this.#join();
   }
 
@@ -78,28 +77,26 @@ export class LeaderElector extends Emitter {
     this.term = Math.max(this.term, term);
   }
 
-  #join(steal = false) {
+  async #join(steal = false) {
     if (this.#request || !this.#running) return;
-    const request = (this.#request = new AbortController());
-    let granted = false;
-    const held = () => {
-      if (request.signal.aborted) return;
-      granted = true;
+    const { signal } = (this.#request = new AbortController());
+    // This document may have no locks, which may change with its frame.
+    let waitMs = 5_000;
+    const lead = () => {
+      if (signal.aborted) return;
+      waitMs = 0;
       const key = `${this.#name}:term`;
       this.observe(Number(stored(this.#storage, key)) || 0);
       stored(this.#storage, key, `${++this.term}`);
       this.leading = true;
-      const release = new Promise((resolve) => (this.#release = () => resolve(null)));
       this.emit('leader', { term: this.term });
-      return release;
+      return new Promise((resolve) => signal.addEventListener('abort', resolve));
     };
-    const ended = () => {
-      if (this.#request !== request) return;
-      // It was taken by another tab; or this document may have no locks, which may change with its frame.
-      this.#leave();
-      setTimeout(() => this.#join(), granted ? 0 : 5_000);
-    };
-    this.#locks?.request(this.#name, steal ? { steal } : { signal: request.signal }, held).then(ended, ended);
+    await this.#locks?.request(this.#name, steal ? { steal } : { signal }, lead).catch(() => {});
+    if (signal.aborted) return;
+    // It was taken by another tab.
+    this.#leave();
+    setTimeout(() => this.#join(), waitMs);
   }
 
   #leave() {
@@ -108,6 +105,5 @@ export class LeaderElector extends Emitter {
     if (!this.leading) return;
     this.leading = false;
     this.emit('lost', undefined);
-    this.#release();
   }
 }

@@ -29,21 +29,12 @@ export function leaseLocks(storage) {
           steal = false;
         } else await sleep(200 + Math.random() * 300, signal);
       }
-      /** @type {ReturnType<typeof setTimeout>} */
-      let timer;
-      const lost = new Promise((_, reject) => {
-        const renew = () => {
-          if (read().id !== id) return reject(new DOMException('stolen', 'AbortError'));
-          write();
-          timer = setTimeout(renew, RENEW_MS);
-        };
-        renew();
-      });
+      const lost = async () => {
+        for (; read().id === id; await sleep(RENEW_MS)) write();
+      };
       try {
-        await Promise.race([callback(), lost]);
+        await Promise.race([callback(), lost()]);
       } finally {
-        // @ts-expect-error it is assigned: a promise calls its function at once
-        clearTimeout(timer);
         if (read().id === id) storage.removeItem(key);
       }
     },

@@ -11,7 +11,7 @@ export const isOffline = () => globalThis.navigator?.onLine === false;
  * is seen again or no more, or the network is back. Browsers do not always tell of visibility after a freeze, hence
  * both events.
  * @param {AbortSignal} signal
- * @param {{leave: () => void, enter: () => void, wake: (type: string) => void}} handlers
+ * @param {{leave: () => void, enter: () => void, wake?: (type: string) => void}} handlers
  */
 export function onLifecycle(signal, { leave, enter, wake }) {
   /** @param {string} types @param {(event: any) => unknown} handler */
@@ -21,7 +21,7 @@ export function onLifecycle(signal, { leave, enter, wake }) {
   on('pagehide freeze', leave);
   // Only the first has `persisted`.
   on('pageshow resume', ({ persisted }) => persisted !== false && enter());
-  on('online visibilitychange', ({ type }) => wake(type));
+  on('online visibilitychange', ({ type }) => wake?.(type));
 }
 
 /**

@@ -40,8 +40,6 @@ export class SSEClient extends Emitter {
   #step = new AbortController();
   /** @type {AbortController | null} */
   #polling = null;
-  /** Why the attempt was ended from here. @type {Plan | null} */
-  #plan = null;
   #lastByteAt = 0;
   #retryMs = 0;
   #refreshed = false;
@@ -80,7 +78,7 @@ export class SSEClient extends Emitter {
 
   /** Tries at once, also while a stream seems to be open. */
   restart() {
-    if (this.#running) this.#finish('again', 'restart');
+    this.#finish('again', 'restart');
     this.start();
   }
 
@@ -135,6 +133,7 @@ export class SSEClient extends Emitter {
         then = 'close';
       }
     }
+    if (then === 'block' && maxAttempts < Infinity) then = 'fail';
     if (then === 'fail' && this.#backoff.attempt >= maxAttempts) {
       then = 'close';
       reason = 'gave_up';
@@ -144,7 +143,7 @@ export class SSEClient extends Emitter {
     let waitMs =
       then === 'fail'
         ? this.#backoff.next(Math.max(floorMs ?? 0, this.#retryMs))
-        : this.#backoff.after(floorMs ?? (then === 'block' ? bufferedRetryMs : 1_000 + Math.random() * 1_000));
+        : this.#backoff.after(floorMs ?? (then === 'block' ? bufferedRetryMs : 1_000));
     // A browser that says it is offline may be wrong, so that a few attempts are still made.
     if (isOffline()) {
       waitMs = Math.max(waitMs, 30_000);
@@ -170,25 +169,20 @@ export class SSEClient extends Emitter {
       stableMs = 30_000,
     } = this.#options;
     const { signal } = (this.#step = new AbortController());
-    this.#plan = null;
-    // An attempt to get a stream back changes nothing while there is none.
-    this.#set({ state: this.status.state === 'blocked' ? 'blocked' : 'connecting', retryAt: null });
+    // An attempt to get a stream back changes nothing while events come.
+    this.#set({ retryAt: null, ...(!this.#polling && { state: 'connecting' }) });
     let heardAt = Date.now();
+    let openedAt = 0;
     /** @type {Response | undefined} */
     let response;
-    let openedAt = 0;
-    /** @type {unknown} */
-    let error;
+    /** @type {Plan | null} */
+    let answer = null;
     // By the clock and not by counting: timers of hidden pages are late.
     const look = () => {
       const silentMs = Date.now() - heardAt;
-      if (silentMs < (openedAt ? this.silenceMs : openTimeoutMs)) {
-        const stale = !!openedAt && silentMs > (this.silenceMs * 2) / 3;
-        if (stale !== this.status.stale) this.#set({ stale });
-      }
-      // Not a byte: once it may be the network, headers without a body never are.
-      else if (!openedAt && (response || ++this.#dull > 2)) this.#finish('block', 'buffered');
-      else this.#finish('fail', 'silence');
+      const stale = !!openedAt && silentMs > (this.silenceMs * 2) / 3;
+      if (silentMs >= (openedAt ? this.silenceMs : openTimeoutMs)) this.#finish('fail', 'silence');
+      else if (stale !== this.status.stale) this.#set({ stale });
     };
     const timer = setInterval(look, Math.min(openTimeoutMs, silenceMs || openTimeoutMs) / 16);
     try {
@@ -204,35 +198,39 @@ export class SSEClient extends Emitter {
         },
         signal,
       });
-      const { headers: told } = response;
+      const { headers: told, body } = response;
       heardAt = Date.now();
       this.#set({ traceId: told.get('X-Trace-ID') });
-      const plan = await verdict(response);
-      if (plan) return plan;
-      this.silenceMs = silenceMs || Number(told.get('X-Silence-Threshold')) * 1_000 || 60_000;
-      const feed = this.#parser(signal);
-      const reader = /** @type {ReadableStream} */ (response.body).pipeThrough(new TextDecoderStream()).getReader();
-      for (let part; !(part = await reader.read()).done && !signal.aborted;) {
-        this.#lastByteAt = heardAt = Date.now();
-        if (!openedAt) {
-          openedAt = heardAt;
-          this.#refreshed = false;
-          this.#set({ state: 'open', reason: null, limit: null, stale: false });
-          this.emit('open', response);
+      answer = await verdict(response);
+      if (!answer) {
+        this.silenceMs = silenceMs || Number(told.get('X-Silence-Threshold')) * 1_000 || 60_000;
+        const feed = this.#parser(signal);
+        const reader = /** @type {ReadableStream} */ (body).pipeThrough(new TextDecoderStream()).getReader();
+        for (let part; !(part = await reader.read()).done && !signal.aborted;) {
+          this.#lastByteAt = heardAt = Date.now();
+          if (!openedAt) {
+            openedAt = heardAt;
+            this.#refreshed = false;
+            this.#set({ state: 'open', reason: null, limit: null, stale: false });
+            this.emit('open', response);
+          }
+          feed(part.value);
         }
-        feed(part.value);
       }
-      if (Date.now() - openedAt < 1_000 && ++this.#dull > 2) this.#finish('block', 'buffered');
-    } catch (thrown) {
-      error = thrown;
-    } finally {
-      const lastedMs = openedAt && Date.now() - openedAt;
-      if (lastedMs >= 1_000) this.#dull = 0;
-      if (lastedMs >= stableMs) this.#backoff.reset();
-      clearInterval(timer);
-      this.#step.abort();
+    } catch (error) {
+      answer = { then: 'fail', reason: 'network', error };
     }
-    return this.#plan ?? { then: 'fail', reason: 'network', error };
+    clearInterval(timer);
+    /** @type {Plan} */
+    let plan = signal.aborted ? signal.reason : (answer ?? { then: 'fail', reason: 'network' });
+    const lastedMs = openedAt && Date.now() - openedAt;
+    if (lastedMs >= stableMs) this.#backoff.reset();
+    if (lastedMs >= 1_000) this.#dull = 0;
+    // Not a byte: once it may be the network, headers without a body never are.
+    else if (plan.then === 'fail' && !plan.error && ((response && !openedAt) || ++this.#dull > 2))
+      plan = { then: 'block', reason: 'buffered' };
+    this.#step.abort();
+    return plan;
   }
 
   /** Returns what takes the stream's text. @param {AbortSignal} signal */
@@ -281,14 +279,13 @@ export class SSEClient extends Emitter {
   }
 
   /**
-   * Ends the attempt or the wait from here.
+   * Ends the attempt or the wait from here; of several, the first says why.
    * @param {import('./verdict.js').Then} then
    * @param {string} reason
    * @param {number} [floorMs]
    */
   #finish(then, reason, floorMs) {
-    this.#plan ??= { then, reason, floorMs };
-    this.#step.abort();
+    this.#step.abort({ then, reason, floorMs });
   }
 
   /** @param {string} reason */
@@ -307,14 +304,15 @@ export class SSEClient extends Emitter {
     if (this.status.state !== 'blocked') {
       this.#polling?.abort();
       this.#polling = null;
-    } else if (this.#options.poll && !this.#polling)
-      void this.#poll(this.#options.poll, (this.#polling = new AbortController()).signal);
+    } else if (!this.#polling) void this.#poll();
   }
 
-  /** @param {(signal: AbortSignal) => Promise<void>} poll @param {AbortSignal} signal */
-  async #poll(poll, signal) {
-    for (let failed = false; !signal.aborted;) {
-      let waitMs = this.#options.pollMs ?? 1_000;
+  async #poll() {
+    const { poll, pollMs = 1_000 } = this.#options;
+    if (!poll) return;
+    const { signal } = (this.#polling = new AbortController());
+    let failed = false;
+    for (; !signal.aborted; await sleep(failed ? 5_000 * (1 + Math.random()) : pollMs, signal)) {
       try {
         await poll(signal);
         this.#lastByteAt = Date.now();
@@ -323,12 +321,9 @@ export class SSEClient extends Emitter {
         if (failed) this.restart();
         failed = false;
       } catch (error) {
-        if (signal.aborted) return;
         failed = true;
-        this.emit('failure', error);
-        waitMs = 5_000 * (1 + Math.random());
+        if (!signal.aborted) this.emit('failure', error);
       }
-      await sleep(waitMs, signal);
     }
   }
 }

@@ -42,9 +42,9 @@ const TABLE = {
  * @returns {Promise<Plan | null>}
  */
 export async function verdict(response) {
-  const { ok, status, headers } = response;
+  const { status, headers } = response;
   if (status === 200 && headers.get('Content-Type')?.startsWith('text/event-stream')) return null;
-  const error = ok ? undefined : await errorOf(response);
+  const error = status === 204 ? undefined : await errorOf(response);
   const [then, reason] =
     TABLE[error?.code ?? ''] ?? TABLE[status] ?? (status < 500 ? ['close', 'rejected'] : ['fail', 'server_error']);
   return { then, reason, error, floorMs: error?.retryAfterMs };

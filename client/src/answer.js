@@ -1,7 +1,7 @@
 /** @file One streamed answer. */
 
 import { Emitter } from './emitter.js';
-import { uuid } from './uuid.js';
+import { randomName } from './random-name.js';
 
 /** @import { Completion, Source } from './wire.js' */
 
@@ -64,7 +64,7 @@ export class AnswerStream extends Emitter {
       this.on('error', reject);
     });
     this.done.catch(() => {});
-    this.streamId = asked.stream_id ?? uuid();
+    this.streamId = asked.stream_id ?? randomName();
     /** The stream underneath. */
     this.stream = api.stream(
       '/stream/search',

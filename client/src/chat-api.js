@@ -2,7 +2,7 @@
 
 import { ApiClient } from './api-client.js';
 import { fetchTelling } from './upload.js';
-import { uuid } from './uuid.js';
+import { randomName } from './random-name.js';
 
 /**
  * @import { Bundle, Channel, EventPage, FoundMessage, Job, JobState, Me, Member, Message, NewMessage, Page, Presence,
@@ -22,9 +22,8 @@ const calls = (route) => {
   /** @this {ApiClient} @param {any[]} args @returns {Promise<any>} */
   return function (...args) {
     const url = path.replace(/:/g, () => part(args.shift()));
-    const named = names.map((name, index) => [name, args[index]]);
-    const fields =
-      args.length || names.length ? { ...args[names.length], ...Object.fromEntries(named) } : undefined;
+    const named = names.map((name) => [name, args.shift()]);
+    const fields = named[0] ?? args[0] ? { ...Object.fromEntries(named), ...args[0] } : undefined;
     return verb === 'GET' ? this.get(url, fields) : this.request(verb, url, { body: fields });
   };
 };
@@ -156,7 +155,7 @@ export class ChatApi extends ApiClient {
    * @returns {Promise<Message>}
    */
   sendMessage(project, message) {
-    const body = { client_message_id: uuid(), ...message };
+    const body = { client_message_id: randomName(), ...message };
     const path = `/api/chat/projects/${part(project)}/messages`;
     const sent = this.#sends.then(() => this.request('POST', path, { body, idempotencyKey: body.client_message_id }));
     this.#sends = sent.catch(() => {});
@@ -179,7 +178,7 @@ export class ChatApi extends ApiClient {
    * @param {{project_id: string, data?: any, wait?: number, idempotencyKey?: string}} call
    * @returns {Promise<Job>}
    */
-  submit(bundle, operation, { wait, idempotencyKey = uuid(), ...body }) {
+  submit(bundle, operation, { wait, idempotencyKey = randomName(), ...body }) {
     const headers = wait ? { Prefer: `wait=${wait}` } : undefined;
     const path = `/api/integrations/bundles/${part(bundle)}/operations/${part(operation)}`;
     return this.request('POST', path, { body, headers, idempotencyKey });

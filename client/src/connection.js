@@ -9,7 +9,7 @@ import { Log } from './log.js';
 import { IDLE } from './status.js';
 import { streamName } from './storage.js';
 import { TabBus } from './tab-bus.js';
-import { uuid } from './uuid.js';
+import { randomName } from './random-name.js';
 
 /**
  * @import { ChatEvent } from './wire.js'
@@ -53,11 +53,12 @@ export class PersistentChatConnection extends Emitter {
   #bus;
   /** There is one while this tab leads. @type {SSEClient | null} */
   #stream = null;
-  /** Ends what only a tab does that follows. */
-  #following = new AbortController();
+  /** @type {ReturnType<typeof setInterval> | undefined} */
+  #timer;
   /** How often the leader was asked since it said something, until the tab is where the leader is. */
   #asked = 0;
-  #isReading = false;
+  /** Set while the server is asked what the leader does not have. @type {AbortController | null} */
+  #reading = null;
   #heardAt = 0;
   /** How long the leader may say nothing before it is asked. */
   #silenceMs = 60_000;
@@ -93,7 +94,7 @@ export class PersistentChatConnection extends Emitter {
         if (signal.aborted) return;
         this.emit('failure', error);
         const { status } = /** @type {any} */ (error);
-        if (status < 500 && status !== 429) return this.#close('auth');
+        if (status < 500 && status !== 429) return this.disconnect('auth');
         // It was tried several times.
         const waitMs = 10_000 * (1 + Math.random());
         this.#set({ state: 'waiting', reason: 'network', retryAt: Date.now() + waitMs });
@@ -105,7 +106,7 @@ export class PersistentChatConnection extends Emitter {
     const name = `parley:v1:${hash([this.api.ingressUrl, user, project_id, include].join(' '))}`;
     const elector = new LeaderElector(name, platform);
     const bus = new TabBus(name, platform);
-    if (!elector.available || !bus.available) return this.#lead(uuid(), 'solo');
+    if (!elector.available || !bus.available) return this.#lead(randomName(), 'solo');
     this.#elector = elector;
     this.#bus = bus;
     bus.on('message', (message) => this.#hear(message));
@@ -120,17 +121,11 @@ export class PersistentChatConnection extends Emitter {
     onLifecycle(signal, {
       leave: () => this.#leave(),
       enter: () => this.#stream || this.#follow(),
-      wake: () => this.#stream || this.#look(),
     });
   }
 
-  /** Leaves; another tab leads if this one did. */
-  disconnect() {
-    this.#close('stopped');
-  }
-
-  /** @param {string} reason */
-  #close(reason) {
+  /** Leaves; another tab leads if this one did. @param {string} [reason] What the status says then. */
+  disconnect(reason = 'stopped') {
     this.#running?.abort();
     this.#running = null;
     this.#elector?.stop();
@@ -157,7 +152,7 @@ export class PersistentChatConnection extends Emitter {
 
   /** @param {string} stream_id @param {'leader' | 'solo'} role */
   #lead(stream_id, role) {
-    this.#following.abort();
+    this.#unfollow();
     const { project_id, include, stream: options, pollMs } = this.#options;
     const query = { project_id, include, stream_id };
     const stream = (this.#stream = this.api.stream('/sse/stream', query, {
@@ -171,10 +166,9 @@ export class PersistentChatConnection extends Emitter {
     }));
     stream.on('message', ({ id, data }) => {
       const event = JSON.parse(data);
-      if (event.type !== 'hello') this.#deliver({ id, event });
-      else if (!this.cursor) this.#deliver({ id: event.cursor });
+      this.#deliver(event.type === 'hello' ? { id } : { id, event });
     });
-    stream.on('gap', ({ reason, cursor }) => this.#deliver({ id: cursor, gap: reason }));
+    stream.on('gap', (gap) => this.#deliver({ gap }));
     stream.on('failure', (error) => this.emit('failure', error));
     stream.on('status', (status) => {
       if (this.#stream !== stream) return;
@@ -193,26 +187,30 @@ export class PersistentChatConnection extends Emitter {
   }
 
   #follow() {
-    this.#following.abort();
-    this.#following = new AbortController();
+    this.#unfollow();
     this.#bus?.open();
     this.#set({ role: 'follower' });
     this.#heardAt = Date.now();
     this.#asked = 0;
     this.#ask();
     // Of the tabs that are awake one is first.
-    const timer = setInterval(() => this.#look(), 1_000 + Math.random() * 200);
-    this.#following.signal.addEventListener('abort', () => clearInterval(timer));
+    this.#timer = setInterval(() => this.#look(), 1_000 + Math.random() * 200);
+  }
+
+  #unfollow() {
+    clearInterval(this.#timer);
+    this.#reading?.abort();
+    this.#reading = null;
   }
 
   #leave() {
-    this.#following.abort();
+    this.#unfollow();
     this.#bus?.close();
   }
 
   /** Looks after the leader; one that says nothing at all is asleep. */
   #look() {
-    if (this.#isReading || !(this.#asked || (isVisible() && Date.now() - this.#heardAt >= this.#silenceMs))) return;
+    if (this.#reading || !(this.#asked || (isVisible() && Date.now() - this.#heardAt >= this.#silenceMs))) return;
     if (this.#asked >= MAX_ASKED && isVisible()) this.#elector?.steal();
     else this.#ask();
   }
@@ -245,7 +243,7 @@ export class PersistentChatConnection extends Emitter {
       this.#silenceMs = silenceMs;
       this.#asked &&= 1;
       if (status) this.#set({ ...status, role: 'follower' });
-      if (this.#isReading) return;
+      if (this.#reading) return;
       if (prev !== this.cursor) {
         if (entries && !to && !this.#asked) this.#ask();
       } else if (entries) {
@@ -258,17 +256,17 @@ export class PersistentChatConnection extends Emitter {
   /** Comes to where the leader is, which it does not have all of. @param {string} cursor */
   async #catchUp(cursor) {
     if (!this.cursor) return this.#deliver({ id: cursor });
-    const { signal } = this.#following;
-    this.#isReading = true;
+    const { signal } = (this.#reading = new AbortController());
     try {
       await this.#read(signal);
       // What the leader tells from there on, and was read, is known.
       this.#deliver({ id: cursor });
     } catch {
-      if (!signal.aborted) this.#deliver({ id: cursor, gap: 'unreachable' });
+      if (!signal.aborted) this.#deliver({ gap: { reason: 'unreachable', cursor } });
     }
-    this.#isReading = false;
-    if (!signal.aborted) this.#ask();
+    if (signal.aborted) return;
+    this.#reading = null;
+    this.#ask();
   }
 
   /**
@@ -282,7 +280,7 @@ export class PersistentChatConnection extends Emitter {
     do {
       page = await this.api.events(project_id, { after: this.cursor, wait }, signal);
       signal.throwIfAborted();
-      if (page.reset) this.#deliver({ id: page.cursor, gap: page.reset });
+      if (page.reset) this.#deliver({ gap: { reason: page.reset, cursor: page.cursor } });
       page.events.forEach((event) => this.#deliver({ event }));
       this.#deliver({ id: page.cursor });
     } while (!wait && page.events.length);
@@ -296,11 +294,11 @@ export class PersistentChatConnection extends Emitter {
 
   /** Tells this tab, and those that follow it. @param {Entry} entry */
   #deliver(entry) {
-    const { id = null, event, gap } = entry;
+    const { event, gap } = entry;
     if (this.#stream) this.#tell({ prev: this.cursor, entries: [entry] });
     if (gap) {
-      this.#log = new Log(id);
-      this.emit('gap', { reason: gap, cursor: id });
+      this.#log = new Log(gap.cursor);
+      this.emit('gap', gap);
     } else if (this.#log.push(entry) && event) {
       this.emit('event', event);
       this.emit(event.type, event);

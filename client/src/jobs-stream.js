@@ -1,7 +1,7 @@
 /** @file A user's jobs as they go on. */
 
 import { Emitter } from './emitter.js';
-import { uuid } from './uuid.js';
+import { randomName } from './random-name.js';
 
 /** @import { Job } from './wire.js' */
 
@@ -24,7 +24,7 @@ export class JobsStream extends Emitter {
     this.#api = api;
     this.stream = api.stream(
       '/api/jobs/stream',
-      { stream_id: uuid(), scope },
+      { stream_id: randomName(), scope },
       {
         pollMs: pollMs * (1 + Math.random()),
         poll: async (signal) => {

@@ -1,7 +1,7 @@
 /** @file Locks for pages that have none: those without a secure origin. */
 
 import { sleep } from './lifecycle.js';
-import { uuid } from './uuid.js';
+import { randomName } from './random-name.js';
 
 const LEASE_MS = 10_000;
 const RENEW_MS = 3_000;
@@ -15,7 +15,7 @@ export function leaseLocks(storage) {
   return {
     /** @param {string} name @param {{signal?: AbortSignal, steal?: boolean}} options @param {() => unknown} callback */
     async request(name, { signal, steal }, callback) {
-      const id = uuid();
+      const id = randomName();
       const key = `${name}:lease`;
       const read = () => JSON.parse(storage.getItem(key) ?? '{}');
       const write = () => storage.setItem(key, JSON.stringify({ id, until: Date.now() + LEASE_MS }));

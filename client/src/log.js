@@ -1,9 +1,10 @@
 /** @file What a tab was told, to know what is new and to tell it to tabs that come late. */
 
 /**
- * What happened, and the cursor after it, which only some events have: an event, or a gap (its reason), or nothing but
- * that the log is that far.
- * @typedef {{id?: string | null, event?: import('./wire.js').ChatEvent, gap?: string}} Entry
+ * What happened, and the cursor after it, which only some events have: an event, or a gap, or nothing but that
+ * the log is that far.
+ * @typedef {{id?: string | null, event?: import('./wire.js').ChatEvent, gap?: {reason: string, cursor: string | null}}}
+ *   Entry
  */
 
 const MAX_CHARACTERS = 1 << 21;

@@ -71,9 +71,14 @@ export class SSEClient extends Emitter {
     return this;
   }
 
-  /** Closes the stream; `start` goes on where it was. */
-  stop() {
-    if (this.#running) this.#close('stopped');
+  /** Closes the stream; `start` goes on where it was. @param {string} [reason] What the status says then. */
+  stop(reason = 'stopped') {
+    if (!this.#running) return;
+    this.#running.abort();
+    this.#running = null;
+    this.#step.abort();
+    this.#set({ state: 'closed', reason, retryAt: null });
+    this.emit('closed', { reason });
   }
 
   /** Tries at once, also while a stream seems to be open. */
@@ -120,7 +125,7 @@ export class SSEClient extends Emitter {
   }
 
   /** Closes the stream, or waits for the next attempt. @param {Plan} plan @param {AbortSignal} signal */
-  async #afterwards({ then, reason, error, floorMs }, signal) {
+  async #afterwards({ then, reason, error, floorMs = error?.retryAfterMs }, signal) {
     const { onUnauthorized, maxAttempts = Infinity, bufferedRetryMs = BLOCKED_MS } = this.#options;
     if (error) this.emit('failure', error);
     if (reason === 'gap') this.#gap({ reason, cursor: null });
@@ -139,7 +144,7 @@ export class SSEClient extends Emitter {
       reason = 'gave_up';
     }
     if (then === 'again' || signal.aborted) return;
-    if (then === 'close') return this.#close(reason);
+    if (then === 'close') return this.stop(reason);
     let waitMs =
       then === 'fail'
         ? this.#backoff.next(Math.max(floorMs ?? 0, this.#retryMs))
@@ -286,15 +291,6 @@ export class SSEClient extends Emitter {
    */
   #finish(then, reason, floorMs) {
     this.#step.abort({ then, reason, floorMs });
-  }
-
-  /** @param {string} reason */
-  #close(reason) {
-    this.#running?.abort();
-    this.#running = null;
-    this.#step.abort();
-    this.#set({ state: 'closed', reason, retryAt: null });
-    this.emit('closed', { reason });
   }
 
   /** @param {Partial<ConnectionStatus>} change */

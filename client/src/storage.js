@@ -1,6 +1,6 @@
 /** @file What a browser keeps for all of its tabs, if it is let. */
 
-import { uuid } from './uuid.js';
+import { randomName } from './random-name.js';
 
 /** @returns {Storage | null} */
 export function localStorageOrNull() {
@@ -36,7 +36,7 @@ export function stored(storage, key, value) {
  */
 export function streamName(name, storage = localStorageOrNull()) {
   const key = `${name}:stream`;
-  const id = stored(storage, key) ?? uuid();
+  const id = stored(storage, key) ?? randomName();
   stored(storage, key, id);
   return id;
 }

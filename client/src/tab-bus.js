@@ -1,7 +1,7 @@
 /** @file Messages between the tabs of one browser. */
 
 import { Emitter } from './emitter.js';
-import { uuid } from './uuid.js';
+import { randomName } from './random-name.js';
 
 /** Tabs of two deployments live side by side; they do not understand each other. */
 const VERSION = 1;
@@ -12,7 +12,7 @@ const VERSION = 1;
  */
 export class TabBus extends Emitter {
   /** This tab's name. */
-  id = uuid();
+  id = randomName();
   #name;
   #Channel;
   /** @type {BroadcastChannel | null} */

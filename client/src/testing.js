@@ -1,7 +1,6 @@
 /** @file `@parley/client/testing`: a server and a browser in memory, for the tests of pages. */
 
 import { ChatApi } from './chat-api.js';
-import { uuid } from './uuid.js';
 
 export { FakeBrowser } from './fake-browser.js';
 
@@ -25,7 +24,7 @@ export class FakeServer {
   user = 'ada';
   heartbeatSeconds = 15;
 
-  #epoch = uuid().slice(0, 8);
+  #epoch = crypto.randomUUID().slice(0, 8);
   /** @type {Map<string, (text: string | null) => void>} */
   #streams = new Map();
   /** @type {{method: string, path: RegExp, answer: (request: FakeRequest) => FakeAnswer}[]} */
@@ -69,7 +68,7 @@ export class FakeServer {
 
   /** Lets something happen in the project. @param {Partial<ChatEvent> & {type: string}} event */
   emit(event) {
-    const whole = { project_id: 'p', at: new Date().toISOString(), actor: this.user, trace_id: uuid(), ...event };
+    const whole = { project_id: 'p', at: new Date().toISOString(), actor: this.user, trace_id: crypto.randomUUID(), ...event };
     const entry = { id: this.#cursor(this.log.length + 1), event: whole };
     this.log.push(entry);
     this.send(frame(entry));
@@ -101,7 +100,7 @@ export class FakeServer {
 
   /** Loses its log: cursors from before are good for nothing. */
   forget() {
-    this.#epoch = uuid().slice(0, 8);
+    this.#epoch = crypto.randomUUID().slice(0, 8);
     this.log = [];
   }
 
@@ -135,7 +134,7 @@ export class FakeServer {
     if (there) return answer({ body: there.event.message });
     const message = {
       ...{
-        id: uuid(),
+        id: crypto.randomUUID(),
         project_id: 'p',
         channel: 'general',
         author: this.user,
@@ -178,7 +177,7 @@ export class FakeServer {
 
   /** @param {FakeRequest} request @param {AbortSignal | null | undefined} signal */
   #open({ url, headers }, signal) {
-    const connectionId = uuid();
+    const connectionId = crypto.randomUUID();
     const streamId = url.searchParams.get('stream_id') ?? connectionId;
     this.#streams.get(streamId)?.(`event: bye\ndata: {"reason":"replaced","reconnect":false,"retry_after_ms":0}\n\n`);
     this.#streams.get(streamId)?.(null);
@@ -219,7 +218,7 @@ export class FakeServer {
     return new Response(body, {
       headers: {
         'Content-Type': 'text/event-stream',
-        'X-Trace-ID': uuid(),
+        'X-Trace-ID': crypto.randomUUID(),
         'X-Heartbeat-Interval': heartbeat,
         'X-Silence-Threshold': silence,
       },
@@ -233,5 +232,5 @@ const frame = ({ id, event }) => `id: ${id}\ndata: ${JSON.stringify(event)}\n\n`
 /** @param {FakeAnswer} answer */
 function answer({ status = 200, body, headers }) {
   const text = body === undefined ? null : JSON.stringify(body);
-  return new Response(text, { status, headers: { 'X-Trace-ID': uuid(), 'X-Session-ID': 's', ...headers } });
+  return new Response(text, { status, headers: { 'X-Trace-ID': crypto.randomUUID(), 'X-Session-ID': 's', ...headers } });
 }

@@ -16,7 +16,7 @@ export const TEXTS = {
   closed: 'Disconnected',
   auth: 'Please sign in again',
   forbidden: 'You may not follow this project',
-  gone: 'This project is not there any more',
+  gone: 'This project is gone',
   follower: 'This tab is receiving messages from another window.',
   retry: 'Retry now',
 };

@@ -47,5 +47,5 @@ export async function verdict(response) {
   const error = status === 204 ? undefined : await errorOf(response);
   const [then, reason] =
     TABLE[error?.code ?? ''] ?? TABLE[status] ?? (status < 500 ? ['close', 'rejected'] : ['fail', 'server_error']);
-  return { then, reason, error, floorMs: error?.retryAfterMs };
+  return { then, reason, error };
 }

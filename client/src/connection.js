@@ -229,9 +229,11 @@ export class PersistentChatConnection extends Emitter {
   #hear({ from, ask, retry, term, silenceMs, status, to, prev, entries, cursor }) {
     const elector = /** @type {LeaderElector} */ (this.#elector);
     if (term > elector.term) {
-      elector.observe(term);
-      if (this.#stream) elector.yield();
-      else this.#ask();
+      elector.term = term;
+      if (this.#stream) {
+        elector.stop();
+        elector.start();
+      } else this.#ask();
     }
     if (this.#stream) {
       if (retry) this.retryNow();

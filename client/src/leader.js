@@ -21,7 +21,7 @@ import { localStorageOrNull, stored } from './storage.js';
 export class LeaderElector extends Emitter {
   /** Whether this tab leads. */
   leading = false;
-  /** The highest term that was seen; each leader has a higher one than those before. */
+  /** The highest term that was seen, in other tabs too; each leader has a higher one than those before. */
   term = 0;
 
   #name;
@@ -66,17 +66,6 @@ export class LeaderElector extends Emitter {
     this.#join(true);
   }
 
-  /** Stands back: another leader was seen. */
-  yield() {
-    this.#leave();
-    this.#join();
-  }
-
-  /** Notes another tab's term. @param {number} term */
-  observe(term) {
-    this.term = Math.max(this.term, term);
-  }
-
   async #join(steal = false) {
     if (this.#request || !this.#running) return;
     const { signal } = (this.#request = new AbortController());
@@ -86,8 +75,8 @@ export class LeaderElector extends Emitter {
       if (signal.aborted) return;
       waitMs = 0;
       const key = `${this.#name}:term`;
-      this.observe(Number(stored(this.#storage, key)) || 0);
-      stored(this.#storage, key, `${++this.term}`);
+      this.term = Math.max(this.term, Number(stored(this.#storage, key)) || 0) + 1;
+      stored(this.#storage, key, `${this.term}`);
       this.leading = true;
       this.emit('leader', { term: this.term });
       return new Promise((resolve) => signal.addEventListener('abort', resolve));

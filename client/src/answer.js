@@ -1,7 +1,7 @@
 /** @file One streamed answer. */
 
-import { Emitter } from './emitter.js';
 import { randomName } from './random-name.js';
+import { Reporter } from './status.js';
 
 /** @import { Completion, Source } from './wire.js' */
 
@@ -35,10 +35,9 @@ export function streamAnswer(options) {
 /**
  * An answer as it is written. A dropped connection continues it, without a chunk missing or repeated, and never asks a
  * second time.
- * @extends {Emitter<{content: {index: number, text: string}, heartbeat: any, complete: Completion, error: Error,
- *   status: import('./status.js').ConnectionStatus}>}
+ * @extends {Reporter<{content: {index: number, text: string}, heartbeat: any, complete: Completion, error: Error}>}
  */
-export class AnswerStream extends Emitter {
+export class AnswerStream extends Reporter {
   /** All of it until now. */
   text = '';
   /** @type {Source[]} */
@@ -84,9 +83,6 @@ export class AnswerStream extends Emitter {
   /** Where to go on: `lastEventId` of another `streamAnswer`. */
   get cursor() {
     return this.stream.lastEventId;
-  }
-  get status() {
-    return this.stream.status;
   }
   get traceId() {
     return this.stream.traceId;
@@ -138,7 +134,7 @@ export class AnswerStream extends Emitter {
       } else if (event === 'error') this.#fail(Object.assign(new Error(told.message), { code: told.code }));
     });
     stream.on('failure', (error) => (this.#failure = /** @type {Error} */ (error)));
-    stream.on('status', (status) => this.emit('status', status));
+    stream.on('status', (status) => this.set(status));
     stream.on('closed', ({ reason }) => {
       if (reason === 'done') this.#complete(this.#capped ?? { reason: 'finished' });
       else if (reason !== 'stopped') this.#fail(this.#failure ?? new Error(reason));

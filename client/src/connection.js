@@ -1,12 +1,11 @@
 /** @file A project's events in every tab, over one stream for all of them. */
 
 import { ChatApi } from './chat-api.js';
-import { Emitter } from './emitter.js';
 import { hash } from './hash.js';
 import { LeaderElector } from './leader.js';
 import { isVisible, onLifecycle, sleep } from './lifecycle.js';
 import { Log } from './log.js';
-import { IDLE } from './status.js';
+import { Reporter } from './status.js';
 import { streamName } from './storage.js';
 import { TabBus } from './tab-bus.js';
 import { randomName } from './random-name.js';
@@ -34,12 +33,10 @@ const MAX_ASKED = 3;
  * Follows a project. One tab leads and has the stream; every tab calls its handlers with every event once, in order.
  * `gap` says that the log could not be continued, and what is shown has to be fetched anew. Events are emitted as
  * `event` and under their own type.
- * @extends {Emitter<Record<string, ChatEvent> & {event: ChatEvent, status: ConnectionStatus, gap: {reason: string,
+ * @extends {Reporter<Record<string, ChatEvent> & {event: ChatEvent, gap: {reason: string,
  *   cursor: string | null}, failure: unknown}>}
  */
-export class PersistentChatConnection extends Emitter {
-  /** @type {ConnectionStatus} */
-  status = IDLE;
+export class PersistentChatConnection extends Reporter {
   /** @type {ChatApi} */
   api;
 
@@ -85,7 +82,7 @@ export class PersistentChatConnection extends Emitter {
     if (this.#running) return;
     const { signal } = (this.#running = new AbortController());
     const { platform, project_id, include } = this.#options;
-    this.#set({ state: 'connecting', reason: null });
+    this.set({ state: 'connecting', reason: null });
     let { user } = this.#options;
     while (!user) {
       try {
@@ -97,7 +94,7 @@ export class PersistentChatConnection extends Emitter {
         if (status < 500 && status !== 429) return this.disconnect('auth');
         // It was tried several times.
         const waitMs = 10_000 * (1 + Math.random());
-        this.#set({ state: 'waiting', reason: 'network', retryAt: Date.now() + waitMs });
+        this.set({ state: 'waiting', reason: 'network', retryAt: Date.now() + waitMs });
         await sleep(waitMs, signal);
       }
       if (signal.aborted) return;
@@ -131,7 +128,7 @@ export class PersistentChatConnection extends Emitter {
     this.#elector?.stop();
     this.#stopStream();
     this.#leave();
-    this.#set({ state: 'closed', reason, retryAt: null });
+    this.set({ state: 'closed', reason, retryAt: null });
   }
 
   /** Tries at once, whichever tab leads. */
@@ -172,7 +169,7 @@ export class PersistentChatConnection extends Emitter {
     stream.on('failure', (error) => this.emit('failure', error));
     stream.on('status', (status) => {
       if (this.#stream !== stream) return;
-      this.#set({ ...status, role });
+      this.set({ ...status, role });
       this.#tell({ status });
       // Another tab took the stream over and will have the lead too; if not, it was none of this browser.
       if (status.reason === 'replaced') setTimeout(() => this.#stream === stream && stream.start(), 10_000);
@@ -189,7 +186,7 @@ export class PersistentChatConnection extends Emitter {
   #follow() {
     this.#unfollow();
     this.#bus?.open();
-    this.#set({ role: 'follower' });
+    this.set({ role: 'follower' });
     this.#heardAt = Date.now();
     this.#asked = 0;
     this.#ask();
@@ -244,7 +241,7 @@ export class PersistentChatConnection extends Emitter {
       this.#heardAt = Date.now();
       this.#silenceMs = silenceMs;
       this.#asked &&= 1;
-      if (status) this.#set({ ...status, role: 'follower' });
+      if (status) this.set({ ...status, role: 'follower' });
       if (this.#reading) return;
       if (prev !== this.cursor) {
         if (entries && !to && !this.#asked) this.#ask();
@@ -305,11 +302,5 @@ export class PersistentChatConnection extends Emitter {
       this.emit('event', event);
       this.emit(event.type, event);
     }
-  }
-
-  /** @param {Partial<ConnectionStatus>} change */
-  #set(change) {
-    this.status = { ...this.status, ...change };
-    this.emit('status', this.status);
   }
 }

@@ -1,16 +1,16 @@
 /** @file A user's jobs as they go on. */
 
-import { Emitter } from './emitter.js';
 import { randomName } from './random-name.js';
+import { Reporter } from './status.js';
 
 /** @import { Job } from './wire.js' */
 
 /**
  * Keeps `jobs` as the server has them. While no stream is to be had, as with a third tab at one address, it polls.
  * Where a project's connection is open anyway, its `include: 'jobs'` is one stream less.
- * @extends {Emitter<{job: Job, event: import('./wire.js').ChatEvent, status: import('./status.js').ConnectionStatus}>}
+ * @extends {Reporter<{job: Job, event: import('./wire.js').ChatEvent}>}
  */
-export class JobsStream extends Emitter {
+export class JobsStream extends Reporter {
   /** The jobs that were seen, by id. @type {Map<string, Job>} */
   jobs = new Map();
   #api;
@@ -39,12 +39,9 @@ export class JobsStream extends Emitter {
       if (event.jobs) void this.#snapshot(event.jobs);
       if (event.type !== 'hello') this.emit('event', event);
     });
-    this.stream.on('status', (status) => this.emit('status', status));
+    this.stream.on('status', (status) => this.set(status));
   }
 
-  get status() {
-    return this.stream.status;
-  }
   /** @returns {this} */
   start() {
     this.stream.start();

@@ -2,9 +2,8 @@
 
 import { createParser } from 'eventsource-parser';
 import { Backoff } from './backoff.js';
-import { Emitter } from './emitter.js';
 import { isOffline, onLifecycle, sleep } from './lifecycle.js';
-import { IDLE } from './status.js';
+import { Reporter } from './status.js';
 import { BLOCKED_MS, verdict } from './verdict.js';
 
 /** @import { ConnectionStatus } from './status.js' */
@@ -21,11 +20,10 @@ export const valueOf = (value) => (typeof value === 'function' ? /** @type {() =
 /**
  * Reads one event stream and reconnects with `Last-Event-ID`. Besides its own events (`open`, `status`, `gap`,
  * `failure`, `event`, `closed`) every event of the server is emitted under its name.
- * @extends {Emitter<Record<string, StreamEvent> & { open: Response, status: ConnectionStatus, failure: unknown, closed:
+ * @extends {Reporter<Record<string, StreamEvent> & { open: Response, failure: unknown, closed:
  *   {reason: string}, event: StreamEvent, gap: {reason: string, cursor: string | null}, }>}
  */
-export class SSEClient extends Emitter {
-  status = IDLE;
+export class SSEClient extends Reporter {
   /** Where the stream is: the id of the last event whose handlers have run. @type {string | null} */
   lastEventId;
   /** After how long without a byte the stream is dead. */
@@ -77,7 +75,7 @@ export class SSEClient extends Emitter {
     this.#running.abort();
     this.#running = null;
     this.#step.abort();
-    this.#set({ state: 'closed', reason, retryAt: null });
+    this.set({ state: 'closed', reason, retryAt: null });
     this.emit('closed', { reason });
   }
 
@@ -110,7 +108,7 @@ export class SSEClient extends Emitter {
     onLifecycle(signal, {
       leave: () => this.status.retryAt ?? this.#finish('wait', 'hidden', 3_600_000),
       enter: () => this.status.retryAt && this.#step.abort(),
-      wake: (type) => {
+      wake: ({ type }) => {
         // Some systems cut the sockets of sleeping pages without telling them. All clients of a network are back in
         // the same moment.
         const due =
@@ -155,7 +153,7 @@ export class SSEClient extends Emitter {
       reason = 'offline';
     }
     this.#step = new AbortController();
-    this.#set({
+    this.set({
       state: then === 'block' ? 'blocked' : 'waiting',
       reason,
       retryAt: Date.now() + waitMs,
@@ -175,7 +173,7 @@ export class SSEClient extends Emitter {
     } = this.#options;
     const { signal } = (this.#step = new AbortController());
     // An attempt to get a stream back changes nothing while events come.
-    this.#set({ retryAt: null, ...(!this.#polling && { state: 'connecting' }) });
+    this.set({ retryAt: null, ...(!this.#polling && { state: 'connecting' }) });
     let heardAt = Date.now();
     let openedAt = 0;
     /** @type {Response | undefined} */
@@ -187,7 +185,7 @@ export class SSEClient extends Emitter {
       const silentMs = Date.now() - heardAt;
       const stale = !!openedAt && silentMs > (this.silenceMs * 2) / 3;
       if (silentMs >= (openedAt ? this.silenceMs : openTimeoutMs)) this.#finish('fail', 'silence');
-      else if (stale !== this.status.stale) this.#set({ stale });
+      else if (stale !== this.status.stale) this.set({ stale });
     };
     const timer = setInterval(look, Math.min(openTimeoutMs, silenceMs || openTimeoutMs) / 16);
     try {
@@ -205,7 +203,7 @@ export class SSEClient extends Emitter {
       });
       const { headers: told, body } = response;
       heardAt = Date.now();
-      this.#set({ traceId: told.get('X-Trace-ID') });
+      this.set({ traceId: told.get('X-Trace-ID') });
       answer = await verdict(response);
       if (!answer) {
         this.silenceMs = silenceMs || Number(told.get('X-Silence-Threshold')) * 1_000 || 60_000;
@@ -216,7 +214,7 @@ export class SSEClient extends Emitter {
           if (!openedAt) {
             openedAt = heardAt;
             this.#refreshed = false;
-            this.#set({ state: 'open', reason: null, limit: null, stale: false });
+            this.set({ state: 'open', reason: null, limit: null, stale: false });
             this.emit('open', response);
           }
           feed(part.value);
@@ -264,7 +262,7 @@ export class SSEClient extends Emitter {
   /** @param {StreamEvent} event */
   #dispatch(event) {
     const name = event.event;
-    if (name === 'heartbeat') this.#set({});
+    if (name === 'heartbeat') this.set({});
     else if (name === 'bye' || name === 'server_shutdown') {
       const { reason, reconnect, retry_after_ms } = JSON.parse(event.data);
       // The seeds' own `bye` of a draining instance says not to come back; others are there.
@@ -293,10 +291,9 @@ export class SSEClient extends Emitter {
     this.#step.abort({ then, reason, floorMs });
   }
 
-  /** @param {Partial<ConnectionStatus>} change */
-  #set(change) {
-    this.status = { ...this.status, attempt: this.#backoff.attempt, lastByteAt: this.#lastByteAt || null, ...change };
-    this.emit('status', this.status);
+  /** @override @protected @param {Partial<ConnectionStatus>} change */
+  set(change) {
+    super.set({ attempt: this.#backoff.attempt, lastByteAt: this.#lastByteAt || null, ...change });
     if (this.status.state !== 'blocked') {
       this.#polling?.abort();
       this.#polling = null;
@@ -312,7 +309,7 @@ export class SSEClient extends Emitter {
       try {
         await poll(signal);
         this.#lastByteAt = Date.now();
-        this.#set({});
+        this.set({});
         // It was the network, and not what stands between.
         if (failed) this.restart();
         failed = false;

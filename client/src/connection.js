@@ -3,7 +3,7 @@
 import { ChatApi } from './chat-api.js';
 import { hash } from './hash.js';
 import { LeaderElector } from './leader.js';
-import { isVisible, onLifecycle, sleep } from './lifecycle.js';
+import { isVisible, sleep } from './lifecycle.js';
 import { Log } from './log.js';
 import { Reporter } from './status.js';
 import { streamName } from './storage.js';
@@ -107,18 +107,10 @@ export class PersistentChatConnection extends Reporter {
     this.#elector = elector;
     this.#bus = bus;
     bus.on('message', (message) => this.#hear(message));
+    elector.on('waiting', () => this.#follow());
     elector.on('leader', () => this.#lead(streamName(name, platform?.storage), 'leader'));
-    elector.on('lost', () => {
-      this.#stopStream();
-      if (this.#running) this.#follow();
-    });
-    this.#follow();
+    elector.on('resting', () => this.#rest());
     elector.start();
-    // After the elector's own: it ends what the tab leads first.
-    onLifecycle(signal, {
-      leave: () => this.#leave(),
-      enter: () => this.#stream || this.#follow(),
-    });
   }
 
   /** Leaves; another tab leads if this one did. @param {string} [reason] What the status says then. */
@@ -126,8 +118,7 @@ export class PersistentChatConnection extends Reporter {
     this.#running?.abort();
     this.#running = null;
     this.#elector?.stop();
-    this.#stopStream();
-    this.#leave();
+    this.#rest();
     this.set({ state: 'closed', reason, retryAt: null });
   }
 
@@ -177,14 +168,7 @@ export class PersistentChatConnection extends Reporter {
     stream.start();
   }
 
-  #stopStream() {
-    const stream = this.#stream;
-    this.#stream = null;
-    stream?.stop();
-  }
-
   #follow() {
-    this.#unfollow();
     this.#bus?.open();
     this.set({ role: 'follower' });
     this.#heardAt = Date.now();
@@ -200,9 +184,13 @@ export class PersistentChatConnection extends Reporter {
     this.#reading = null;
   }
 
-  #leave() {
+  /** Neither leads nor follows. */
+  #rest() {
     this.#unfollow();
     this.#bus?.close();
+    const stream = this.#stream;
+    this.#stream = null;
+    stream?.stop();
   }
 
   /** Looks after the leader; one that says nothing at all is asleep. */
@@ -298,9 +286,12 @@ export class PersistentChatConnection extends Reporter {
     if (gap) {
       this.#log = new Log(gap.cursor);
       this.emit('gap', gap);
-    } else if (this.#log.push(entry) && event) {
-      this.emit('event', event);
-      this.emit(event.type, event);
+    } else {
+      if (this.#log.push(entry) && event) {
+        this.emit('event', event);
+        this.emit(event.type, event);
+      }
+      this.#log.cursor = entry.id ?? this.cursor;
     }
   }
 }

@@ -15,8 +15,9 @@ import { localStorageOrNull, stored } from './storage.js';
 
 /**
  * Leads in one tab at a time: `leader` tells that it is this one, `lost` that it is no more. A page that sleeps does
- * not lead, nor wait to: it would be given the lock and not know.
- * @extends {Emitter<{leader: {term: number}, lost: undefined}>}
+ * not lead, nor wait to: it would be given the lock and not know. `waiting` tells that this tab takes part, `resting`
+ * that it does not.
+ * @extends {Emitter<{leader: {term: number}, lost: undefined, waiting: undefined, resting: undefined}>}
  */
 export class LeaderElector extends Emitter {
   /** Whether this tab leads. */
@@ -68,6 +69,7 @@ export class LeaderElector extends Emitter {
 
   async #join(steal = false) {
     if (this.#request || !this.#running) return;
+    this.emit('waiting', undefined);
     const { signal } = (this.#request = new AbortController());
     // This document may have no locks, which may change with its frame.
     let waitMs = 5_000;
@@ -91,8 +93,9 @@ export class LeaderElector extends Emitter {
   #leave() {
     this.#request?.abort();
     this.#request = null;
-    if (!this.leading) return;
+    const wasLeading = this.leading;
     this.leading = false;
-    this.emit('lost', undefined);
+    if (wasLeading) this.emit('lost', undefined);
+    this.emit('resting', undefined);
   }
 }

@@ -10,8 +10,8 @@
 const MAX_CHARACTERS = 1 << 21;
 
 export class Log {
-  /** Where it ends. @type {string | null} */
-  cursor = null;
+  /** Where this tab is in it: after what its handlers were called with. @type {string | null} */
+  cursor;
   /**
    * By all that an event says, since those of the long poll have no id, and an id that is a place in two logs is not the
    * same each time.
@@ -21,7 +21,8 @@ export class Log {
   #size = 0;
 
   /** @param {string | null} [start] */
-  constructor(start) {
+  constructor(start = null) {
+    this.cursor = start;
     if (start) this.push({ id: start });
   }
 
@@ -37,7 +38,6 @@ export class Log {
       this.#entries.delete(oldest);
       this.#size -= oldest.length;
     }
-    this.cursor = id ?? this.cursor;
     return isNew;
   }
 

@@ -21,8 +21,8 @@ import { randomName } from './random-name.js';
 /**
  * What tabs tell each other. All can ask for what came after their cursor (`ask`), and for an attempt (`retry`). The
  * leader tells all of them its `status` and what comes after `prev` (`entries`), and who asks (`to`) all that came after
- * its cursor, or, without all of it, where the log is (`cursor`).
- * @typedef {{from: string, ask?: string | null, retry?: true, term: number, silenceMs: number, status?: ConnectionStatus,
+ * its cursor, or, without all of it, where the log is (`cursor`); and that it does not lead any more (`leaves`).
+ * @typedef {{from: string, ask?: string | null, retry?: true, leaves?: true, term: number, silenceMs: number, status?: ConnectionStatus,
  *   to?: string, prev?: string | null, entries?: Entry[] | null, cursor?: string | null}} TabMessage
  */
 
@@ -103,7 +103,7 @@ export class PersistentChatConnection extends Reporter {
     const name = `parley:v1:${hash([this.api.ingressUrl, user, project_id, include].join(' '))}`;
     const elector = new LeaderElector(name, platform);
     const bus = new TabBus(name, platform);
-    if (!elector.available || !bus.available) return this.#lead(randomName(), 'solo');
+    if (!bus.available) return this.#lead(randomName(), 'solo');
     this.#elector = elector;
     this.#bus = bus;
     bus.on('message', (message) => this.#hear(message));
@@ -187,6 +187,7 @@ export class PersistentChatConnection extends Reporter {
   /** Neither leads nor follows. */
   #rest() {
     this.#unfollow();
+    if (this.#stream) this.#tell({ leaves: true });
     this.#bus?.close();
     const stream = this.#stream;
     this.#stream = null;
@@ -211,7 +212,7 @@ export class PersistentChatConnection extends Reporter {
   }
 
   /** @param {TabMessage} message */
-  #hear({ from, ask, retry, term, silenceMs, status, to, prev, entries, cursor }) {
+  #hear({ from, ask, retry, leaves, term, silenceMs, status, to, prev, entries, cursor }) {
     const elector = /** @type {LeaderElector} */ (this.#elector);
     if (term > elector.term) {
       elector.term = term;
@@ -229,6 +230,7 @@ export class PersistentChatConnection extends Reporter {
       this.#heardAt = Date.now();
       this.#silenceMs = silenceMs;
       this.#asked &&= 1;
+      if (leaves) this.#asked = MAX_ASKED - 1;
       if (status) this.set({ ...status, role: 'follower' });
       if (this.#reading) return;
       if (prev !== this.cursor) {

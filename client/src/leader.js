@@ -1,9 +1,8 @@
 /** @file Which tab of a browser holds the stream. */
 
 import { Emitter } from './emitter.js';
-import { leaseLocks } from './lease.js';
 import { onLifecycle } from './lifecycle.js';
-import { localStorageOrNull, stored } from './storage.js';
+import { stored } from './storage.js';
 
 /**
  * What a browser has, or what stands for it in tests.
@@ -12,6 +11,15 @@ import { localStorageOrNull, stored } from './storage.js';
  * @property {Storage | null} [storage]
  * @property {typeof BroadcastChannel} [BroadcastChannel]
  */
+
+/**
+ * For pages without a secure origin, which have no locks: nobody stands in line, and who hears of no leader steals the
+ * lead. Terms tell two of them apart.
+ * @type {NonNullable<Platform['locks']>}
+ */
+const NO_LOCKS = {
+  request: async (_name, { steal }, callback) => (steal ? callback() : new Promise(() => {})),
+};
 
 /**
  * Leads in one tab at a time: `leader` tells that it is this one, `lost` that it is no more. A page that sleeps does
@@ -34,16 +42,11 @@ export class LeaderElector extends Emitter {
   #running = null;
 
   /** @param {string} name @param {Platform} [platform] */
-  constructor(name, { locks = globalThis.navigator?.locks, storage = localStorageOrNull() } = {}) {
+  constructor(name, { locks = globalThis.navigator?.locks ?? NO_LOCKS, storage } = {}) {
     super();
     this.#name = name;
+    this.#locks = locks;
     this.#storage = storage;
-    this.#locks = locks ?? (storage && leaseLocks(storage));
-  }
-
-  /** Whether tabs can elect at all; if not, the only candidate is never elected. */
-  get available() {
-    return !!this.#locks;
   }
 
   /** Takes part. */
@@ -83,7 +86,7 @@ export class LeaderElector extends Emitter {
       this.emit('leader', { term: this.term });
       return new Promise((resolve) => signal.addEventListener('abort', resolve));
     };
-    await this.#locks?.request(this.#name, steal ? { steal } : { signal }, lead).catch(() => {});
+    await this.#locks.request(this.#name, steal ? { steal } : { signal }, lead).catch(() => {});
     if (signal.aborted) return;
     // It was taken by another tab.
     this.#leave();

@@ -45,6 +45,7 @@ export class Log {
   after(cursor) {
     const entries = [...this.#entries.values()];
     const index = entries.findLastIndex(({ id }) => id === cursor);
-    return index < 0 ? null : entries.slice(index + 1);
+    // Who is where this tab is lacks nothing, whatever is kept.
+    return cursor === this.cursor ? [] : index < 0 ? null : entries.slice(index + 1);
   }
 }

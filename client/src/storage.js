@@ -2,26 +2,18 @@
 
 import { randomName } from './random-name.js';
 
-/** @returns {Storage | null} */
-export function localStorageOrNull() {
-  try {
-    // Reading the property alone throws where storage is forbidden.
-    return globalThis.localStorage ?? null;
-  } catch {
-    return null;
-  }
-}
-
 /**
  * Reads what is kept, or keeps it. What is full or forbidden keeps nothing.
- * @param {Storage | null} storage
+ * @param {Storage | null | undefined} storage Default: the page's own.
  * @param {string} key
  * @param {string} [value]
  */
 export function stored(storage, key, value) {
   try {
-    if (value) storage?.setItem(key, value);
-    else return storage?.getItem(key);
+    // Reading the property alone throws where storage is forbidden.
+    const place = storage === undefined ? localStorage : storage;
+    if (value) place?.setItem(key, value);
+    else return place?.getItem(key);
   } catch {
     // Of streams the old one is then one too many until the server sees its end; of terms those that tabs tell each
     // other are enough.
@@ -34,7 +26,7 @@ export function stored(storage, key, value) {
  * @param {Storage | null} [storage]
  * @returns {string}
  */
-export function streamName(name, storage = localStorageOrNull()) {
+export function streamName(name, storage) {
   const key = `${name}:stream`;
   const id = stored(storage, key) ?? randomName();
   stored(storage, key, id);

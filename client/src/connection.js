@@ -6,7 +6,7 @@ import { LeaderElector } from './leader.js';
 import { isVisible, sleep } from './lifecycle.js';
 import { Log } from './log.js';
 import { Reporter } from './status.js';
-import { streamName } from './storage.js';
+import { streamName } from './stream-name.js';
 import { TabBus } from './tab-bus.js';
 import { randomName } from './random-name.js';
 

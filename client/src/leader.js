@@ -2,7 +2,6 @@
 
 import { Emitter } from './emitter.js';
 import { onLifecycle } from './lifecycle.js';
-import { stored } from './storage.js';
 
 /**
  * What a browser has, or what stands for it in tests.
@@ -35,18 +34,16 @@ export class LeaderElector extends Emitter {
 
   #name;
   #locks;
-  #storage;
   /** @type {AbortController | null} */
   #request = null;
   /** @type {AbortController | null} */
   #running = null;
 
   /** @param {string} name @param {Platform} [platform] */
-  constructor(name, { locks = globalThis.navigator?.locks ?? NO_LOCKS, storage } = {}) {
+  constructor(name, { locks = globalThis.navigator?.locks ?? NO_LOCKS } = {}) {
     super();
     this.#name = name;
     this.#locks = locks;
-    this.#storage = storage;
   }
 
   /** Takes part. */
@@ -79,9 +76,8 @@ export class LeaderElector extends Emitter {
     const lead = () => {
       if (signal.aborted) return;
       waitMs = 0;
-      const key = `${this.#name}:term`;
-      this.term = Math.max(this.term, Number(stored(this.#storage, key)) || 0) + 1;
-      stored(this.#storage, key, `${this.term}`);
+      // By the clock, for a tab that has not heard of the others yet.
+      this.term = Math.max(this.term + 1, Date.now());
       this.leading = true;
       this.emit('leader', { term: this.term });
       return new Promise((resolve) => signal.addEventListener('abort', resolve));

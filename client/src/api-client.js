@@ -21,7 +21,7 @@ function withQuery(url, query = {}) {
  * for now is repeated when that is safe; a refused request throws `HttpError`.
  */
 export class ApiClient {
-  /** The session that requests belong to, once there was one. */
+  /** The session that requests belong to, once there was one. @type {string | null | undefined} */
   sessionId;
   /** @type {Record<string, Promise<any>>} */
   #reads = {};
@@ -87,7 +87,7 @@ export class ApiClient {
             ...headers,
           },
         });
-        this.sessionId ??= response.headers.get('X-Session-ID') ?? undefined;
+        this.sessionId ??= response.headers.get('X-Session-ID');
         if (response.ok) return response;
         throw await errorOf(response);
       } catch (error) {
@@ -155,4 +155,4 @@ const isRepeatable = (failure, isSafe) =>
   failure.status === 429 ||
   /backpressure|draining/.test(failure.code) ||
   // The last is a cut network.
-  (isSafe && ([408, 502, 503, 504].includes(failure.status) || failure instanceof TypeError));
+  (isSafe && (failure.status === 408 || failure.status > 501 || failure instanceof TypeError));

@@ -144,7 +144,7 @@ export class ChatApi extends ApiClient {
   /** For admins. @type {() => Promise<{workers: any[], next: string | null}>} */
   workers = calls('GET /api/integrations/admin/workers');
 
-  /** Signs a session out; without one, all but this. @param {string} [id] @returns {Promise<null>} */
+  /** Signs a session out; without one, all but this. @param {string | null} [id] @returns {Promise<null>} */
   endSession(id) {
     return this.request('DELETE', '/api/auth/sessions' + (id ? `/${part(id)}` : ''));
   }

@@ -250,12 +250,13 @@ export class PersistentChatConnection extends Reporter {
       await this.#read(signal);
       // What the leader tells from there on, and was read, is known.
       this.#deliver({ id: cursor });
-    } catch {
-      if (!signal.aborted) this.#deliver({ gap: { reason: 'unreachable', cursor } });
+      this.#ask();
+    } catch (error) {
+      // The next look asks again.
+      if (signal.aborted) return;
+      this.emit('failure', error);
     }
-    if (signal.aborted) return;
     this.#reading = null;
-    this.#ask();
   }
 
   /**

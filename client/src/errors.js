@@ -21,10 +21,10 @@ export class HttpError extends Error {
 
 /** 429: too many requests, or too many streams (`code` is `too_many_connections`). */
 export class RateLimitedError extends HttpError {
-  /** What is full, if it is streams. @returns {import('./status.js').ConnectionLimit | null} */
+  /** What is full, if it is streams. @returns {import('./status.js').ConnectionLimit | undefined} */
   get limit() {
     const { max_connections: max, current_connections: current, scope } = this.body;
-    return max == null ? null : { max, current, scope };
+    return max && { max, current, scope };
   }
 }
 

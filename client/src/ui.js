@@ -5,7 +5,7 @@ import { IDLE } from './status.js';
 /** @import { ConnectionStatus } from './status.js' */
 
 /** What it says; each text can be replaced. `{s}` is how many seconds are left. */
-export const TEXTS = {
+const TEXTS = {
   idle: 'Not connected',
   connecting: 'Connecting…',
   open: 'Connected',

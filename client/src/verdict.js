@@ -22,7 +22,6 @@ export const BLOCKED_MS = 300_000;
 /** By the server's word for it, or by the status. @type {Record<string, [Then, import('./status.js').Reason]>} */
 const TABLE = {
   200: ['fail', 'protocol'],
-  204: ['close', 'done'],
   401: ['close', 'auth'],
   403: ['close', 'forbidden'],
   404: ['close', 'gone'],
@@ -44,8 +43,9 @@ const TABLE = {
 export async function verdict(response) {
   const { status, headers } = response;
   if (status === 200 && headers.get('Content-Type')?.startsWith('text/event-stream')) return null;
-  const error = status === 204 ? undefined : await errorOf(response);
+  if (status === 204) return { then: 'close', reason: 'done' };
+  const error = await errorOf(response);
   const [then, reason] =
-    TABLE[error?.code ?? ''] ?? TABLE[status] ?? (status < 500 ? ['close', 'rejected'] : ['fail', 'server_error']);
+    TABLE[`${error.code}`] ?? TABLE[status] ?? (status < 500 ? ['close', 'rejected'] : ['fail', 'server_error']);
   return { then, reason, error };
 }

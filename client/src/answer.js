@@ -47,6 +47,9 @@ export class AnswerStream extends Reporter {
   /** Settles with the end of the answer; rejects if it is not to be had. @type {Promise<Completion>} */
   done;
 
+  /** The stream underneath. @type {import('./sse-client.js').SSEClient} */
+  stream;
+
   #next = 0;
   #api;
   /** @type {Completion | null} */
@@ -64,20 +67,31 @@ export class AnswerStream extends Reporter {
     });
     this.done.catch(() => {});
     this.streamId = asked.stream_id ?? randomName();
-    /** The stream underneath. */
-    this.stream = api.stream(
-      '/stream/search',
-      { ...asked, stream_id: this.streamId },
-      {
-        maxAttempts: maxReconnects,
-        lastEventId,
-        silenceMs,
-        openTimeoutMs,
-        backoff,
-        signal,
-      },
-    );
-    this.#follow(this.stream);
+    const query = { ...asked, stream_id: this.streamId };
+    const options = { maxAttempts: maxReconnects, lastEventId, silenceMs, openTimeoutMs, backoff, signal };
+    const stream = (this.stream = api.stream('/stream/search', query, options));
+    stream.on('heartbeat', ({ data }) => this.emit('heartbeat', JSON.parse(data)));
+    stream.on('event', ({ event, data }) => {
+      const told = JSON.parse(data);
+      this.streamId = told.stream_id ?? told.streamId ?? this.streamId;
+      if (event === 'content_chunk' && told.index >= this.#next) {
+        this.#next = told.index + 1;
+        this.text += told.text;
+        this.emit('content', told);
+      } else if (event === 'complete') {
+        // The cap is the stream's; whether it is the answer's too, the next request shows.
+        if (told.reason === 'duration_cap' && !this.#capped) {
+          this.#capped = told;
+          stream.restart();
+        } else this.#complete(told);
+      } else if (event === 'error') this.#fail(Object.assign(new Error(told.message), { code: told.code }));
+    });
+    stream.on('failure', (error) => (this.#failure = /** @type {Error} */ (error)));
+    stream.on('status', (status) => this.set(status));
+    stream.on('closed', ({ reason }) => {
+      if (reason === 'done') this.#complete(this.#capped ?? { reason: 'finished' });
+      else if (reason !== 'stopped') this.#fail(this.#failure ?? new Error(reason));
+    });
   }
 
   /** Where to go on: `lastEventId` of another `streamAnswer`. */
@@ -113,32 +127,6 @@ export class AnswerStream extends Reporter {
       else if (this.status.state === 'closed') return Promise.race([this.done, { reason: 'detached' }]);
       else await this.next('content', 'status');
     }
-  }
-
-  /** @param {import('./sse-client.js').SSEClient} stream */
-  #follow(stream) {
-    stream.on('heartbeat', ({ data }) => this.emit('heartbeat', JSON.parse(data)));
-    stream.on('event', ({ event, data }) => {
-      const told = JSON.parse(data);
-      this.streamId = told.stream_id ?? told.streamId ?? this.streamId;
-      if (event === 'content_chunk' && told.index >= this.#next) {
-        this.#next = told.index + 1;
-        this.text += told.text;
-        this.emit('content', told);
-      } else if (event === 'complete') {
-        // The cap is the stream's; whether it is the answer's too, the next request shows.
-        if (told.reason === 'duration_cap' && !this.#capped) {
-          this.#capped = told;
-          stream.restart();
-        } else this.#complete(told);
-      } else if (event === 'error') this.#fail(Object.assign(new Error(told.message), { code: told.code }));
-    });
-    stream.on('failure', (error) => (this.#failure = /** @type {Error} */ (error)));
-    stream.on('status', (status) => this.set(status));
-    stream.on('closed', ({ reason }) => {
-      if (reason === 'done') this.#complete(this.#capped ?? { reason: 'finished' });
-      else if (reason !== 'stopped') this.#fail(this.#failure ?? new Error(reason));
-    });
   }
 
   /** @param {Completion} end */

@@ -18,7 +18,7 @@ const part = encodeURIComponent;
  * @param {string} route
  */
 const calls = (route) => {
-  const [verb = '', path = '', ...names] = route.split(' ');
+  const [verb, path, ...names] = /** @type {[string, string, ...string[]]} */ (route.split(' '));
   /** @this {ApiClient} @param {any[]} args @returns {Promise<any>} */
   return function (...args) {
     const url = path.replace(/:/g, () => part(args.shift()));

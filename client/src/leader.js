@@ -69,7 +69,7 @@ export class LeaderElector extends Emitter {
 
   async #join(steal = false) {
     if (this.#request || !this.#running) return;
-    this.emit('waiting', undefined);
+    this.emit('waiting');
     const { signal } = (this.#request = new AbortController());
     // This document may have no locks, which may change with its frame.
     let waitMs = 5_000;
@@ -92,9 +92,10 @@ export class LeaderElector extends Emitter {
   #leave() {
     this.#request?.abort();
     this.#request = null;
-    const wasLeading = this.leading;
-    this.leading = false;
-    if (wasLeading) this.emit('lost', undefined);
-    this.emit('resting', undefined);
+    if (this.leading) {
+      this.leading = false;
+      this.emit('lost');
+    }
+    this.emit('resting');
   }
 }

@@ -252,8 +252,8 @@ export class SSEClient extends Reporter {
     // Line by line: in longer texts the parser looks for each end from the beginning, and after a return for more.
     return (/** @type {string} */ text) => {
       const lines = (ended + text).split(/\r\n?|\n/).slice(ended.length);
-      lines[0] = `${rest}${lines[0]}`;
-      rest = lines.pop() ?? '';
+      lines[0] = rest + /** @type {string} */ (lines[0]);
+      rest = /** @type {string} */ (lines.pop());
       ended = text.endsWith('\r') ? '\r' : '';
       for (const line of lines) parser.feed(`${line}\n`);
     };

@@ -17,7 +17,7 @@ export const fetchTelling =
       const request = new XMLHttpRequest();
       request.open(method, url);
       request.withCredentials = credentials === 'include';
-      for (const name in headers) request.setRequestHeader(name, headers[name] ?? '');
+      for (const name in headers) request.setRequestHeader(name, /** @type {string} */ (headers[name]));
       request.upload.onprogress = onProgress;
       request.onerror = () => reject(new TypeError('network'));
       request.onabort = () => reject(signal?.reason);

@@ -46,6 +46,6 @@ export async function verdict(response) {
   if (status === 204) return { then: 'close', reason: 'done' };
   const error = await errorOf(response);
   const [then, reason] =
-    TABLE[`${error.code}`] ?? TABLE[status] ?? (status < 500 ? ['close', 'rejected'] : ['fail', 'server_error']);
+    TABLE[/** @type {string} */ (error.code)] ?? TABLE[status] ?? (status < 500 ? ['close', 'rejected'] : ['fail', 'server_error']);
   return { then, reason, error };
 }

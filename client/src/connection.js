@@ -142,8 +142,7 @@ export class PersistentChatConnection extends Reporter {
   #lead(stream_id, role) {
     this.#unfollow();
     const { project_id, include, stream: options, pollMs } = this.#options;
-    const query = { project_id, include, stream_id };
-    const stream = (this.#stream = this.api.stream('/sse/stream', query, {
+    const stream = (this.#stream = this.api.stream('/sse/stream', { project_id, include, stream_id }, {
       ...options,
       lastEventId: this.cursor,
       pollMs,
@@ -278,13 +277,14 @@ export class PersistentChatConnection extends Reporter {
     // The log of jobs is not in it: what a stream of them begins with, and those that have ended.
     const { jobs } = await this.api.jobs({ limit: 50 });
     signal.throwIfAborted();
-    const event = { type: 'job.snapshot', at: new Date().toISOString(), actor: '', trace_id: '', jobs };
-    this.#deliver({ event });
+    this.#deliver({
+      event: { type: 'job.snapshot', at: new Date().toISOString(), actor: '', trace_id: '', jobs },
+    });
   }
 
   /** Tells this tab, and those that follow it. @param {Entry} entry */
   #deliver(entry) {
-    const { event, gap } = entry;
+    const { id = this.cursor, event, gap } = entry;
     if (this.#stream) this.#tell({ prev: this.cursor, entries: [entry] });
     if (gap) {
       this.#log = new Log(gap.cursor);
@@ -294,7 +294,7 @@ export class PersistentChatConnection extends Reporter {
         this.emit('event', event);
         this.emit(event.type, event);
       }
-      this.#log.cursor = entry.id ?? this.cursor;
+      this.#log.cursor = id;
     }
   }
 }

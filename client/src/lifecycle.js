@@ -1,7 +1,7 @@
 /** @file When a page sleeps, wakes and is online. Outside of a page none of it ever happens. */
 
 /** Says whether somebody may be looking. */
-export const isVisible = () => globalThis.document?.visibilityState !== 'hidden';
+export const isVisible = () => !globalThis.document?.hidden;
 
 /** Says whether there is no network. That there is one cannot be known. */
 export const isOffline = () => globalThis.navigator?.onLine === false;

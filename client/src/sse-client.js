@@ -178,8 +178,8 @@ export class SSEClient extends Reporter {
     let openedAt = 0;
     /** @type {Response | undefined} */
     let response;
-    /** @type {Plan | null} */
-    let answer = null;
+    /** @type {Plan} */
+    let plan = { then: 'fail', reason: 'network' };
     // By the clock and not by counting: timers of hidden pages are late.
     const look = () => {
       const silentMs = Date.now() - heardAt;
@@ -204,8 +204,9 @@ export class SSEClient extends Reporter {
       const { headers: told, body } = response;
       heardAt = Date.now();
       this.set({ traceId: told.get('X-Trace-ID') });
-      answer = await verdict(response);
-      if (!answer) {
+      const answer = await verdict(response);
+      if (answer) plan = answer;
+      else {
         this.silenceMs = silenceMs || Number(told.get('X-Silence-Threshold')) * 1_000 || 60_000;
         const feed = this.#parser(signal);
         const reader = /** @type {ReadableStream} */ (body).pipeThrough(new TextDecoderStream()).getReader();
@@ -221,11 +222,10 @@ export class SSEClient extends Reporter {
         }
       }
     } catch (error) {
-      answer = { then: 'fail', reason: 'network', error };
+      plan.error = error;
     }
     clearInterval(timer);
-    /** @type {Plan} */
-    let plan = signal.aborted ? signal.reason : (answer ?? { then: 'fail', reason: 'network' });
+    if (signal.aborted) plan = signal.reason;
     const lastedMs = openedAt && Date.now() - openedAt;
     if (lastedMs >= stableMs) this.#backoff.reset();
     if (lastedMs >= 1_000) this.#dull = 0;

@@ -67,7 +67,7 @@ export class ParleyConnectionStatus extends Base {
     const [text, note, retry] = (this.#parts ??= this.#build());
     // What is expected and soon over does not alarm.
     this.dataset.color = stale || reason === 'draining' ? 'yellow' : (COLORS[state] ?? 'grey');
-    set(text, texts[`${reason}`] ?? texts[state], seconds);
+    set(text, texts[/** @type {string} */ (reason)] ?? texts[state], seconds);
     set(note, role === 'follower' && state !== 'closed' ? texts.follower : '');
     set(retry, texts.retry);
     retry.hidden = !this.#connection?.retryNow || !(retryAt || state === 'closed');
@@ -92,11 +92,11 @@ export class ParleyConnectionStatus extends Base {
 /**
  * What stays the same is not set: it would be said to screen readers again.
  * @param {HTMLElement} element
- * @param {string} [text]
+ * @param {any} text
  * @param {number} [seconds]
  */
-function set(element, text = '', seconds) {
-  text = text.replace('{s}', `${seconds}`);
+function set(element, text, seconds) {
+  text = text.replace('{s}', seconds);
   if (element.textContent !== text) element.textContent = text;
 }
 

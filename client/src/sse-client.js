@@ -107,7 +107,7 @@ export class SSEClient extends Reporter {
   async #run(signal) {
     onLifecycle(signal, {
       leave: () => this.status.retryAt ?? this.#finish('wait', 'hidden', 3_600_000),
-      enter: () => this.status.retryAt && this.#step.abort(),
+      enter: () => this.restart(),
       wake: ({ type }) => {
         // Some systems cut the sockets of sleeping pages without telling them. All clients of a network are back in
         // the same moment.
@@ -116,10 +116,7 @@ export class SSEClient extends Reporter {
         if (due) setTimeout(() => signal.aborted || this.restart(), Math.random() * 1_000);
       },
     });
-    while (!signal.aborted) {
-      const plan = await this.#once();
-      if (!signal.aborted) await this.#afterwards(plan, signal);
-    }
+    while (!signal.aborted) await this.#afterwards(await this.#once(), signal);
   }
 
   /** Closes the stream, or waits for the next attempt. @param {Plan} plan @param {AbortSignal} signal */

@@ -91,14 +91,19 @@ export class ApiClient {
         if (response.ok) return response;
         throw await errorOf(response);
       } catch (error) {
-        const failure = /** @type {any} */ (error);
-        if (signal?.aborted) throw failure;
-        if (failure.status === 401 && !refreshed) {
+        const { status, code, retryAfterMs } = /** @type {any} */ (error);
+        if (signal?.aborted) throw error;
+        // It was refused before anything was done, or doing it twice is doing it once. The last is a cut network.
+        const isRepeatable =
+          status === 429 ||
+          /backpressure|draining/.test(code) ||
+          (isSafe && (status === 408 || status > 501 || error instanceof TypeError));
+        if (status === 401 && !refreshed) {
           refreshed = true;
           await this.unauthorized();
-        } else if (backoff.attempt < maxAttempts - 1 && isRepeatable(failure, isSafe))
-          await sleep(backoff.next(failure.retryAfterMs), signal);
-        else throw failure;
+        } else if (isRepeatable && backoff.attempt < maxAttempts - 1)
+          await sleep(backoff.next(retryAfterMs), signal);
+        else throw error;
       }
     }
   }
@@ -144,15 +149,3 @@ export class ApiClient {
     });
   }
 }
-
-/**
- * Says whether the request may be made again: it was refused before anything was done, or doing it twice is doing it
- * once.
- * @param {any} failure
- * @param {unknown} isSafe
- */
-const isRepeatable = (failure, isSafe) =>
-  failure.status === 429 ||
-  /backpressure|draining/.test(failure.code) ||
-  // The last is a cut network.
-  (isSafe && (failure.status === 408 || failure.status > 501 || failure instanceof TypeError));

@@ -124,8 +124,8 @@ export class PersistentChatConnection extends Reporter {
 
   /** Tries at once, whichever tab leads. */
   retryNow() {
-    if (this.#stream) this.#stream.restart();
-    else this.#bus?.post({ retry: true });
+    this.#stream?.restart();
+    this.#bus?.post({ retry: true });
   }
 
   /**
@@ -221,7 +221,7 @@ export class PersistentChatConnection extends Reporter {
       } else this.#ask();
     }
     if (this.#stream) {
-      if (retry) this.retryNow();
+      if (retry) this.#stream.restart();
       if (ask !== undefined)
         this.#tell({ to: from, prev: ask, entries: this.#log.after(ask), cursor: this.cursor, status: this.status });
       // A lower term is of a former leader that has not noticed yet.
@@ -233,7 +233,7 @@ export class PersistentChatConnection extends Reporter {
       if (status) this.set({ ...status, role: 'follower' });
       if (this.#reading) return;
       if (prev !== this.cursor) {
-        if (entries && !to && !this.#asked) this.#ask();
+        if (entries && !this.#asked) this.#ask();
       } else if (entries) {
         this.#asked = 0;
         entries.forEach((entry) => this.#deliver(entry));

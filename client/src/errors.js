@@ -43,8 +43,8 @@ export async function errorOf(response) {
   } catch {
     // A proxy's page says nothing to a program.
   }
-  const draining = (body.error ?? body.status) === 'draining';
-  const Class = status === 429 ? RateLimitedError : draining ? DrainingError : HttpError;
+  const code = body.error ?? body.status;
+  const Class = status === 429 ? RateLimitedError : code === 'draining' ? DrainingError : HttpError;
   // Times of day, which `Retry-After` may have too, say less than our own clock is wrong by.
   const retryAfterMs = body.retry_after_ms ?? (Number(headers.get('Retry-After')) * 1_000 || undefined);
   return new Class(status, retryAfterMs, body, headers.get('X-Trace-ID'));

@@ -17,8 +17,8 @@ function withQuery(url, query = {}) {
 }
 
 /**
- * Makes requests and streams of both services, for one caller. Reads that are under way are shared, and what was refused
- * for now is repeated when that is safe; a refused request throws `HttpError`.
+ * Makes requests and streams of both services, for one caller. Reads that are under way are shared, and what was
+ * refused for now is repeated when that is safe; a refused request throws `HttpError`.
  */
 export class ApiClient {
   /** The session that requests belong to, once there was one. @type {string | null | undefined} */

@@ -13,8 +13,7 @@ const part = encodeURIComponent;
 
 /**
  * Returns the method that calls a route. Its first arguments take the places of `:` in the path, the next ones are the
- * fields that are named after the path, and one more has all other fields: of the query of a GET, else of the body. A
- * place without an argument is left out.
+ * fields that are named after the path, and one more has all other fields: of the query of a GET, else of the body.
  * @param {string} route
  */
 const calls = (route) => {
@@ -40,7 +39,10 @@ export class ChatApi extends ApiClient {
   me = calls('GET /api/auth/me');
   /** @type {(page?: Page) => Promise<{sessions: Session[], next: string | null}>} */
   sessions = calls('GET /api/auth/sessions');
-  /** Returns what opens one stream as `?ticket=`. @type {(project?: string) => Promise<{ticket: string, expires_in: number}>} */
+  /**
+   * Returns what opens one stream as `?ticket=`.
+   * @type {(project?: string) => Promise<{ticket: string, expires_in: number}>}
+   */
   ticket = calls('POST /sse/ticket project_id');
 
   /** @type {(page?: Page) => Promise<{projects: Project[], next: string | null}>} */

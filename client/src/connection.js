@@ -5,10 +5,10 @@ import { hash } from './hash.js';
 import { LeaderElector } from './leader.js';
 import { isVisible, sleep } from './lifecycle.js';
 import { Log } from './log.js';
+import { randomName } from './random-name.js';
 import { Reporter } from './status.js';
 import { streamName } from './stream-name.js';
 import { TabBus } from './tab-bus.js';
-import { randomName } from './random-name.js';
 
 /**
  * @import { ChatEvent } from './wire.js'
@@ -19,11 +19,20 @@ import { randomName } from './random-name.js';
  */
 
 /**
- * What tabs tell each other. All can ask for what came after their cursor (`ask`), and for an attempt (`retry`). The
- * leader tells all of them its `status` and what comes after `prev` (`entries`), and who asks (`to`) all that came after
- * its cursor, or, without all of it, where the log is (`cursor`); and that it does not lead any more (`leaves`).
- * @typedef {{from: string, ask?: string | null, retry?: true, leaves?: true, term: number, silenceMs: number, status?: ConnectionStatus,
- *   to?: string, prev?: string | null, entries?: Entry[] | null, cursor?: string | null}} TabMessage
+ * What tabs tell each other. Who follows asks for what came after its cursor, or for an attempt; all else the leader
+ * tells, to all or to who asked.
+ * @typedef {object} TabMessage
+ * @property {string} from
+ * @property {string | null} [ask] The cursor of who asks.
+ * @property {true} [retry]
+ * @property {number} term The leader's.
+ * @property {number} silenceMs How long the leader may say nothing.
+ * @property {ConnectionStatus} [status]
+ * @property {true} [leaves] It does not lead any more.
+ * @property {string} [to] Who asked.
+ * @property {string | null} [prev] The cursor before the entries: who is there is in step.
+ * @property {Entry[] | null} [entries] What came after it; nothing if that is not kept.
+ * @property {string | null} [cursor] Where the leader is.
  */
 
 /** How often a leader may leave a question without a word; one that is awake answers in milliseconds. */
@@ -33,8 +42,8 @@ const MAX_ASKED = 3;
  * Follows a project. One tab leads and has the stream; every tab calls its handlers with every event once, in order.
  * `gap` says that the log could not be continued, and what is shown has to be fetched anew. Events are emitted as
  * `event` and under their own type.
- * @extends {Reporter<Record<string, ChatEvent> & {event: ChatEvent, gap: {reason: string,
- *   cursor: string | null}, failure: unknown}>}
+ * @extends {Reporter<Record<string, ChatEvent> & {event: ChatEvent, gap: {reason: string, cursor: string | null},
+ *   failure: unknown}>}
  */
 export class PersistentChatConnection extends Reporter {
   /** @type {ChatApi} */

@@ -15,7 +15,8 @@
  * @property {() => unknown} [onUnauthorized] Called for a refused sign-in, once at a time; if it does not throw, the
  *   request is made once more.
  * @property {number} [maxAttempts] Default 5.
- * @property {number} [retryBaseMs] A repetition waits for 1.5 to 3 of it at first, and for up to one more. Default 1,000.
+ * @property {number} [retryBaseMs] The first repetition waits for 1.5 to 3 of it, and for up to one more. Default
+ *   1,000.
  */
 
 /**

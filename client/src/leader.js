@@ -8,7 +8,7 @@ import { onLifecycle } from './lifecycle.js';
  * @typedef {object} Platform
  * @property {{request(name: string, options: any, callback: () => unknown): Promise<unknown>}} [locks]
  * @property {Storage | null} [storage]
- * @property {typeof BroadcastChannel} [BroadcastChannel]
+ * @property {typeof BroadcastChannel | null} [BroadcastChannel]
  */
 
 /**

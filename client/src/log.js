@@ -13,8 +13,8 @@ export class Log {
   /** Where this tab is in it: after what its handlers were called with. @type {string | null} */
   cursor;
   /**
-   * By all that an event says, since those of the long poll have no id, and an id that is a place in two logs is not the
-   * same each time.
+   * By all that an event says, since those of the long poll have no id, and an id that is a place in two logs is not
+   * the same each time. What was told last is last.
    * @type {Map<string, Entry>}
    */
   #entries = new Map();

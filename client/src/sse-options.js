@@ -21,8 +21,8 @@
  * @property {(signal: AbortSignal) => Promise<void>} [poll] Called again and again while the stream is blocked, to have
  *   in another way what it would bring.
  * @property {number} [pollMs] Between two of these calls. Default 1,000.
- * @property {number} [maxAttempts] How many failures in a row are borne. Default: all. A stream that counts them is never
- *   `blocked`: that is a failure too.
+ * @property {number} [maxAttempts] How many failures in a row are borne. Default: all. For a stream that
+ *   counts them, to be `blocked` is a failure too.
  * @property {() => unknown} [onUnauthorized] Called once for a refused sign-in; if it does not throw, the stream is
  *   tried once more.
  * @property {AbortSignal} [signal] Stops it.

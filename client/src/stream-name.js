@@ -3,8 +3,8 @@
 import { randomName } from './random-name.js';
 
 /**
- * Returns the browser's name for its stream, the same in all tabs: who leads next takes the place of who led before, and
- * is not one too many.
+ * Returns the browser's name for its stream, the same in all tabs: who leads next takes the place of who led before,
+ * and is not one too many.
  * @param {string} name
  * @param {Storage | null} [storage]
  */

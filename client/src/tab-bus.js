@@ -14,6 +14,7 @@ export class TabBus extends Emitter {
   /** This tab's name. */
   id = randomName();
   #name;
+  /** @type {any} */
   #Channel;
   /** @type {BroadcastChannel | null} */
   #channel = null;
@@ -33,6 +34,7 @@ export class TabBus extends Emitter {
   /** Listens. */
   open() {
     if (this.#channel) return;
+    /** @type {BroadcastChannel} */
     const channel = (this.#channel = new this.#Channel(this.#name));
     channel.onmessage = ({ data }) => data?.v === VERSION && this.emit('message', data);
   }

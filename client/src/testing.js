@@ -68,7 +68,8 @@ export class FakeServer {
 
   /** Lets something happen in the project. @param {Partial<ChatEvent> & {type: string}} event */
   emit(event) {
-    const whole = { project_id: 'p', at: new Date().toISOString(), actor: this.user, trace_id: crypto.randomUUID(), ...event };
+    const trace_id = crypto.randomUUID();
+    const whole = { project_id: 'p', at: new Date().toISOString(), actor: this.user, trace_id, ...event };
     const entry = { id: this.#cursor(this.log.length + 1), event: whole };
     this.log.push(entry);
     this.send(frame(entry));
@@ -232,5 +233,6 @@ const frame = ({ id, event }) => `id: ${id}\ndata: ${JSON.stringify(event)}\n\n`
 /** @param {FakeAnswer} answer */
 function answer({ status = 200, body, headers }) {
   const text = body === undefined ? null : JSON.stringify(body);
-  return new Response(text, { status, headers: { 'X-Trace-ID': crypto.randomUUID(), 'X-Session-ID': 's', ...headers } });
+  const usual = { 'X-Trace-ID': crypto.randomUUID(), 'X-Session-ID': 's' };
+  return new Response(text, { status, headers: { ...usual, ...headers } });
 }

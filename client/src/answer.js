@@ -99,7 +99,7 @@ export class AnswerStream extends Reporter {
     return this.stream.lastEventId;
   }
   get traceId() {
-    return this.stream.traceId;
+    return this.status.traceId;
   }
 
   /** Reads on, after `detach` or after it gave up. @param {string} [cursor] @returns {this} */
@@ -114,9 +114,9 @@ export class AnswerStream extends Reporter {
     this.stream.stop();
   }
 
-  /** Has the server stop writing; `complete` with `cancelled` follows. @returns {Promise<void>} */
-  async cancel() {
-    await this.#api.cancelAnswer(this.streamId);
+  /** Has the server stop writing; `complete` with `cancelled` follows. @returns {Promise<unknown>} */
+  cancel() {
+    return this.#api.cancelAnswer(this.streamId);
   }
 
   /** The pieces of text. @returns {AsyncGenerator<string, Completion, void>} */

@@ -13,26 +13,9 @@ import { TabBus } from './tab-bus.js';
 /**
  * @import { ChatEvent } from './wire.js'
  * @import { ConnectionOptions } from './connection-options.js'
- * @import { ConnectionStatus } from './status.js'
  * @import { Entry } from './log.js'
  * @import { SSEClient } from './sse-client.js'
- */
-
-/**
- * What tabs tell each other. Who follows asks for what came after its cursor, or for an attempt; all else the leader
- * tells, to all or to who asked.
- * @typedef {object} TabMessage
- * @property {string} from
- * @property {string | null} [ask] The cursor of who asks.
- * @property {true} [retry]
- * @property {number} term The leader's.
- * @property {number} silenceMs How long the leader may say nothing.
- * @property {ConnectionStatus} [status]
- * @property {true} [leaves] It does not lead any more.
- * @property {string} [to] Who asked.
- * @property {string | null} [prev] The cursor before the entries: who is there is in step.
- * @property {Entry[] | null} [entries] What came after it; nothing if that is not kept.
- * @property {string | null} [cursor] Where the leader is.
+ * @import { TabMessage } from './tab-bus.js'
  */
 
 /** How often a leader may leave a question without a word; one that is awake answers in milliseconds. */
@@ -151,15 +134,19 @@ export class PersistentChatConnection extends Reporter {
   #lead(stream_id, role) {
     this.#unfollow();
     const { project_id, include, stream: options, pollMs } = this.#options;
-    const stream = (this.#stream = this.api.stream('/sse/stream', { project_id, include, stream_id }, {
-      ...options,
-      lastEventId: this.cursor,
-      pollMs,
-      poll: async (signal) => {
-        await this.#read(signal, include ? 5 : 25);
-        stream.lastEventId = this.cursor;
+    const stream = (this.#stream = this.api.stream(
+      '/sse/stream',
+      { project_id, include, stream_id },
+      {
+        ...options,
+        lastEventId: this.cursor,
+        pollMs,
+        poll: async (signal) => {
+          await this.#read(signal, include ? 5 : 25);
+          stream.lastEventId = this.cursor;
+        },
       },
-    }));
+    ));
     stream.on('message', ({ id, data }) => {
       const event = JSON.parse(data);
       this.#deliver(event.type === 'hello' ? { id } : { id, event });

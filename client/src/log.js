@@ -30,15 +30,15 @@ export class Log {
   push(entry) {
     const { id, event } = entry;
     const text = event ? JSON.stringify(event) : `${id}`;
-    const isNew = !this.#entries.delete(text);
+    const isKnown = this.#entries.delete(text);
     this.#entries.set(text, entry);
-    if (isNew) this.#size += text.length;
+    if (!isKnown) this.#size += text.length;
     for (const oldest of this.#entries.keys()) {
       if (this.#size <= MAX_CHARACTERS) break;
       this.#entries.delete(oldest);
       this.#size -= oldest.length;
     }
-    return isNew;
+    return !isKnown;
   }
 
   /** Returns what came after a cursor, if all of it is kept. @param {string | null} cursor @returns {Entry[] | null} */

@@ -1,8 +1,8 @@
 /** @file One event stream that comes back by itself. */
 
-import { createParser } from 'eventsource-parser';
 import { Backoff } from './backoff.js';
 import { isOffline, onLifecycle, sleep } from './lifecycle.js';
+import { streamParser } from './parser.js';
 import { Reporter } from './status.js';
 import { BLOCKED_MS, verdict } from './verdict.js';
 
@@ -107,7 +107,7 @@ export class SSEClient extends Reporter {
   async #run(signal) {
     onLifecycle(signal, {
       leave: () => this.status.retryAt ?? this.#finish('wait', 'hidden', 3_600_000),
-      enter: () => this.restart(),
+      enter: () => this.status.retryAt && this.restart(),
       wake: ({ type }) => {
         // Some systems cut the sockets of sleeping pages without telling them. All clients of a network are back in
         // the same moment.
@@ -161,13 +161,7 @@ export class SSEClient extends Reporter {
 
   /** One attempt, from the request to the end of its stream. @returns {Promise<Plan>} */
   async #once() {
-    const {
-      fetch = globalThis.fetch,
-      headers,
-      openTimeoutMs = 10_000,
-      silenceMs = 0,
-      stableMs = 30_000,
-    } = this.#options;
+    const { fetch = globalThis.fetch, headers, openTimeoutMs = 10_000, silenceMs = 0 } = this.#options;
     const { signal } = (this.#step = new AbortController());
     // An attempt to get a stream back changes nothing while events come.
     this.set({ retryAt: null, ...(!this.#polling && { state: 'connecting' }) });
@@ -205,7 +199,11 @@ export class SSEClient extends Reporter {
       if (answer) plan = answer;
       else {
         this.silenceMs = silenceMs || Number(told.get('X-Silence-Threshold')) * 1_000 || 60_000;
-        const feed = this.#parser(signal);
+        const feed = streamParser(
+          // What is not handled comes again.
+          ({ event = 'message', data, id }) => signal.aborted || this.#dispatch({ event, data, id }),
+          (ms) => (this.#retryMs = ms),
+        );
         const reader = /** @type {ReadableStream} */ (body).pipeThrough(new TextDecoderStream()).getReader();
         for (let part; !(part = await reader.read()).done && !signal.aborted;) {
           this.#lastByteAt = heardAt = Date.now();
@@ -224,36 +222,13 @@ export class SSEClient extends Reporter {
     clearInterval(timer);
     if (signal.aborted) plan = signal.reason;
     const lastedMs = openedAt && Date.now() - openedAt;
-    if (lastedMs >= stableMs) this.#backoff.reset();
+    if (lastedMs >= (this.#options.stableMs ?? 30_000)) this.#backoff.reset();
     if (lastedMs >= 1_000) this.#dull = 0;
     // Not a byte: once it may be the network, headers without a body never are.
     else if (plan.then === 'fail' && !plan.error && ((response && !openedAt) || ++this.#dull > 2))
       plan = { then: 'block', reason: 'buffered' };
     this.#step.abort();
     return plan;
-  }
-
-  /** Returns what takes the stream's text. @param {AbortSignal} signal */
-  #parser(signal) {
-    const parser = createParser((parsed) => {
-      if (parsed.type !== 'event') this.#retryMs = parsed.value;
-      // What is not handled comes again.
-      else if (!signal.aborted) {
-        const { event = 'message', data, id } = parsed;
-        this.#dispatch({ event, data, id });
-        if (id !== undefined) this.lastEventId = id || null;
-      }
-    });
-    let rest = '';
-    let ended = '';
-    // Line by line: in longer texts the parser looks for each end from the beginning, and after a return for more.
-    return (/** @type {string} */ text) => {
-      const lines = (ended + text).split(/\r\n?|\n/).slice(ended.length);
-      lines[0] = rest + /** @type {string} */ (lines[0]);
-      rest = /** @type {string} */ (lines.pop());
-      ended = text.endsWith('\r') ? '\r' : '';
-      for (const line of lines) parser.feed(`${line}\n`);
-    };
   }
 
   /** @param {StreamEvent} event */
@@ -270,6 +245,7 @@ export class SSEClient extends Reporter {
       this.emit('event', event);
     }
     this.emit(name, event);
+    if (event.id !== undefined) this.lastEventId = event.id || null;
   }
 
   /** @param {{reason: string, cursor: string | null}} gap */

@@ -1,7 +1,7 @@
 /** @file One streamed answer. */
 
-import { Emitter } from './emitter.js';
-import { uuid } from './uuid.js';
+import { randomName } from './random-name.js';
+import { Reporter } from './status.js';
 
 /** @import { Completion, Source } from './wire.js' */
 
@@ -35,10 +35,9 @@ export function streamAnswer(options) {
 /**
  * An answer as it is written. A dropped connection continues it, without a chunk missing or repeated, and never asks a
  * second time.
- * @extends {Emitter<{content: {index: number, text: string}, heartbeat: any, complete: Completion, error: Error,
- *   status: import('./status.js').ConnectionStatus}>}
+ * @extends {Reporter<{content: {index: number, text: string}, heartbeat: any, complete: Completion, error: Error}>}
  */
-export class AnswerStream extends Emitter {
+export class AnswerStream extends Reporter {
   /** All of it until now. */
   text = '';
   /** @type {Source[]} */
@@ -47,6 +46,9 @@ export class AnswerStream extends Emitter {
   streamId;
   /** Settles with the end of the answer; rejects if it is not to be had. @type {Promise<Completion>} */
   done;
+
+  /** The stream underneath. @type {import('./sse-client.js').SSEClient} */
+  stream;
 
   #next = 0;
   #api;
@@ -64,34 +66,40 @@ export class AnswerStream extends Emitter {
       this.on('error', reject);
     });
     this.done.catch(() => {});
-    this.streamId = asked.stream_id ?? uuid();
-    /** The stream underneath. */
-    this.stream = api.stream(
-      '/stream/search',
-      { ...asked, stream_id: this.streamId },
-      {
-        maxAttempts: maxReconnects,
-        // Somebody is waiting, and there is no other way to this answer.
-        bufferedRetryMs: backoff?.baseMs ?? 1_000,
-        lastEventId,
-        silenceMs,
-        openTimeoutMs,
-        backoff,
-        signal,
-      },
-    );
-    this.#follow(this.stream, maxReconnects);
+    this.streamId = asked.stream_id ?? randomName();
+    const query = { ...asked, stream_id: this.streamId };
+    const options = { maxAttempts: maxReconnects, lastEventId, silenceMs, openTimeoutMs, backoff, signal };
+    const stream = (this.stream = api.stream('/stream/search', query, options));
+    stream.on('heartbeat', ({ data }) => this.emit('heartbeat', JSON.parse(data)));
+    stream.on('event', ({ event, data }) => {
+      const told = JSON.parse(data);
+      this.streamId = told.stream_id ?? told.streamId ?? this.streamId;
+      if (event === 'content_chunk' && told.index >= this.#next) {
+        this.#next = told.index + 1;
+        this.text += told.text;
+        this.emit('content', told);
+      } else if (event === 'complete') {
+        // The cap is the stream's; whether it is the answer's too, the next request shows.
+        if (told.reason === 'duration_cap' && !this.#capped) {
+          this.#capped = told;
+          stream.restart();
+        } else this.#complete(told);
+      } else if (event === 'error') this.#fail(Object.assign(new Error(told.message), { code: told.code }));
+    });
+    stream.on('failure', (error) => (this.#failure = /** @type {Error} */ (error)));
+    stream.on('status', (status) => this.set(status));
+    stream.on('closed', ({ reason }) => {
+      if (reason === 'done') this.#complete(this.#capped ?? { reason: 'finished' });
+      else if (reason !== 'stopped') this.#fail(this.#failure ?? new Error(reason));
+    });
   }
 
   /** Where to go on: `lastEventId` of another `streamAnswer`. */
   get cursor() {
     return this.stream.lastEventId;
   }
-  get status() {
-    return this.stream.status;
-  }
   get traceId() {
-    return this.stream.traceId;
+    return this.status.traceId;
   }
 
   /** Reads on, after `detach` or after it gave up. @param {string} [cursor] @returns {this} */
@@ -106,9 +114,9 @@ export class AnswerStream extends Emitter {
     this.stream.stop();
   }
 
-  /** Has the server stop writing; `complete` with `cancelled` follows. @returns {Promise<void>} */
-  async cancel() {
-    await this.#api.cancelAnswer(this.streamId);
+  /** Has the server stop writing; `complete` with `cancelled` follows. @returns {Promise<unknown>} */
+  cancel() {
+    return this.#api.cancelAnswer(this.streamId);
   }
 
   /** The pieces of text. @returns {AsyncGenerator<string, Completion, void>} */
@@ -119,44 +127,6 @@ export class AnswerStream extends Emitter {
       else if (this.status.state === 'closed') return Promise.race([this.done, { reason: 'detached' }]);
       else await this.next('content', 'status');
     }
-  }
-
-  /** @param {import('./sse-client.js').SSEClient} stream @param {number} maxReconnects */
-  #follow(stream, maxReconnects) {
-    let blocks = 0;
-    /** @param {string} name @param {(data: any) => void} handler */
-    const named = (name, handler) =>
-      stream.on(name, ({ data: text }) => {
-        const data = JSON.parse(text);
-        this.streamId = data.stream_id ?? data.streamId ?? this.streamId;
-        handler(data);
-      });
-    named('message', () => {});
-    named('content_chunk', (chunk) => {
-      if (chunk.index < this.#next) return;
-      this.#next = chunk.index + 1;
-      this.text += chunk.text;
-      this.emit('content', chunk);
-    });
-    named('heartbeat', (beat) => this.emit('heartbeat', beat));
-    named('complete', (end) => {
-      // The cap is the stream's; whether it is the answer's too, the next request shows.
-      if (end.reason === 'duration_cap' && !this.#capped) {
-        this.#capped = end;
-        stream.restart();
-      } else this.#complete(end);
-    });
-    named('error', ({ code, message }) => this.#fail(Object.assign(new Error(message), { code })));
-    stream.on('failure', (error) => (this.#failure = /** @type {Error} */ (error)));
-    stream.on('status', (status) => {
-      this.emit('status', status);
-      if (status.state === 'blocked' && ++blocks > maxReconnects)
-        this.#fail(this.#failure ?? new Error(`${status.reason}`));
-    });
-    stream.on('closed', ({ reason }) => {
-      if (reason === 'done') this.#complete(this.#capped ?? { reason: 'finished' });
-      else if (reason !== 'stopped') this.#fail(this.#failure ?? new Error(reason));
-    });
   }
 
   /** @param {Completion} end */

@@ -1,61 +1,56 @@
 /** @file A project's events in every tab, over one stream for all of them. */
 
 import { ChatApi } from './chat-api.js';
-import { Emitter } from './emitter.js';
-import { HttpError } from './errors.js';
-import { Feed, entriesOf, jobSnapshot } from './feed.js';
 import { hash } from './hash.js';
 import { LeaderElector } from './leader.js';
-import { onLifecycle, sleep } from './lifecycle.js';
-import { Ring } from './ring.js';
-import { IDLE } from './status.js';
-import { streamName } from './storage.js';
+import { isVisible, sleep } from './lifecycle.js';
+import { Log } from './log.js';
+import { randomName } from './random-name.js';
+import { Reporter } from './status.js';
+import { streamName } from './stream-name.js';
 import { TabBus } from './tab-bus.js';
-import { TabSync } from './tab-sync.js';
-import { Backoff } from './backoff.js';
-import { uuid } from './uuid.js';
 
 /**
  * @import { ChatEvent } from './wire.js'
  * @import { ConnectionOptions } from './connection-options.js'
- * @import { ConnectionStatus } from './status.js'
- * @import { Entry } from './ring.js'
- * @import { LeaderMessage } from './tab-sync.js'
+ * @import { Entry } from './log.js'
+ * @import { SSEClient } from './sse-client.js'
+ * @import { TabMessage } from './tab-bus.js'
  */
+
+/** How often a leader may leave a question without a word; one that is awake answers in milliseconds. */
+const MAX_ASKED = 3;
 
 /**
  * Follows a project. One tab leads and has the stream; every tab calls its handlers with every event once, in order.
  * `gap` says that the log could not be continued, and what is shown has to be fetched anew. Events are emitted as
  * `event` and under their own type.
- * @extends {Emitter<Record<string, ChatEvent> & {event: ChatEvent, status: ConnectionStatus, gap: {reason: string,
- *   cursor: string | null}, failure: unknown}>}
+ * @extends {Reporter<Record<string, ChatEvent> & {event: ChatEvent, gap: {reason: string, cursor: string | null},
+ *   failure: unknown}>}
  */
-export class PersistentChatConnection extends Emitter {
-  /** @type {ConnectionStatus} */
-  status = IDLE;
+export class PersistentChatConnection extends Reporter {
   /** @type {ChatApi} */
   api;
 
   #options;
-  /** @type {string | null} */
-  #cursor;
-  #ring = new Ring();
-  #seq = 0;
+  #log;
   /** @type {AbortController | null} */
   #running = null;
-  /** @type {LeaderElector | null} */
-  #elector = null;
-  /** @type {TabBus | null} */
-  #bus = null;
-  /** @type {Feed | null} */
-  #feed = null;
-  #sync = new TabSync({
-    cursor: () => this.#cursor,
-    hello: () => this.#bus?.post({ kind: 'hello', cursor: this.#cursor }),
-    apply: (message) => this.#apply(message),
-    catchUp: (welcome, signal) => this.#catchUp(welcome, signal),
-    silent: () => this.#elector?.steal(),
-  });
+  /** @type {LeaderElector | undefined} */
+  #elector;
+  /** @type {TabBus | undefined} */
+  #bus;
+  /** There is one while this tab leads. @type {SSEClient | null} */
+  #stream = null;
+  /** @type {ReturnType<typeof setInterval> | undefined} */
+  #timer;
+  /** How often the leader was asked since it said something, until the tab is where the leader is. */
+  #asked = 0;
+  /** Set while the server is asked what the leader does not have. @type {AbortController | null} */
+  #reading = null;
+  #heardAt = 0;
+  /** How long the leader may say nothing before it is asked. */
+  #silenceMs = 60_000;
 
   /**
    * @param {ConnectionOptions | string} options Everything, or a project of the page's own origin.
@@ -65,14 +60,13 @@ export class PersistentChatConnection extends Emitter {
     super();
     this.#options = typeof options === 'string' ? { api: new ChatApi(), project_id: options, onMessage } : options;
     this.api = this.#options.api;
-    this.#cursor = this.#options.since ?? null;
-    this.#begin(this.#cursor);
+    this.#log = new Log(this.#options.since);
     if (this.#options.onMessage) this.on('event', this.#options.onMessage);
   }
 
   /** Where this tab is in the log. */
   get cursor() {
-    return this.#cursor;
+    return this.#log.cursor;
   }
 
   /** Takes part with the other tabs; resolves when it is known whose tabs they are. */
@@ -80,49 +74,50 @@ export class PersistentChatConnection extends Emitter {
     if (this.#running) return;
     const { signal } = (this.#running = new AbortController());
     const { platform, project_id, include } = this.#options;
-    this.#set({ state: 'connecting', reason: null });
-    const user = this.#options.user ?? (await this.#identify(signal));
-    if (!user || signal.aborted) return;
+    this.set({ state: 'connecting', reason: null });
+    let { user } = this.#options;
+    while (!user) {
+      try {
+        user = (await this.api.me()).user;
+      } catch (error) {
+        if (signal.aborted) return;
+        this.emit('failure', error);
+        const { status } = /** @type {any} */ (error);
+        if (status < 500 && status !== 429) return this.disconnect('auth');
+        // It was tried several times.
+        const waitMs = 10_000 * (1 + Math.random());
+        this.set({ state: 'waiting', reason: 'network', retryAt: Date.now() + waitMs });
+        await sleep(waitMs, signal);
+      }
+      if (signal.aborted) return;
+    }
     // Never a token, and another name for each user of this browser.
     const name = `parley:v1:${hash([this.api.ingressUrl, user, project_id, include].join(' '))}`;
     const elector = new LeaderElector(name, platform);
     const bus = new TabBus(name, platform);
-    if (!elector.available || !bus.available) return this.#feedFrom(uuid(), 'solo');
+    if (!bus.available) return this.#lead(randomName(), 'solo');
     this.#elector = elector;
     this.#bus = bus;
     bus.on('message', (message) => this.#hear(message));
-    elector.on('leader', () => this.#feedFrom(streamName(name, platform?.storage), 'leader'));
-    elector.on('lost', () => this.#follow());
-    this.#enter();
+    elector.on('waiting', () => this.#follow());
+    elector.on('leader', () => this.#lead(streamName(name, platform?.storage), 'leader'));
+    elector.on('resting', () => this.#rest());
     elector.start();
-    // After the elector's own: it ends what the tab leads first.
-    onLifecycle(signal, {
-      leave: () => this.#leave(),
-      enter: () => this.#enter(),
-      wake: () => this.#feed || this.#sync.look(),
-    });
   }
 
-  /** Leaves; another tab leads if this one did. */
-  disconnect() {
-    this.#close('stopped');
-  }
-
-  /** @param {string} reason */
-  #close(reason) {
+  /** Leaves; another tab leads if this one did. @param {string} [reason] What the status says then. */
+  disconnect(reason = 'stopped') {
     this.#running?.abort();
     this.#running = null;
     this.#elector?.stop();
-    this.#stopFeed();
-    this.#leave();
-    this.#elector = this.#bus = null;
-    this.#set({ state: 'closed', reason, retryAt: null });
+    this.#rest();
+    this.set({ state: 'closed', reason, retryAt: null });
   }
 
   /** Tries at once, whichever tab leads. */
   retryNow() {
-    if (this.#feed) this.#feed.stream.restart();
-    else this.#bus?.post({ kind: 'retry' });
+    this.#stream?.restart();
+    this.#bus?.post({ retry: true });
   }
 
   /**
@@ -131,161 +126,171 @@ export class PersistentChatConnection extends Emitter {
    */
   getConnectionInfo() {
     const { state, role } = this.status;
-    const mode = state === 'closed' || state === 'idle' ? 'disconnected' : role === 'follower' ? 'follower' : 'leader';
+    const mode = /closed|idle/.test(state) ? 'disconnected' : role === 'follower' ? role : 'leader';
     return { mode, connected: mode === 'leader' && state === 'open' };
   }
 
-  /** @param {AbortSignal} signal */
-  async #identify(signal) {
-    for (const backoff = new Backoff(); !signal.aborted;) {
-      try {
-        return (await this.api.me()).user;
-      } catch (error) {
-        if (signal.aborted) return;
-        this.emit('failure', error);
-        if (error instanceof HttpError && error.status < 500 && error.status !== 429) return this.#close('auth');
-        const waitMs = backoff.next();
-        this.#set({ state: 'waiting', reason: 'network', retryAt: Date.now() + waitMs, attempt: backoff.attempt });
-        await sleep(waitMs, signal);
-      }
-    }
-  }
-
-  /** Leads. @param {string} streamId @param {'leader' | 'solo'} role */
-  #feedFrom(streamId, role) {
-    this.#sync.stop();
-    const feed = (this.#feed = new Feed(this.#options, streamId, this.#cursor));
-    this.#seq = 0;
-    this.#tell('lead', { cursor: this.#cursor });
-    const tellStatus = () => this.#tell('status', { status: this.status, cursor: this.#cursor });
-    feed.on('hello', ({ cursor }) => {
-      this.#cursor ??= this.#begin(cursor);
-      tellStatus();
+  /** @param {string} stream_id @param {'leader' | 'solo'} role */
+  #lead(stream_id, role) {
+    this.#unfollow();
+    const { project_id, include, stream: options, pollMs } = this.#options;
+    const stream = (this.#stream = this.api.stream(
+      '/sse/stream',
+      { project_id, include, stream_id },
+      {
+        ...options,
+        lastEventId: this.cursor,
+        pollMs,
+        poll: async (signal) => {
+          await this.#read(signal, include ? 5 : 25);
+          stream.lastEventId = this.cursor;
+        },
+      },
+    ));
+    stream.on('message', ({ id, data }) => {
+      const event = JSON.parse(data);
+      this.#deliver(event.type === 'hello' ? { id } : { id, event });
     });
-    feed.on('event', (entry) => {
-      this.#seq++;
-      this.#tell('event', entry);
-      this.#deliver(entry);
-    });
-    feed.on('gap', (gap) => {
-      this.#seq++;
-      this.#tell('gap', gap);
-      this.#gap(gap);
-    });
-    feed.on('failure', (error) => this.emit('failure', error));
-    feed.on('status', (status) => {
-      if (this.#feed !== feed) return;
-      this.#set({ ...status, role });
-      tellStatus();
+    stream.on('gap', (gap) => this.#deliver({ gap }));
+    stream.on('failure', (error) => this.emit('failure', error));
+    stream.on('status', (status) => {
+      if (this.#stream !== stream) return;
+      this.set({ ...status, role });
+      this.#tell({ status });
       // Another tab took the stream over and will have the lead too; if not, it was none of this browser.
-      if (status.reason === 'replaced') setTimeout(() => this.#feed === feed && feed.start(), 10_000);
+      if (status.reason === 'replaced') setTimeout(() => this.#stream === stream && stream.start(), 10_000);
     });
-    feed.start();
-  }
-
-  #stopFeed() {
-    const feed = this.#feed;
-    this.#feed = null;
-    feed?.stop();
+    stream.start();
   }
 
   #follow() {
-    this.#stopFeed();
-    if (this.#running) this.#enter();
-  }
-
-  #enter() {
     this.#bus?.open();
-    this.#set({ role: 'follower' });
-    this.#sync.start();
+    this.set({ role: 'follower' });
+    this.#heardAt = Date.now();
+    this.#asked = 0;
+    this.#ask();
+    // Of the tabs that are awake one is first.
+    this.#timer = setInterval(() => this.#look(), 1_000 + Math.random() * 200);
   }
 
-  #leave() {
-    this.#sync.stop();
+  #unfollow() {
+    clearInterval(this.#timer);
+    this.#reading?.abort();
+    this.#reading = null;
+  }
+
+  /** Neither leads nor follows. */
+  #rest() {
+    this.#unfollow();
+    if (this.#stream) this.#tell({ leaves: true });
     this.#bus?.close();
+    const stream = this.#stream;
+    this.#stream = null;
+    stream?.stop();
   }
 
-  /** @param {string} kind @param {Record<string, any>} [fields] @param {string} [to] */
-  #tell(kind, fields, to) {
-    this.#bus?.post({
-      kind,
-      to,
-      term: this.#elector?.term,
-      seq: this.#seq,
-      silenceMs: this.#feed?.stream.silenceMs,
-      ...fields,
+  /** Looks after the leader; one that says nothing at all is asleep. */
+  #look() {
+    if (this.#reading || !(this.#asked || (isVisible() && Date.now() - this.#heardAt >= this.#silenceMs))) return;
+    if (this.#asked >= MAX_ASKED && isVisible()) this.#elector?.steal();
+    else this.#ask();
+  }
+
+  #ask() {
+    this.#asked++;
+    this.#bus?.post({ ask: this.cursor });
+  }
+
+  /** @param {Partial<TabMessage>} message */
+  #tell(message) {
+    this.#bus?.post({ term: this.#elector?.term, silenceMs: this.#stream?.silenceMs, ...message });
+  }
+
+  /** @param {TabMessage} message */
+  #hear({ from, ask, retry, leaves, term, silenceMs, status, to, prev, entries, cursor }) {
+    const elector = /** @type {LeaderElector} */ (this.#elector);
+    if (term > elector.term) {
+      elector.term = term;
+      if (this.#stream) {
+        elector.stop();
+        elector.start();
+      } else this.#ask();
+    }
+    if (this.#stream) {
+      if (retry) this.#stream.restart();
+      if (ask !== undefined)
+        this.#tell({ to: from, prev: ask, entries: this.#log.after(ask), cursor: this.cursor, status: this.status });
+      // A lower term is of a former leader that has not noticed yet.
+    } else if (term >= elector.term && (!to || to === this.#bus?.id)) {
+      this.#heardAt = Date.now();
+      this.#silenceMs = silenceMs;
+      this.#asked &&= 1;
+      if (leaves) this.#asked = MAX_ASKED - 1;
+      if (status) this.set({ ...status, role: 'follower' });
+      if (this.#reading) return;
+      if (prev !== this.cursor) {
+        if (entries && !this.#asked) this.#ask();
+      } else if (entries) {
+        this.#asked = 0;
+        entries.forEach((entry) => this.#deliver(entry));
+      } else if (cursor) void this.#catchUp(cursor);
+    }
+  }
+
+  /** Comes to where the leader is, which it does not have all of. @param {string} cursor */
+  async #catchUp(cursor) {
+    if (!this.cursor) return this.#deliver({ id: cursor });
+    const { signal } = (this.#reading = new AbortController());
+    try {
+      await this.#read(signal);
+      // What the leader tells from there on, and was read, is known.
+      this.#deliver({ id: cursor });
+      this.#ask();
+    } catch (error) {
+      // The next look asks again.
+      if (signal.aborted) return;
+      this.emit('failure', error);
+    }
+    this.#reading = null;
+  }
+
+  /**
+   * Asks the server for what came after the cursor: for all of it, or for what comes first if it waits.
+   * @param {AbortSignal} signal
+   * @param {number} [wait]
+   */
+  async #read(signal, wait) {
+    const { project_id, include } = this.#options;
+    let page;
+    do {
+      page = await this.api.events(project_id, { after: this.cursor, wait }, signal);
+      signal.throwIfAborted();
+      if (page.reset) this.#deliver({ gap: { reason: page.reset, cursor: page.cursor } });
+      page.events.forEach((event) => this.#deliver({ event }));
+      this.#deliver({ id: page.cursor });
+    } while (!wait && page.events.length);
+    if (!include) return;
+    // The log of jobs is not in it: what a stream of them begins with, and those that have ended.
+    const { jobs } = await this.api.jobs({ limit: 50 });
+    signal.throwIfAborted();
+    this.#deliver({
+      event: { type: 'job.snapshot', at: new Date().toISOString(), actor: '', trace_id: '', jobs },
     });
   }
 
-  /** @param {any} message */
-  #hear(message) {
-    const { kind, term, to } = message;
-    if (kind === 'hello' && this.#feed) {
-      const events = message.cursor === null ? [] : this.#ring.after(message.cursor);
-      this.#tell('welcome', { events, cursor: this.#cursor, status: this.status }, message.from);
-    } else if (kind === 'retry' && this.#feed) this.retryNow();
-    if (!term || !this.#elector || (to && to !== this.#bus?.id)) return;
-    const isNewer = term > this.#elector.term;
-    this.#elector.observe(term);
-    if (this.#feed && isNewer) this.#elector.yield();
-    if (!this.#feed) this.#sync.receive(message);
-  }
-
-  /** @param {LeaderMessage} message */
-  #apply(message) {
-    if (message.kind === 'event') this.#deliver(/** @type {any} */ (message));
-    else if (message.kind === 'gap') this.#gap(/** @type {any} */ (message));
-    else {
-      this.#cursor ??= this.#begin(message.cursor);
-      this.#set({ ...message.status, role: 'follower' });
-    }
-  }
-
-  /** @param {LeaderMessage} welcome @param {AbortSignal} signal */
-  async #catchUp(welcome, signal) {
-    const gap = (/** @type {string} */ reason) => this.#gap({ reason, cursor: welcome.cursor });
-    try {
-      for (let more = true; more;) {
-        const page = await this.api.events(this.#options.project_id, { after: this.#cursor }, signal);
-        if (signal.aborted) return;
-        if (page.reset) return gap(page.reset);
-        const entries = entriesOf(page);
-        entries.forEach((entry) => this.#deliver(entry));
-        more = entries.length > 0;
+  /** Tells this tab, and those that follow it. @param {Entry} entry */
+  #deliver(entry) {
+    const { id = this.cursor, event, gap } = entry;
+    if (this.#stream) this.#tell({ prev: this.cursor, entries: [entry] });
+    if (gap) {
+      this.#log = new Log(gap.cursor);
+      this.emit('gap', gap);
+    } else {
+      if (this.#log.push(entry) && event) {
+        this.emit('event', event);
+        this.emit(event.type, event);
       }
-      if (!this.#options.include) return;
-      // The log of jobs is not in it.
-      const jobs = await jobSnapshot(this.api);
-      if (!signal.aborted) this.#deliver({ ...jobs, id: welcome.cursor ?? undefined });
-    } catch {
-      if (!signal.aborted) gap('unreachable');
+      this.#log.cursor = id;
     }
-  }
-
-  /** @param {Entry} entry */
-  #deliver({ id, event }) {
-    if (this.#ring.push({ id, event })) {
-      this.emit('event', event);
-      this.emit(event.type, event);
-    }
-    if (id) this.#cursor = id;
-  }
-
-  /** @param {{reason: string, cursor: string | null}} gap */
-  #gap({ reason, cursor }) {
-    this.#cursor = this.#begin(cursor);
-    this.emit('gap', { reason, cursor });
-  }
-
-  /** @param {string | null} cursor */
-  #begin(cursor) {
-    this.#ring.restart(cursor);
-    return cursor;
-  }
-
-  /** @param {Partial<ConnectionStatus>} change */
-  #set(change) {
-    this.status = { ...this.status, ...change };
-    this.emit('status', this.status);
   }
 }

@@ -35,13 +35,13 @@ export class Emitter {
   /**
    * @template {keyof Events} Type
    * @param {Type} type
-   * @param {Events[Type]} value
+   * @param {Events[Type]} [value]
    * @protected
    */
   emit(type, value) {
     for (const handler of new Set(this.#handlers[type])) {
       try {
-        handler(value);
+        handler(/** @type {Events[Type]} */ (value));
       } catch (error) {
         setTimeout(() => {
           throw error;

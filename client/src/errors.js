@@ -21,10 +21,10 @@ export class HttpError extends Error {
 
 /** 429: too many requests, or too many streams (`code` is `too_many_connections`). */
 export class RateLimitedError extends HttpError {
-  /** What is full, if it is streams. @returns {import('./status.js').ConnectionLimit | null} */
+  /** What is full, if it is streams. @returns {import('./status.js').ConnectionLimit | undefined} */
   get limit() {
     const { max_connections: max, current_connections: current, scope } = this.body;
-    return max == null ? null : { max, current, scope };
+    return max && { max, current, scope };
   }
 }
 
@@ -33,18 +33,18 @@ export class DrainingError extends HttpError {}
 
 /**
  * Returns the error that a response stands for.
- * @param {{status: number, headers: {get(name: string): string | null}}} response
- * @param {string} text
+ * @param {Response} response
  */
-export function errorOf({ status, headers }, text) {
+export async function errorOf(response) {
+  const { status, headers } = response;
   let body = Object();
   try {
-    body = Object(JSON.parse(text));
+    body = Object(JSON.parse(await response.text()));
   } catch {
     // A proxy's page says nothing to a program.
   }
-  const draining = (body.error ?? body.status) === 'draining';
-  const Class = status === 429 ? RateLimitedError : draining ? DrainingError : HttpError;
+  const code = body.error ?? body.status;
+  const Class = status === 429 ? RateLimitedError : code === 'draining' ? DrainingError : HttpError;
   // Times of day, which `Retry-After` may have too, say less than our own clock is wrong by.
   const retryAfterMs = body.retry_after_ms ?? (Number(headers.get('Retry-After')) * 1_000 || undefined);
   return new Class(status, retryAfterMs, body, headers.get('X-Trace-ID'));

@@ -1,21 +1,19 @@
 /** @file A user's jobs as they go on. */
 
-import { Emitter } from './emitter.js';
-import { sleep } from './lifecycle.js';
-import { uuid } from './uuid.js';
+import { randomName } from './random-name.js';
+import { Reporter } from './status.js';
 
 /** @import { Job } from './wire.js' */
 
 /**
  * Keeps `jobs` as the server has them. While no stream is to be had, as with a third tab at one address, it polls.
  * Where a project's connection is open anyway, its `include: 'jobs'` is one stream less.
- * @extends {Emitter<{job: Job, event: import('./wire.js').ChatEvent, status: import('./status.js').ConnectionStatus}>}
+ * @extends {Reporter<{job: Job, event: import('./wire.js').ChatEvent}>}
  */
-export class JobsStream extends Emitter {
+export class JobsStream extends Reporter {
   /** The jobs that were seen, by id. @type {Map<string, Job>} */
   jobs = new Map();
   #api;
-  #polling = new AbortController();
 
   /**
    * @param {{api: import('./chat-api.js').ChatApi, scope?: 'all', pollMs?: number}} options `scope: 'all'` is for
@@ -24,23 +22,26 @@ export class JobsStream extends Emitter {
   constructor({ api, scope, pollMs = 5_000 }) {
     super();
     this.#api = api;
-    this.stream = api.stream('/api/jobs/stream', { stream_id: uuid(), scope });
+    this.stream = api.stream(
+      '/api/jobs/stream',
+      { stream_id: randomName(), scope },
+      {
+        pollMs: pollMs * (1 + Math.random()),
+        poll: async (signal) => {
+          const { jobs } = await api.jobs({ limit: 200 });
+          if (!signal.aborted) jobs.forEach((job) => this.#keep(job));
+        },
+      },
+    );
     this.stream.on('message', ({ data }) => {
       const event = JSON.parse(data);
       if (event.job) this.#keep(event.job);
       if (event.jobs) void this.#snapshot(event.jobs);
       if (event.type !== 'hello') this.emit('event', event);
     });
-    this.stream.on('status', (status) => {
-      this.#polling.abort();
-      if (status.state === 'blocked') void this.#poll(pollMs, (this.#polling = new AbortController()).signal);
-      this.emit('status', status);
-    });
+    this.stream.on('status', (status) => this.set(status));
   }
 
-  get status() {
-    return this.stream.status;
-  }
   /** @returns {this} */
   start() {
     this.stream.start();
@@ -66,15 +67,6 @@ export class JobsStream extends Emitter {
         (job) => this.#keep(job),
         () => this.jobs.delete(id),
       );
-    }
-  }
-
-  /** @param {number} pollMs @param {AbortSignal} signal */
-  async #poll(pollMs, signal) {
-    while (!signal.aborted) {
-      const { jobs } = await this.#api.jobs({ limit: 200 }).catch(() => ({ jobs: [] }));
-      if (!signal.aborted) jobs.forEach((job) => this.#keep(job));
-      await sleep(pollMs * (1 + Math.random()), signal);
     }
   }
 }

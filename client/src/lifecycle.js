@@ -1,7 +1,7 @@
 /** @file When a page sleeps, wakes and is online. Outside of a page none of it ever happens. */
 
 /** Says whether somebody may be looking. */
-export const isVisible = () => globalThis.document?.visibilityState !== 'hidden';
+export const isVisible = () => !globalThis.document?.hidden;
 
 /** Says whether there is no network. That there is one cannot be known. */
 export const isOffline = () => globalThis.navigator?.onLine === false;
@@ -11,17 +11,19 @@ export const isOffline = () => globalThis.navigator?.onLine === false;
  * is seen again or no more, or the network is back. Browsers do not always tell of visibility after a freeze, hence
  * both events.
  * @param {AbortSignal} signal
- * @param {{leave: () => void, enter: () => void, wake: (type: string) => void}} handlers
+ * @param {{leave: () => void, enter: () => void, wake?: (event: Event) => void}} handlers
  */
 export function onLifecycle(signal, { leave, enter, wake }) {
-  /** @param {string} types @param {(event: any) => unknown} handler */
-  const on = (types, handler) =>
+  /** @param {string} type @param {(event: any) => unknown} [handler] */
+  const on = (type, handler) =>
     // On their way down, all of them pass the window.
-    types.split(' ').forEach((type) => globalThis.addEventListener?.(type, handler, { capture: true, signal }));
-  on('pagehide freeze', leave);
-  // Only the first has `persisted`.
-  on('pageshow resume', ({ persisted }) => persisted !== false && enter());
-  on('online visibilitychange', ({ type }) => wake(type));
+    globalThis.addEventListener?.(type, /** @type {any} */ (handler), { capture: true, signal });
+  on('pagehide', leave);
+  on('freeze', leave);
+  on('pageshow', ({ persisted }) => persisted && enter());
+  on('resume', enter);
+  on('online', wake);
+  on('visibilitychange', wake);
 }
 
 /**

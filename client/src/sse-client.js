@@ -1,10 +1,9 @@
 /** @file One event stream that comes back by itself. */
 
-import { createParser } from 'eventsource-parser';
 import { Backoff } from './backoff.js';
-import { Emitter } from './emitter.js';
 import { isOffline, onLifecycle, sleep } from './lifecycle.js';
-import { IDLE } from './status.js';
+import { streamParser } from './parser.js';
+import { Reporter } from './status.js';
 import { BLOCKED_MS, verdict } from './verdict.js';
 
 /** @import { ConnectionStatus } from './status.js' */
@@ -16,16 +15,15 @@ import { BLOCKED_MS, verdict } from './verdict.js';
  * @param {T | (() => T)} value
  * @returns {T}
  */
-const valueOf = (value) => (typeof value === 'function' ? /** @type {() => T} */ (value)() : value);
+export const valueOf = (value) => (typeof value === 'function' ? /** @type {() => T} */ (value)() : value);
 
 /**
  * Reads one event stream and reconnects with `Last-Event-ID`. Besides its own events (`open`, `status`, `gap`,
  * `failure`, `event`, `closed`) every event of the server is emitted under its name.
- * @extends {Emitter<Record<string, StreamEvent> & { open: Response, status: ConnectionStatus, failure: unknown, closed:
+ * @extends {Reporter<Record<string, StreamEvent> & { open: Response, failure: unknown, closed:
  *   {reason: string}, event: StreamEvent, gap: {reason: string, cursor: string | null}, }>}
  */
-export class SSEClient extends Emitter {
-  status = IDLE;
+export class SSEClient extends Reporter {
   /** Where the stream is: the id of the last event whose handlers have run. @type {string | null} */
   lastEventId;
   /** After how long without a byte the stream is dead. */
@@ -38,8 +36,8 @@ export class SSEClient extends Emitter {
   #running = null;
   /** Ends the attempt, or the wait for the next one. */
   #step = new AbortController();
-  /** Why the attempt was ended from here. @type {Plan | null} */
-  #plan = null;
+  /** @type {AbortController | null} */
+  #polling = null;
   #lastByteAt = 0;
   #retryMs = 0;
   #refreshed = false;
@@ -71,14 +69,19 @@ export class SSEClient extends Emitter {
     return this;
   }
 
-  /** Closes the stream; `start` goes on where it was. */
-  stop() {
-    if (this.#running) this.#close('stopped');
+  /** Closes the stream; `start` goes on where it was. @param {string} [reason] What the status says then. */
+  stop(reason = 'stopped') {
+    if (!this.#running) return;
+    this.#running.abort();
+    this.#running = null;
+    this.#step.abort();
+    this.set({ state: 'closed', reason, retryAt: null });
+    this.emit('closed', { reason });
   }
 
   /** Tries at once, also while a stream seems to be open. */
   restart() {
-    if (this.#running) this.#finish('again', 'restart');
+    this.#finish('again', 'restart');
     this.start();
   }
 
@@ -104,8 +107,8 @@ export class SSEClient extends Emitter {
   async #run(signal) {
     onLifecycle(signal, {
       leave: () => this.status.retryAt ?? this.#finish('wait', 'hidden', 3_600_000),
-      enter: () => this.status.retryAt && this.#step.abort(),
-      wake: (type) => {
+      enter: () => this.status.retryAt && this.restart(),
+      wake: ({ type }) => {
         // Some systems cut the sockets of sleeping pages without telling them. All clients of a network are back in
         // the same moment.
         const due =
@@ -113,14 +116,11 @@ export class SSEClient extends Emitter {
         if (due) setTimeout(() => signal.aborted || this.restart(), Math.random() * 1_000);
       },
     });
-    while (!signal.aborted) {
-      const plan = await this.#once();
-      if (!signal.aborted) await this.#afterwards(plan, signal);
-    }
+    while (!signal.aborted) await this.#afterwards(await this.#once(), signal);
   }
 
   /** Closes the stream, or waits for the next attempt. @param {Plan} plan @param {AbortSignal} signal */
-  async #afterwards({ then, reason, error, floorMs }, signal) {
+  async #afterwards({ then, reason, error, floorMs = error?.retryAfterMs }, signal) {
     const { onUnauthorized, maxAttempts = Infinity, bufferedRetryMs = BLOCKED_MS } = this.#options;
     if (error) this.emit('failure', error);
     if (reason === 'gap') this.#gap({ reason, cursor: null });
@@ -133,23 +133,24 @@ export class SSEClient extends Emitter {
         then = 'close';
       }
     }
+    if (then === 'block' && maxAttempts < Infinity) then = 'fail';
     if (then === 'fail' && this.#backoff.attempt >= maxAttempts) {
       then = 'close';
       reason = 'gave_up';
     }
     if (then === 'again' || signal.aborted) return;
-    if (then === 'close') return this.#close(reason);
+    if (then === 'close') return this.stop(reason);
     let waitMs =
       then === 'fail'
         ? this.#backoff.next(Math.max(floorMs ?? 0, this.#retryMs))
-        : this.#backoff.after(floorMs ?? (then === 'block' ? bufferedRetryMs : 1_000 + Math.random() * 1_000));
+        : this.#backoff.after(floorMs ?? (then === 'block' ? bufferedRetryMs : 1_000));
     // A browser that says it is offline may be wrong, so that a few attempts are still made.
     if (isOffline()) {
       waitMs = Math.max(waitMs, 30_000);
       reason = 'offline';
     }
     this.#step = new AbortController();
-    this.#set({
+    this.set({
       state: then === 'block' ? 'blocked' : 'waiting',
       reason,
       retryAt: Date.now() + waitMs,
@@ -160,32 +161,22 @@ export class SSEClient extends Emitter {
 
   /** One attempt, from the request to the end of its stream. @returns {Promise<Plan>} */
   async #once() {
-    const {
-      fetch = globalThis.fetch,
-      headers,
-      openTimeoutMs = 10_000,
-      silenceMs = 0,
-      stableMs = 30_000,
-    } = this.#options;
+    const { fetch = globalThis.fetch, headers, openTimeoutMs = 10_000, silenceMs = 0 } = this.#options;
     const { signal } = (this.#step = new AbortController());
-    this.#plan = null;
-    this.#set({ state: 'connecting', retryAt: null });
+    // An attempt to get a stream back changes nothing while events come.
+    this.set({ retryAt: null, ...(!this.#polling && { state: 'connecting' }) });
     let heardAt = Date.now();
+    let openedAt = 0;
     /** @type {Response | undefined} */
     let response;
-    let openedAt = 0;
-    /** @type {unknown} */
-    let error;
+    /** @type {Plan} */
+    let plan = { then: 'fail', reason: 'network' };
     // By the clock and not by counting: timers of hidden pages are late.
     const look = () => {
       const silentMs = Date.now() - heardAt;
-      if (silentMs < (openedAt ? this.silenceMs : openTimeoutMs)) {
-        const stale = !!openedAt && silentMs > (this.silenceMs * 2) / 3;
-        if (stale !== this.status.stale) this.#set({ stale });
-      }
-      // Not a byte: once it may be the network, headers without a body never are.
-      else if (!openedAt && (response || ++this.#dull > 2)) this.#finish('block', 'buffered');
-      else this.#finish('fail', 'silence');
+      const stale = !!openedAt && silentMs > (this.silenceMs * 2) / 3;
+      if (silentMs >= (openedAt ? this.silenceMs : openTimeoutMs)) this.#finish('fail', 'silence');
+      else if (stale !== this.status.stale) this.set({ stale });
     };
     const timer = setInterval(look, Math.min(openTimeoutMs, silenceMs || openTimeoutMs) / 16);
     try {
@@ -201,65 +192,49 @@ export class SSEClient extends Emitter {
         },
         signal,
       });
-      const { headers: told } = response;
+      const { headers: told, body } = response;
       heardAt = Date.now();
-      this.#set({ traceId: told.get('X-Trace-ID') });
-      const plan = await verdict(response);
-      if (plan) return plan;
-      this.silenceMs = silenceMs || Number(told.get('X-Silence-Threshold')) * 1_000 || 60_000;
-      const feed = this.#parser(signal);
-      const reader = /** @type {ReadableStream} */ (response.body).pipeThrough(new TextDecoderStream()).getReader();
-      for (let part; !(part = await reader.read()).done && !signal.aborted;) {
-        this.#lastByteAt = heardAt = Date.now();
-        if (!openedAt) {
-          openedAt = heardAt;
-          this.#refreshed = false;
-          this.#set({ state: 'open', reason: null, limit: null, stale: false });
-          this.emit('open', response);
+      this.set({ traceId: told.get('X-Trace-ID') });
+      const answer = await verdict(response);
+      if (answer) plan = answer;
+      else {
+        this.silenceMs = silenceMs || Number(told.get('X-Silence-Threshold')) * 1_000 || 60_000;
+        const feed = streamParser(
+          // What is not handled comes again.
+          ({ event = 'message', data, id }) => signal.aborted || this.#dispatch({ event, data, id }),
+          (ms) => (this.#retryMs = ms),
+        );
+        const reader = /** @type {ReadableStream} */ (body).pipeThrough(new TextDecoderStream()).getReader();
+        for (let part; !(part = await reader.read()).done && !signal.aborted;) {
+          this.#lastByteAt = heardAt = Date.now();
+          if (!openedAt) {
+            openedAt = heardAt;
+            this.#refreshed = false;
+            this.set({ state: 'open', reason: null, limit: null, stale: false });
+            this.emit('open', response);
+          }
+          feed(part.value);
         }
-        feed(part.value);
       }
-      if (Date.now() - openedAt < 1_000 && ++this.#dull > 2) this.#finish('block', 'buffered');
-    } catch (thrown) {
-      error = thrown;
-    } finally {
-      const lastedMs = openedAt && Date.now() - openedAt;
-      if (lastedMs >= 1_000) this.#dull = 0;
-      if (lastedMs >= stableMs) this.#backoff.reset();
-      clearInterval(timer);
-      this.#step.abort();
+    } catch (error) {
+      plan.error = error;
     }
-    return this.#plan ?? { then: 'fail', reason: 'network', error };
-  }
-
-  /** Returns what takes the stream's text. @param {AbortSignal} signal */
-  #parser(signal) {
-    /** @type {string | null} */
-    let id = null;
-    const keep = () => {
-      if (id !== null) this.lastEventId = id || null;
-      id = null;
-    };
-    const parser = createParser({
-      onId: (next) => (keep(), (id = next)),
-      onRetry: (ms) => (this.#retryMs = ms),
-      onEvent: ({ event = 'message', data, id: own }) => {
-        // What was not handled comes again.
-        if (signal.aborted) id = null;
-        else this.#dispatch({ event, data, id: own });
-        keep();
-      },
-    });
-    return (/** @type {string} */ text) => {
-      parser.feed(text);
-      keep();
-    };
+    clearInterval(timer);
+    if (signal.aborted) plan = signal.reason;
+    const lastedMs = openedAt && Date.now() - openedAt;
+    if (lastedMs >= (this.#options.stableMs ?? 30_000)) this.#backoff.reset();
+    if (lastedMs >= 1_000) this.#dull = 0;
+    // Not a byte: once it may be the network, headers without a body never are.
+    else if (plan.then === 'fail' && !plan.error && ((response && !openedAt) || ++this.#dull > 2))
+      plan = { then: 'block', reason: 'buffered' };
+    this.#step.abort();
+    return plan;
   }
 
   /** @param {StreamEvent} event */
   #dispatch(event) {
     const name = event.event;
-    if (name === 'heartbeat') this.#set({});
+    if (name === 'heartbeat') this.set({});
     else if (name === 'bye' || name === 'server_shutdown') {
       const { reason, reconnect, retry_after_ms } = JSON.parse(event.data);
       // The seeds' own `bye` of a draining instance says not to come back; others are there.
@@ -270,6 +245,7 @@ export class SSEClient extends Emitter {
       this.emit('event', event);
     }
     this.emit(name, event);
+    if (event.id !== undefined) this.lastEventId = event.id || null;
   }
 
   /** @param {{reason: string, cursor: string | null}} gap */
@@ -279,28 +255,41 @@ export class SSEClient extends Emitter {
   }
 
   /**
-   * Ends the attempt or the wait from here.
+   * Ends the attempt or the wait from here; of several, the first says why.
    * @param {import('./verdict.js').Then} then
    * @param {string} reason
    * @param {number} [floorMs]
    */
   #finish(then, reason, floorMs) {
-    this.#plan ??= { then, reason, floorMs };
-    this.#step.abort();
+    this.#step.abort({ then, reason, floorMs });
   }
 
-  /** @param {string} reason */
-  #close(reason) {
-    this.#running?.abort();
-    this.#running = null;
-    this.#step.abort();
-    this.#set({ state: 'closed', reason, retryAt: null });
-    this.emit('closed', { reason });
+  /** @override @protected @param {Partial<ConnectionStatus>} change */
+  set(change) {
+    super.set({ attempt: this.#backoff.attempt, lastByteAt: this.#lastByteAt || null, ...change });
+    if (this.status.state !== 'blocked') {
+      this.#polling?.abort();
+      this.#polling = null;
+    } else if (!this.#polling) void this.#poll();
   }
 
-  /** @param {Partial<ConnectionStatus>} change */
-  #set(change) {
-    this.status = { ...this.status, attempt: this.#backoff.attempt, lastByteAt: this.#lastByteAt || null, ...change };
-    this.emit('status', this.status);
+  async #poll() {
+    const { poll, pollMs = 1_000 } = this.#options;
+    if (!poll) return;
+    const { signal } = (this.#polling = new AbortController());
+    let failed = false;
+    for (; !signal.aborted; await sleep(failed ? 5_000 * (1 + Math.random()) : pollMs, signal)) {
+      try {
+        await poll(signal);
+        this.#lastByteAt = Date.now();
+        this.set({});
+        // It was the network, and not what stands between.
+        if (failed) this.restart();
+        failed = false;
+      } catch (error) {
+        failed = true;
+        if (!signal.aborted) this.emit('failure', error);
+      }
+    }
   }
 }

@@ -18,7 +18,11 @@
  * @property {number} [openTimeoutMs] How long the headers, and then the first byte, may take. Default 10,000.
  * @property {number} [stableMs] After how long an open stream makes earlier failures forgotten. Default 30,000.
  * @property {number} [bufferedRetryMs] When to try again behind a proxy that holds events back. Default 300,000.
- * @property {number} [maxAttempts] How many failures in a row are borne. Default: all.
+ * @property {(signal: AbortSignal) => Promise<void>} [poll] Called again and again while the stream is blocked, to have
+ *   in another way what it would bring.
+ * @property {number} [pollMs] Between two of these calls. Default 1,000.
+ * @property {number} [maxAttempts] How many failures in a row are borne. Default: all. For a stream that
+ *   counts them, to be `blocked` is a failure too.
  * @property {() => unknown} [onUnauthorized] Called once for a refused sign-in; if it does not throw, the stream is
  *   tried once more.
  * @property {AbortSignal} [signal] Stops it.

@@ -1,5 +1,7 @@
 /** @file What a page can show of its connection. */
 
+import { Emitter } from './emitter.js';
+
 /**
  * Why the connection is in its state:
  * - with `waiting`: `network`, `silence` (nothing was heard for too long), `server_error`, `protocol` (the answer is no
@@ -47,3 +49,18 @@ export const IDLE = {
   traceId: null,
   limit: null,
 };
+
+/**
+ * An emitter that has a status.
+ * @template {Record<string, any>} Events
+ * @extends {Emitter<Events & {status: ConnectionStatus}>}
+ */
+export class Reporter extends Emitter {
+  status = IDLE;
+
+  /** @protected @param {Partial<ConnectionStatus>} change */
+  set(change) {
+    this.status = { ...this.status, ...change };
+    this.emit('status', /** @type {any} */ (this.status));
+  }
+}

@@ -1,7 +1,24 @@
 /** @file Messages between the tabs of one browser. */
 
 import { Emitter } from './emitter.js';
-import { uuid } from './uuid.js';
+import { randomName } from './random-name.js';
+
+/**
+ * What tabs tell each other. Who follows asks for what came after its cursor, or for an attempt; all else the leader
+ * tells, to all or to who asked.
+ * @typedef {object} TabMessage
+ * @property {string} from
+ * @property {string | null} [ask] The cursor of who asks.
+ * @property {true} [retry]
+ * @property {number} term The leader's.
+ * @property {number} silenceMs How long the leader may say nothing.
+ * @property {import('./status.js').ConnectionStatus} [status]
+ * @property {true} [leaves] It does not lead any more.
+ * @property {string} [to] Who asked.
+ * @property {string | null} [prev] The cursor before the entries: who is there is in step.
+ * @property {import('./log.js').Entry[] | null} [entries] What came after it; nothing if that is not kept.
+ * @property {string | null} [cursor] Where the leader is.
+ */
 
 /** Tabs of two deployments live side by side; they do not understand each other. */
 const VERSION = 1;
@@ -12,8 +29,9 @@ const VERSION = 1;
  */
 export class TabBus extends Emitter {
   /** This tab's name. */
-  id = uuid();
+  id = randomName();
   #name;
+  /** @type {any} */
   #Channel;
   /** @type {BroadcastChannel | null} */
   #channel = null;
@@ -33,6 +51,7 @@ export class TabBus extends Emitter {
   /** Listens. */
   open() {
     if (this.#channel) return;
+    /** @type {BroadcastChannel} */
     const channel = (this.#channel = new this.#Channel(this.#name));
     channel.onmessage = ({ data }) => data?.v === VERSION && this.emit('message', data);
   }

@@ -1,7 +1,6 @@
 /** @file `@parley/client/testing`: a server and a browser in memory, for the tests of pages. */
 
 import { ChatApi } from './chat-api.js';
-import { uuid } from './uuid.js';
 
 export { FakeBrowser } from './fake-browser.js';
 
@@ -25,7 +24,7 @@ export class FakeServer {
   user = 'ada';
   heartbeatSeconds = 15;
 
-  #epoch = uuid().slice(0, 8);
+  #epoch = crypto.randomUUID().slice(0, 8);
   /** @type {Map<string, (text: string | null) => void>} */
   #streams = new Map();
   /** @type {{method: string, path: RegExp, answer: (request: FakeRequest) => FakeAnswer}[]} */
@@ -38,7 +37,7 @@ export class FakeServer {
     return this.#streams.size;
   }
 
-  /** Returns a client of this server. @param {import('./api-client.js').ApiOptions} [options] */
+  /** Returns a client of this server. @param {import('./http-options.js').ApiOptions} [options] */
   api(options) {
     return new ChatApi({ ingressUrl: 'http://parley.test', fetch: this.fetch, retryBaseMs: 1, ...options });
   }
@@ -69,7 +68,8 @@ export class FakeServer {
 
   /** Lets something happen in the project. @param {Partial<ChatEvent> & {type: string}} event */
   emit(event) {
-    const whole = { project_id: 'p', at: new Date().toISOString(), actor: this.user, trace_id: uuid(), ...event };
+    const trace_id = crypto.randomUUID();
+    const whole = { project_id: 'p', at: new Date().toISOString(), actor: this.user, trace_id, ...event };
     const entry = { id: this.#cursor(this.log.length + 1), event: whole };
     this.log.push(entry);
     this.send(frame(entry));
@@ -101,7 +101,7 @@ export class FakeServer {
 
   /** Loses its log: cursors from before are good for nothing. */
   forget() {
-    this.#epoch = uuid().slice(0, 8);
+    this.#epoch = crypto.randomUUID().slice(0, 8);
     this.log = [];
   }
 
@@ -135,7 +135,7 @@ export class FakeServer {
     if (there) return answer({ body: there.event.message });
     const message = {
       ...{
-        id: uuid(),
+        id: crypto.randomUUID(),
         project_id: 'p',
         channel: 'general',
         author: this.user,
@@ -178,7 +178,7 @@ export class FakeServer {
 
   /** @param {FakeRequest} request @param {AbortSignal | null | undefined} signal */
   #open({ url, headers }, signal) {
-    const connectionId = uuid();
+    const connectionId = crypto.randomUUID();
     const streamId = url.searchParams.get('stream_id') ?? connectionId;
     this.#streams.get(streamId)?.(`event: bye\ndata: {"reason":"replaced","reconnect":false,"retry_after_ms":0}\n\n`);
     this.#streams.get(streamId)?.(null);
@@ -219,7 +219,7 @@ export class FakeServer {
     return new Response(body, {
       headers: {
         'Content-Type': 'text/event-stream',
-        'X-Trace-ID': uuid(),
+        'X-Trace-ID': crypto.randomUUID(),
         'X-Heartbeat-Interval': heartbeat,
         'X-Silence-Threshold': silence,
       },
@@ -233,5 +233,6 @@ const frame = ({ id, event }) => `id: ${id}\ndata: ${JSON.stringify(event)}\n\n`
 /** @param {FakeAnswer} answer */
 function answer({ status = 200, body, headers }) {
   const text = body === undefined ? null : JSON.stringify(body);
-  return new Response(text, { status, headers: { 'X-Trace-ID': uuid(), 'X-Session-ID': 's', ...headers } });
+  const usual = { 'X-Trace-ID': crypto.randomUUID(), 'X-Session-ID': 's' };
+  return new Response(text, { status, headers: { ...usual, ...headers } });
 }

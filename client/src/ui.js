@@ -5,7 +5,7 @@ import { IDLE } from './status.js';
 /** @import { ConnectionStatus } from './status.js' */
 
 /** What it says; each text can be replaced. `{s}` is how many seconds are left. */
-export const TEXTS = {
+const TEXTS = {
   idle: 'Not connected',
   connecting: 'Connecting…',
   open: 'Connected',
@@ -16,7 +16,7 @@ export const TEXTS = {
   closed: 'Disconnected',
   auth: 'Please sign in again',
   forbidden: 'You may not follow this project',
-  gone: 'This project is not there any more',
+  gone: 'This project is gone',
   follower: 'This tab is receiving messages from another window.',
   retry: 'Retry now',
 };
@@ -35,66 +35,68 @@ export class ParleyConnectionStatus extends Base {
    * @type {{status: ConnectionStatus, on(type: 'status', handler: () => void): () => void, retryNow?(): void} | null}
    */
   #connection = null;
-  #undo = () => {};
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  /** @type {(() => void) | undefined} */
+  #undo;
+  /** @type {ReturnType<typeof setInterval> | undefined} */
   #timer;
-  /** @type {[HTMLElement, HTMLElement, HTMLElement] | null} */
-  #parts = null;
+  /** @type {any[] | undefined} */
+  #parts;
 
   get connection() {
     return this.#connection;
   }
   set connection(connection) {
-    this.#undo();
+    this.#undo?.();
     this.#connection = connection;
-    this.#undo = connection?.on('status', () => this.#show()) ?? (() => {});
+    this.#undo = connection?.on('status', this.#show);
     this.#show();
   }
 
   connectedCallback() {
+    this.#timer = setInterval(this.#show, 1_000);
     this.#show();
   }
   disconnectedCallback() {
-    clearTimeout(this.#timer);
+    clearInterval(this.#timer);
   }
 
-  #show() {
-    clearTimeout(this.#timer);
-    if (!this.isConnected) return;
+  #show = () => {
     const { state, role, reason, retryAt, stale } = this.#connection?.status ?? IDLE;
     const texts = /** @type {Record<string, string>} */ ({ ...TEXTS, ...this.texts });
     const seconds = Math.max(0, Math.ceil((Number(retryAt) - Date.now()) / 1_000));
     const [text, note, retry] = (this.#parts ??= this.#build());
     // What is expected and soon over does not alarm.
     this.dataset.color = stale || reason === 'draining' ? 'yellow' : (COLORS[state] ?? 'grey');
-    set(text, (texts[`${reason}`] ?? texts[state] ?? '').replace('{s}', `${seconds}`));
-    set(note, (role === 'follower' && state !== 'closed' && texts.follower) || '');
-    set(retry, texts.retry ?? '');
+    set(text, texts[/** @type {string} */ (reason)] ?? texts[state], seconds);
+    set(note, role === 'follower' && state !== 'closed' ? texts.follower : '');
+    set(retry, texts.retry);
     retry.hidden = !this.#connection?.retryNow || !(retryAt || state === 'closed');
-    if (retryAt) this.#timer = setTimeout(() => this.#show(), 1_000);
-  }
+  };
 
-  /** @returns {[HTMLElement, HTMLElement, HTMLElement]} */
+  /** Makes the text, the note and the button. */
   #build() {
-    const make = (/** @type {string} */ tag, /** @type {string} */ part) => {
-      const element = document.createElement(tag);
-      element.className = `parley-${part}`;
-      this.append(element);
-      return element;
-    };
-    make('span', 'dot').ariaHidden = 'true';
-    const text = make('span', 'text');
+    const [, text, note, retry] = ['dot', 'text', 'note', 'retry'].map((name) => {
+      /** @type {any} */
+      const part = document.createElement(name === 'retry' ? 'button' : 'span');
+      part.className = `parley-${name}`;
+      this.append(part);
+      return part;
+    });
     text.role = 'status';
-    const note = make('span', 'note');
-    const retry = make('button', 'retry');
-    retry.setAttribute('type', 'button');
+    retry.type = 'button';
     retry.onclick = () => this.#connection?.retryNow?.();
     return [text, note, retry];
   }
 }
 
-/** A countdown's digits alone do not make screen readers speak. @param {HTMLElement} element @param {string} text */
-function set(element, text) {
+/**
+ * What stays the same is not set: it would be said to screen readers again.
+ * @param {HTMLElement} element
+ * @param {any} text
+ * @param {number} [seconds]
+ */
+function set(element, text, seconds) {
+  text = text.replace('{s}', seconds);
   if (element.textContent !== text) element.textContent = text;
 }
 

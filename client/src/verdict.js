@@ -19,21 +19,20 @@ import { errorOf } from './errors.js';
 /** How long what needs an administrator's hand is let be: buffering proxies, streams that are switched off. */
 export const BLOCKED_MS = 300_000;
 
-/** By the server's word for it, or by the status. @type {Record<string, [Then, import('./status.js').Reason]>} */
+/** What follows, and why: by the server's word for it, or by the status. @type {Record<string, string>} */
 const TABLE = {
-  200: ['fail', 'protocol'],
-  204: ['close', 'done'],
-  401: ['close', 'auth'],
-  403: ['close', 'forbidden'],
-  404: ['close', 'gone'],
-  410: ['close', 'gone'],
-  408: ['fail', 'server_error'],
-  409: ['fail', 'gap'],
-  429: ['fail', 'rate_limited'],
-  503: ['fail', 'backpressure'],
-  draining: ['wait', 'draining'],
-  too_many_connections: ['block', 'too_many_connections'],
-  sse_disabled: ['block', 'disabled'],
+  200: 'fail protocol',
+  401: 'close auth',
+  403: 'close forbidden',
+  404: 'close gone',
+  410: 'close gone',
+  408: 'fail server_error',
+  409: 'fail gap',
+  429: 'fail rate_limited',
+  503: 'fail backpressure',
+  draining: 'wait draining',
+  too_many_connections: 'block too_many_connections',
+  sse_disabled: 'block disabled',
 };
 
 /**
@@ -42,10 +41,14 @@ const TABLE = {
  * @returns {Promise<Plan | null>}
  */
 export async function verdict(response) {
-  const { ok, status, headers } = response;
+  const { status, headers } = response;
   if (status === 200 && headers.get('Content-Type')?.startsWith('text/event-stream')) return null;
-  const error = ok ? undefined : errorOf(response, await response.text());
-  const [then, reason] =
-    TABLE[error?.code ?? ''] ?? TABLE[status] ?? (status < 500 ? ['close', 'rejected'] : ['fail', 'server_error']);
-  return { then, reason, error, floorMs: error?.retryAfterMs };
+  if (status === 204) return { then: 'close', reason: 'done' };
+  const error = await errorOf(response);
+  const row =
+    TABLE[/** @type {string} */ (error.code)] ??
+    TABLE[status] ??
+    (status < 500 ? 'close rejected' : 'fail server_error');
+  const [then, reason] = /** @type {[Then, import('./status.js').Reason]} */ (row.split(' '));
+  return { then, reason, error };
 }

@@ -137,7 +137,7 @@ test('behind a proxy that holds events back they are polled for', async () => {
   await on.allSee([page]);
 });
 
-test('without Web Locks a lease elects', async () => {
+test('without Web Locks the silence of a leader elects', async () => {
   await on.context.addInitScript(() => Object.defineProperty(navigator, 'locks', { value: undefined }));
   const pages = await on.tabs(3);
   expect(on.proxy.streams.size).toBe(1);

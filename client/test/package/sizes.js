@@ -1,16 +1,16 @@
-/** What a page has to load, minified and compressed. Limits are what was reached: they only go down. */
+/** What a page has to load, minified and compressed. The first and the last limit are promised: 4 and 9 kB. */
 
 import { gzipSync } from 'node:zlib';
 import { build } from 'esbuild';
 
 const LIMITS = [
-  ['@parley/client/sse', 'export * from "./src/sse.js"', 4_620],
+  ['@parley/client/sse', 'export * from "./src/sse.js"', 4_096],
   [
     'a chat page: ChatApi, PersistentChatConnection',
     'export { ChatApi, PersistentChatConnection } from "./src/index.js"',
-    10_150,
+    7_600,
   ],
-  ['all but React', 'export * from "./src/index.js"; export * from "./src/ui.js"', 11_930],
+  ['all but React', 'export * from "./src/index.js"; export * from "./src/ui.js"', 9_216],
 ];
 
 /** @param {string} resolveDir */

@@ -108,7 +108,7 @@ test('without streams the same events come by long poll, and jobs too', async ()
     project_id: project,
     include: 'jobs',
     pollMs: 1,
-    platform: { storage: null },
+    platform: { BroadcastChannel: null },
     onMessage: (event) => (
       event.jobs?.forEach(({ state }) => jobs.add(state)),
       event.message && seen.push(event.message.text)

@@ -67,6 +67,50 @@ test('a tab that starts in the past is told by the leader or by the server', asy
   [first, inRing, older].forEach(({ connection }) => connection.disconnect());
 });
 
+test('a tab that cannot read what it missed asks until it can', async () => {
+  const server = new FakeServer();
+  const { platform } = new FakeBrowser();
+  numbers(5).forEach((n) => emit(server, n));
+  const first = tab(server, platform);
+  await first.connection.connect();
+  await until(() => first.connection.status.state === 'open');
+  const allow = server.route('GET', /events$/, () => ({ status: 500 }));
+  const late = tab(server, platform, { since: server.log[1].id });
+  const failures = [];
+  late.connection.on('failure', (error) => failures.push(error.status));
+  await late.connection.connect();
+  emit(server, 5);
+  await until(() => failures.length > 0);
+  expect(late.seen).toEqual([]);
+  allow();
+  await until(() => late.seen.length === 4);
+  emit(server, 6);
+  await until(() => late.seen.length === 5);
+  expect(late.seen).toEqual([2, 3, 4, 5, 6]);
+  expect(late.gaps).toEqual([]);
+  [first, late].forEach(({ connection }) => connection.disconnect());
+});
+
+test('without locks one tab leads, and when it leaves another one', async () => {
+  const server = new FakeServer();
+  const { platform } = new FakeBrowser();
+  const start = server.emit({ type: 'channel.created' }).id;
+  const tabs = numbers(3).map(() => tab(server, { ...platform, locks: undefined }, { since: start }));
+  const leaders = () => tabs.filter(({ connection: { status } }) => status.role === 'leader' && status.state === 'open');
+  await Promise.all(tabs.map(({ connection }) => connection.connect()));
+  await until(() => leaders().length === 1);
+  emit(server, 0);
+  const [first] = leaders();
+  first.connection.disconnect();
+  await until(() => leaders().length === 1);
+  emit(server, 1);
+  const others = tabs.filter((one) => one !== first);
+  await until(() => others.every(({ seen }) => seen.filter((n) => n !== undefined).length === 2));
+  for (const { seen } of others) expect(seen.filter((n) => n !== undefined)).toEqual([0, 1]);
+  expect(server.streams).toBe(1);
+  tabs.forEach(({ connection }) => connection.disconnect());
+});
+
 test('with jobs, a tab that starts in the past is told of them as they are', async () => {
   const server = new FakeServer();
   server.route('GET', /integrations\/jobs$/, () => ({ body: { jobs: [{ id: 'j', state: 'succeeded' }], next: null } }));
@@ -161,8 +205,14 @@ test('each leader has a higher term than those before, and a stolen one notices'
   const { platform } = new FakeBrowser();
   const electors = [1, 2].map(() => new LeaderElector('name', platform));
   const log = [];
+  const terms = [];
   electors.forEach((elector, index) => {
-    elector.on('leader', ({ term }) => log.push(`${index} leads, ${term}`));
+    elector.on('leader', ({ term }) => {
+      log.push(`${index} leads`);
+      terms.push(term);
+      // Tabs tell each other.
+      electors.forEach((one) => (one.term = Math.max(one.term, term)));
+    });
     elector.on('lost', () => log.push(`${index} lost`));
   });
   electors[0].start();
@@ -170,10 +220,12 @@ test('each leader has a higher term than those before, and a stolen one notices'
   electors[1].start();
   electors[1].steal();
   await until(() => log.length === 3);
-  expect(log.slice().sort()).toEqual(['0 leads, 1', '0 lost', '1 leads, 2']);
+  expect(log.slice().sort()).toEqual(['0 leads', '0 lost', '1 leads']);
   electors[1].stop();
   await until(() => electors[0].leading);
-  expect(electors[0].term).toBe(3);
+  expect(terms).toHaveLength(3);
+  expect(terms[0]).toBeLessThan(terms[1]);
+  expect(terms[1]).toBeLessThan(terms[2]);
   electors[0].stop();
 });
 

@@ -83,12 +83,13 @@ pub(in super::super) fn submit_all(
     }
     let sames = sames(tx, jobs)?;
     let (fresh, now) = (sames.iter().filter(|same| same.is_none()).count(), Timestamp::now());
-    let mut places = places;
     if fresh > 0 {
-        let waiting = waiting(tx, limit, now)?;
-        limit.admit(waiting.jobs, fresh).map_err(|retry_after| Error::QueueFull { retry_after })?;
-        places = places.filter(|_| !waiting.any_due);
+        admit(tx, limit, fresh)?;
     }
+    let mut places = match places {
+        Some(_) if fresh == 0 || is_any_due(tx, now)? => None,
+        places => places,
+    };
     let (mut submitted, mut told, mut keys) = (Vec::<Submitted>::new(), Vec::new(), Vec::new());
     let mut new = Vec::new();
     for ((number, job), same) in jobs.iter().enumerate().zip(sames) {
@@ -190,8 +191,7 @@ pub(in super::super) fn retry(tx: &mut Tx<'_>, id: JobId, limit: QueueLimit) -> 
     if unfinished(tx, &find(tx, id)?)?.is_some_and(|same| same != id) {
         return Err(Error::Superseded);
     }
-    let waiting = waiting(tx, limit, Timestamp::now())?;
-    limit.admit(waiting.jobs, 1).map_err(|retry_after| Error::QueueFull { retry_after })?;
+    admit(tx, limit, 1)?;
     apply(tx, id, Command::Retry)
 }
 
@@ -204,24 +204,18 @@ fn unfinished(reader: &Reader<'_>, job: &Job) -> Result<Option<JobId>, store::Er
     reader.find(sql, &params, |row| row.get(0))
 }
 
-/// Jobs that nobody runs yet, everybody's.
-struct Waiting {
-    jobs: usize,
-    /// One of them could begin now.
-    any_due: bool,
+/// Lets more jobs join those who wait, of which no more are counted than matter. Owners submit side by side, so together they
+/// may go past the limit by as many as do so at the same moment.
+fn admit(reader: &Reader<'_>, limit: QueueLimit, more: usize) -> Result<(), Error> {
+    let sql = "SELECT COUNT(*) FROM (SELECT 1 FROM jobs WHERE state IN ('queued', 'interrupted') LIMIT $1) waiting";
+    let waiting = reader.find(sql, &[i64::from(limit.most).into()], |row| row.get::<i64>(0))?;
+    let waiting = usize::try_from(waiting.unwrap_or(0)).unwrap_or(usize::MAX);
+    limit.admit(waiting, more).map_err(|retry_after| Error::QueueFull { retry_after })
 }
 
-/// Looks at who waits; by their index, and no further than it matters. Owners submit side by side, so together they may go
-/// past the limit by as many as do so at the same moment.
-fn waiting(
-    reader: &Reader<'_>,
-    limit: QueueLimit,
-    now: Timestamp,
-) -> Result<Waiting, store::Error> {
-    let sql = "SELECT COUNT(*), COUNT(CASE WHEN run_after <= $2 THEN 1 END) FROM \
-               (SELECT run_after FROM jobs WHERE state IN ('queued', 'interrupted') LIMIT $1) waiting";
-    let params = [i64::from(limit.most).into(), now.into()];
-    let found = reader.find(sql, &params, |row| Ok((row.get::<i64>(0)?, row.get::<i64>(1)?)))?;
-    let (jobs, due) = found.unwrap_or_default();
-    Ok(Waiting { jobs: usize::try_from(jobs).unwrap_or(usize::MAX), any_due: due > 0 })
+/// Says whether somebody waits who could begin.
+fn is_any_due(reader: &Reader<'_>, now: Timestamp) -> Result<bool, store::Error> {
+    let sql =
+        "SELECT 1 FROM jobs WHERE state IN ('queued', 'interrupted') AND run_after <= $1 LIMIT 1";
+    Ok(reader.find(sql, &[now.into()], |_| Ok(()))?.is_some())
 }

@@ -31,6 +31,9 @@ impl Postgres {
     ) -> Result<(), Error> {
         let numbers: Vec<String> = (1..=width).map(|number| format!("${number}")).collect();
         let one = format!("{before} VALUES ({}) {after}", numbers.join(", "));
+        if values.len() == width {
+            return self.execute(&one, values).map(drop);
+        }
         let rows = self.unnest(&one)?;
         self.columns(&format!("{before} SELECT * FROM {rows} {after}"), width, values)
     }

@@ -35,7 +35,11 @@ use super::{
     Error,
     machine::{Command, Job, Refused, State as JobState},
     queue::{Queue, QueueLimit},
-    store::{self, claims, submissions},
+    store::{
+        self,
+        claims::{self, Waiting},
+        submissions,
+    },
 };
 use crate::{JobsConfig, access::Mine, blobs::Blobs, bundles::Registry, ingress::Ingress};
 
@@ -172,18 +176,18 @@ impl Engine {
         }
         let Inner { slots, tasks, unclear, .. } = &*self.inner;
         let _ = self.inner.at_work.set(shutdown.clone());
-        while let Some(Ok(slot)) = shutdown.run_until_cancelled(slots.clone().acquire_owned()).await
-        {
+        // A place is waited for and not taken yet: jobs that begin as they are made may have it while others are looked for.
+        let place = async || slots.acquire().await.map(drop);
+        while shutdown.run_until_cancelled(place()).await.is_some() {
+            let waiting = self.waiting(CLAIM).await.unwrap_or_else(|error| {
+                tracing::warn!(%error, "nobody could be looked for");
+                Vec::new()
+            });
+            let due = claims::due(&waiting);
             // A place for each job first, so that none is claimed which nobody would run.
-            let mut free = vec![slot];
-            while free.len() < CLAIM
-                && let Ok(slot) = slots.clone().try_acquire_owned()
-            {
-                free.push(slot);
-            }
-            let wanted = free.len();
+            let places = self.free_places(due.min(CLAIM));
             let mut claimed = Vec::new();
-            for claim in self.claim(wanted).await {
+            for claim in self.claim(waiting, places.len()).await {
                 match claim {
                     Ok(jobs) => claimed.extend(jobs),
                     Err(error) => {
@@ -192,14 +196,14 @@ impl Engine {
                     }
                 }
             }
-            let full = claimed.len() == wanted;
-            for (job, slot) in claimed.into_iter().zip(free) {
-                self.begin(job, slot, &shutdown);
+            let more = due > 0 && claimed.len() == places.len();
+            for (job, place) in claimed.into_iter().zip(places) {
+                self.begin(job, place, &shutdown);
             }
             if unclear.swap(false, Ordering::Relaxed) && self.hand_back_unknown().await.is_err() {
                 unclear.store(true, Ordering::Relaxed);
             }
-            if !full {
+            if !more {
                 tokio::select! {
                     () = shutdown.cancelled() => {}
                     () = self.inner.wake.notified() => {}
@@ -211,17 +215,24 @@ impl Engine {
         tasks.wait().await;
     }
 
-    /// Claims as many jobs as there are, at most `free`. Those of different owners don't wait for each other.
-    pub(super) async fn claim(&self, free: usize) -> Vec<Result<Vec<Job>, Error>> {
-        let (store, worker) = (&self.inner.tools.store, self.inner.worker);
-        let free = i64::try_from(free).unwrap_or(i64::MAX);
-        let owners =
-            store.read(move |reader| claims::waiting_owners(reader, Timestamp::now(), free));
-        let owners: Result<_, shared::store::Error> = owners.await;
-        let owners = match owners {
-            Ok(owners) => claims::share_out(owners, free),
-            Err(error) => return vec![Err(error.into())],
+    /// Returns who has jobs to run; at most `limit` of each are counted.
+    pub(super) async fn waiting(&self, limit: usize) -> Result<Vec<Waiting>, Error> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let look = move |reader: &shared::store::Reader<'_>| {
+            claims::waiting_owners(reader, Timestamp::now(), limit)
         };
+        let waiting: Result<_, shared::store::Error> = self.inner.tools.store.read(look).await;
+        Ok(waiting?)
+    }
+
+    /// Claims at most `free` jobs. Those of different owners don't wait for each other.
+    pub(super) async fn claim(
+        &self,
+        waiting: Vec<Waiting>,
+        free: usize,
+    ) -> Vec<Result<Vec<Job>, Error>> {
+        let (store, worker) = (&self.inner.tools.store, self.inner.worker);
+        let owners = claims::share_out(waiting, i64::try_from(free).unwrap_or(i64::MAX));
         let claims = owners.into_iter().map(|(owner, count)| {
             let log = Topic::user(&owner);
             store.write_in(log, move |tx| claims::claim(tx, worker, &owner, count))

@@ -76,12 +76,16 @@ impl Engine {
         self.inner.tasks.spawn(begin).await.map_err(|_| store::Error::Gone)?
     }
 
-    /// Returns free places, at most `most`, if jobs are being run here.
+    /// Takes free places, at most `most`, if jobs are being run here.
     fn places(&self, most: usize) -> Option<(CancellationToken, Vec<OwnedSemaphorePermit>)> {
         let shutdown = self.inner.at_work.get().filter(|shutdown| !shutdown.is_cancelled())?;
-        let place = || self.inner.slots.clone().try_acquire_owned().ok();
-        let places: Vec<_> = std::iter::from_fn(place).take(most).collect();
+        let places = self.free_places(most);
         (!places.is_empty()).then(|| (shutdown.clone(), places))
+    }
+
+    pub(in super::super) fn free_places(&self, most: usize) -> Vec<OwnedSemaphorePermit> {
+        let place = || self.inner.slots.clone().try_acquire_owned().ok();
+        std::iter::from_fn(place).take(most).collect()
     }
 
     async fn begin_all(

@@ -58,6 +58,11 @@ pub(in super::super) fn waiting_owners(
     Ok(owners.into_iter().filter(|waiting| waiting.due > 0).collect())
 }
 
+/// Returns how many jobs are to run, of those that were counted.
+pub(in super::super) fn due(owners: &[Waiting]) -> usize {
+    usize::try_from(owners.iter().map(|waiting| waiting.due).sum::<i64>()).unwrap_or(usize::MAX)
+}
+
 /// Shares free places out: each goes to the owner with the fewest running, and of those to who waits for longest.
 pub(in super::super) fn share_out(owners: Vec<Waiting>, free: i64) -> Vec<(UserId, i64)> {
     let order = |index: usize, owner: &Waiting, given: i64| {

@@ -64,7 +64,8 @@ async fn jobs_that_were_claimed_unknowingly_are_handed_back(home: Home) {
     let mut fixture = Fixture::new(home, &[]);
     let job = fixture.submit("demo", "count", json!({"to": 1})).await;
     // As if the answer to its claim had been lost.
-    let claimed = fixture.engine.claim(1).await.pop().unwrap().unwrap();
+    let waiting = fixture.engine.waiting(1).await.unwrap();
+    let claimed = fixture.engine.claim(waiting, 1).await.pop().unwrap().unwrap();
     assert_eq!(claimed[0].id, job.id);
     fixture.engine.hand_back_unknown().await.unwrap();
     fixture.event("job.interrupted").await;

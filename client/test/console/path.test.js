@@ -38,8 +38,10 @@ test('by mouse alone: sign in, make a project, import an archive, ask, and see a
   await until(async () => {
     await page.getByText(/^Finished/).waitFor();
     if (await page.getByRole('heading', { name: 'Sources' }).isVisible()) return true;
+    // At a person's pace: nobody may ask more than ten times a minute.
+    await page.waitForTimeout(2_000);
     await page.getByRole('button', { name: 'Ask', exact: true }).click();
-  });
+  }, undefined, 30_000);
   const answer = await page.locator('.answer').textContent();
   const source = page.locator('.source').first();
   const quoted = (await source.locator('> span').last().textContent()).trim();

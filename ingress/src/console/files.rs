@@ -53,7 +53,8 @@ fn add(files: &mut HashMap<String, File>, root: &str, dir: &Dir<'static>) {
             DirEntry::File(file) => {
                 let path = format!("{root}{}", file.path().display());
                 let Some(content_type) = content_type(&path) else { continue };
-                let bytes = match file.contents_utf8().filter(|_| path.ends_with(".js")) {
+                let is_module = content_type.starts_with("text/javascript");
+                let bytes = match file.contents_utf8().filter(|_| is_module) {
                     Some(module) => found(module).into(),
                     None => Bytes::from_static(file.contents()),
                 };
@@ -124,8 +125,9 @@ mod tests {
         }
         let mut packages = 0;
         // What is for React is for bundlers; no page here has it.
-        let modules =
-            files.0.iter().filter(|(path, _)| path.ends_with(".js") && *path != "client/react.js");
+        let modules = files.0.iter().filter(|(path, file)| {
+            file.content_type.starts_with("text/javascript") && *path != "client/react.js"
+        });
         for (path, file) in modules {
             let module = std::str::from_utf8(&file.bytes).unwrap();
             let code = module.lines().filter(|line| !line.trim_start().starts_with(['*', '/']));

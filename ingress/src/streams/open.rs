@@ -4,7 +4,7 @@ mod asked;
 mod greeting;
 mod head;
 
-use std::time::Duration;
+use std::{slice, time::Duration};
 
 use axum::response::{IntoResponse, Response};
 use http::Method;
@@ -26,7 +26,7 @@ use super::{
     filter::ChannelFilter,
     hub::{Follower, Hub},
     reactor::Parked,
-    slots::{Holder, Wanted, release},
+    slots::{Holder, Lease, Wanted, release},
     wire::Wire,
 };
 use crate::{
@@ -133,19 +133,8 @@ pub(super) async fn open(state: AppState, asked: Asked, plan: Plan) -> Result<Re
     about.let_in_at = let_in_at;
     let resumed = resuming && begins.reset.is_none();
     // The place in the log was taken before the snapshot: what changes in between is told again, not left out.
-    let first = match plan.jobs_of {
-        Some(owners) if begins.is_new => match snapshot(&state, &owners, &user.id).await {
-            Ok(snapshot) => Some(snapshot),
-            Err(error) => {
-                // Whoever comes again at once is not to meet their own place. If this fails it is freed a little later.
-                let freed = lease.freed();
-                let free = own.write(move |tx| Ok::<_, ApiError>(release(tx, &[freed.clone()])?));
-                let _ = free.await;
-                return Err(error);
-            }
-        },
-        _ => None,
-    };
+    let jobs_of = plan.jobs_of.filter(|_| begins.is_new);
+    let first = first(&state, jobs_of, &own, &lease).await?;
     count.admit();
     if resuming {
         state.stats.reconnected();
@@ -188,6 +177,25 @@ pub(super) async fn open(state: AppState, asked: Asked, plan: Plan) -> Result<Re
         reactor.park(announced, parked);
     });
     Ok((head, body).into_response())
+}
+
+/// Returns what a stream of jobs begins with. If that is not to be had, its place is given back before it is refused: who
+/// comes again at once is not to meet it.
+async fn first(
+    state: &AppState,
+    jobs_of: Option<Owners>,
+    own: &Own,
+    lease: &Lease,
+) -> Result<Option<String>, ApiError> {
+    let Some(owners) = jobs_of else { return Ok(None) };
+    let snapshot = snapshot(state, &owners, &own.user.id).await;
+    if snapshot.is_err() {
+        let freed = lease.freed();
+        let free = own.write(move |tx| Ok::<_, ApiError>(release(tx, slice::from_ref(&freed))?));
+        // If it fails, it is freed a little later.
+        let _ = free.await;
+    }
+    snapshot.map(Some)
 }
 
 /// Gives the verdict of an opening, and takes nothing.

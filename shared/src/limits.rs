@@ -165,7 +165,10 @@ impl Gate {
                     proven.insert(shown, ());
                 }
                 let who = Who::User(id);
-                parts.extensions.insert(More::of(&self.limits, class, roles, who.clone()));
+                // Of the others each request is one, always.
+                if class == Class::Submits {
+                    parts.extensions.insert(More::of(&self.limits, class, roles, who.clone()));
+                }
                 self.limits.take(class, roles, who, spend)
             }
             // Who it is could not be found out, which the handler will say.

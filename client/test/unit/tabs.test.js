@@ -43,37 +43,38 @@ test('seven tabs have one stream and the same events', async () => {
   await until(() => server.streams === 0);
 });
 
-test('a tab that starts in the past is told by the leader or by the server', async () => {
+/** A server with five events, and a tab that leads after them. */
+async function afterFive() {
   const server = new FakeServer();
   const { platform } = new FakeBrowser();
   numbers(5).forEach((n) => emit(server, n));
   const first = tab(server, platform);
   await first.connection.connect();
   await until(() => first.connection.status.state === 'open');
+  return { server, platform, first };
+}
+
+test('a tab that starts in the past is told by the leader or by the server', async () => {
+  const { server, platform, first } = await afterFive();
   for (let n = 5; n < 10; n++) emit(server, n);
   await until(() => first.seen.length === 5);
   const polls = () => server.requests.filter(({ url }) => url.pathname.endsWith('/events')).length;
-  const inRing = tab(server, platform, { since: server.log[6].id });
-  await inRing.connection.connect();
-  await until(() => inRing.seen.length === 3);
+  const recent = tab(server, platform, { since: server.log[6].id });
+  await recent.connection.connect();
+  await until(() => recent.seen.length === 3);
   expect(polls()).toBe(0);
   const older = tab(server, platform, { since: server.log[1].id });
   await older.connection.connect();
   await until(() => older.seen.length === 8);
   expect(polls()).toBeGreaterThan(0);
   emit(server, 10);
-  await until(() => [first, inRing, older].every(({ seen }) => seen.at(-1) === 10));
+  await until(() => [first, recent, older].every(({ seen }) => seen.at(-1) === 10));
   expect(older.seen).toEqual([2, 3, 4, 5, 6, 7, 8, 9, 10]);
-  [first, inRing, older].forEach(({ connection }) => connection.disconnect());
+  [first, recent, older].forEach(({ connection }) => connection.disconnect());
 });
 
 test('a tab that cannot read what it missed asks until it can', async () => {
-  const server = new FakeServer();
-  const { platform } = new FakeBrowser();
-  numbers(5).forEach((n) => emit(server, n));
-  const first = tab(server, platform);
-  await first.connection.connect();
-  await until(() => first.connection.status.state === 'open');
+  const { server, platform, first } = await afterFive();
   const allow = server.route('GET', /events$/, () => ({ status: 500 }));
   const late = tab(server, platform, { since: server.log[1].id });
   const failures = [];

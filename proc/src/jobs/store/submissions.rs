@@ -28,8 +28,8 @@ pub(crate) struct Idempotency {
 }
 
 impl Idempotency {
-    /// Returns the key of one of the submission's jobs. No key of a caller has a space.
-    pub(super) fn key_of(&self, number: usize) -> String {
+    /// Returns the key of one of the jobs that the submission made. No key of a caller has a space.
+    fn key_of(&self, number: usize) -> String {
         if number == 0 { self.key.to_string() } else { format!("{} {number}", self.key) }
     }
 }
@@ -92,14 +92,14 @@ pub(in super::super) fn submit_all(
     };
     let (mut submitted, mut told, mut keys) = (Vec::<Submitted>::new(), Vec::new(), Vec::new());
     let mut new = Vec::new();
-    for ((number, job), same) in jobs.iter().enumerate().zip(sames) {
+    for (job, same) in jobs.iter().zip(sames) {
         let (job, begins) = match same {
             Some(Same::Unfinished(id)) => (find(tx, id)?, false),
             Some(Same::Of(number)) => (submitted[number].job.clone(), false),
             None => {
                 told.push(Told::new(job, Event::Queued));
-                keys.extend(idempotency.map(|idempotency| idempotency.key_of(number)));
-                new.push(number);
+                keys.extend(idempotency.map(|idempotency| idempotency.key_of(new.len())));
+                new.push(submitted.len());
                 match take_place(tx, job, &mut places, now)? {
                     Some((running, event)) => {
                         told.extend(event.map(|event| Told::new(&running, event)));
@@ -160,7 +160,7 @@ fn sames(reader: &Reader<'_>, jobs: &[Job]) -> Result<Vec<Option<Same>>, Error> 
     Ok(sames)
 }
 
-/// Returns the jobs that the same request made before; none if it is the first.
+/// Returns the jobs that the same request made before, as far as they are kept; none if it is the first.
 fn repeated(
     reader: &Reader<'_>,
     jobs: &[Job],
@@ -179,7 +179,6 @@ fn repeated(
             }
             Some(_) => return Err(Error::IdempotencyConflict),
             None if number == 0 => break,
-            // It ended and is no longer kept, or was one that there was already.
             None => {}
         }
     }

@@ -5,6 +5,7 @@ use super::{store::submissions::*, *};
 on_both_stores!(
     jobs_are_made_together_or_not_at_all,
     the_same_twice_in_a_submission_is_one_job,
+    asked_again_it_is_the_jobs_that_it_made_whatever_there_was_before,
     where_nobody_waits_they_begin_as_they_are_made,
     nobody_is_overtaken,
     of_new_jobs_that_share_only_so_many_begin,
@@ -81,6 +82,23 @@ async fn the_same_twice_in_a_submission_is_one_job(home: Home) {
     assert_eq!(jobs[1].id, before[0].id);
     assert_eq!(jobs[2].id, jobs[0].id);
     assert_eq!(fixture.claim_some(LONG, 10).await.len(), 3);
+}
+
+async fn asked_again_it_is_the_jobs_that_it_made_whatever_there_was_before(home: Home) {
+    let fixture = Fixture::new(home, &[]);
+    let only = |key: &str| new("ada", "broken", json!({"only": key}));
+    let before = fixture.submit_all(vec![only("a")]).await.unwrap();
+    let key = || Some(Idempotency { key: "k".parse().unwrap(), request: [1; 32] });
+    let submit = async || {
+        let jobs = vec![only("a"), only("b")];
+        fixture.engine.submit_all(jobs, Roles::default(), key()).await.unwrap()
+    };
+    let first = submit().await;
+    assert_eq!(first[0].id, before[0].id);
+    for job in &first {
+        fixture.apply(job.id, Command::Cancel).await.unwrap();
+    }
+    assert_eq!(ids(&submit().await), ids(&first[1..]));
 }
 
 async fn where_nobody_waits_they_begin_as_they_are_made(home: Home) {

@@ -21,9 +21,9 @@ use crate::journal::{Entry, Topic};
 /// How many notices a subscriber may be behind before it loses the newest.
 const BACKLOG: usize = 1024;
 
-/// How many entries of a topic are told of one by one when they were committed together. Of more it is only told that they are
+/// How many entries of a topic are told of one by one when they were appended together. Of more it is only told that they are
 /// there: reading them at once is less work for everybody than hearing of each, and nobody has to who has not asked.
-const TOLD: usize = 64;
+pub(crate) const TOLD: usize = 64;
 
 /// One hint.
 #[derive(Clone, Debug)]
@@ -32,6 +32,23 @@ pub enum Notice {
     Entry(Arc<Entry>),
     /// An event that is nowhere recorded: its JSON.
     Ephemeral(Arc<str>),
+}
+
+/// What a commit has to tell.
+#[derive(Clone, Debug)]
+pub(crate) enum News {
+    /// An entry was appended.
+    Entry(Arc<Entry>),
+    /// More than [`TOLD`] were appended together; this is the last of them.
+    Many(Arc<Entry>),
+}
+
+impl News {
+    /// Returns the entry that was appended last.
+    pub(crate) fn last(&self) -> &Entry {
+        let (Self::Entry(entry) | Self::Many(entry)) = self;
+        entry
+    }
 }
 
 /// The bus; a clone is the same bus.
@@ -79,36 +96,26 @@ pub struct Lost;
 impl Bus {
     /// Tells all subscribers of `topic`, here and elsewhere; never waits.
     pub fn publish(&self, topic: &Topic, notice: Notice) {
-        if let Some(others) = self.inner.others.get() {
-            others.publish(topic, Heard::Notice(notice.clone()));
-        }
-        self.deliver(topic, Heard::Notice(notice));
+        self.tell(topic, Heard::Notice(notice));
     }
 
-    /// Tells of entries that were committed together.
-    pub(crate) fn publish_entries(&self, entries: Vec<Arc<Entry>>) {
+    /// Tells of what was committed.
+    pub(crate) fn publish_all(&self, news: Vec<News>) {
+        for news in news {
+            let topic = news.last().topic.clone();
+            let heard = match news {
+                News::Entry(entry) => Heard::Notice(Notice::Entry(entry)),
+                News::Many(_) => Heard::Lost,
+            };
+            self.tell(&topic, heard);
+        }
+    }
+
+    fn tell(&self, topic: &Topic, heard: Heard) {
         if let Some(others) = self.inner.others.get() {
-            let mut counts: HashMap<&Topic, usize> = HashMap::new();
-            // Most commits have so few that nothing has to be counted.
-            for entry in entries.iter().filter(|_| entries.len() > TOLD) {
-                *counts.entry(&entry.topic).or_default() += 1;
-            }
-            for entry in &entries {
-                match counts.get_mut(&entry.topic) {
-                    Some(count) if *count > TOLD => {
-                        *count = 0;
-                        others.publish(&entry.topic, Heard::Lost);
-                    }
-                    // The others of it are among those just told of.
-                    Some(0) => {}
-                    _ => others.publish(&entry.topic, Heard::Notice(Notice::Entry(entry.clone()))),
-                }
-            }
+            others.publish(topic, heard.clone());
         }
-        for entry in entries {
-            let topic = entry.topic.clone();
-            self.deliver(&topic, Heard::Notice(Notice::Entry(entry)));
-        }
+        self.deliver(topic, heard);
     }
 
     /// Hears every notice of `topic` from now on.

@@ -4,6 +4,7 @@
 //! of commits, the log has no holes, and a rollback gives the number back.
 
 pub mod cursor;
+mod pack;
 mod proof;
 mod reads;
 mod retention;
@@ -12,11 +13,13 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use rand::RngExt as _;
 
+use self::pack::Packed;
 pub use self::{
     cursor::{Cursor, Position},
     retention::{RetentionConfig, trim},
 };
 use crate::{
+    bus::{self, News},
     ids::{AnswerId, ProjectId, ReplicaId, UserId},
     sabotage::Sabotage,
     store::{Error, Tx, Value},
@@ -147,34 +150,53 @@ pub struct Start {
 impl Tx<'_> {
     /// Appends an entry to `topic`, to be published when the transaction is committed.
     pub fn append(&mut self, topic: &Topic, kind: &str, data: &str) -> Result<Arc<Entry>, Error> {
-        let entries = self.append_all(topic, &[(kind, data)])?;
-        entries.into_iter().next().ok_or(Error::Gone)
+        let (epoch, seq) = self.advance(topic, 1)?;
+        let entry = Arc::new(Entry::new(topic, epoch, seq, kind, data, Timestamp::now()));
+        self.write_rows(topic, &[Packed { seq, kind, data, before: None }], entry.at)?;
+        self.appended(News::Entry(entry.clone()));
+        Ok(entry)
     }
 
-    /// Appends entries to `topic`, each a type and its data, to be published when the transaction is committed.
-    pub fn append_all(
-        &mut self,
-        topic: &Topic,
-        entries: &[(&str, &str)],
-    ) -> Result<Vec<Arc<Entry>>, Error> {
+    /// Appends entries to `topic`, each a type and its data, to be published when the transaction is committed. They are kept
+    /// as few rows, packed.
+    pub fn append_all(&mut self, topic: &Topic, entries: &[(&str, &str)]) -> Result<(), Error> {
+        let Some((last_kind, last_data)) = entries.last() else { return Ok(()) };
         let at = Timestamp::now();
         let count = i64::try_from(entries.len()).unwrap_or(i64::MAX);
         let (epoch, head) = self.advance(topic, count)?;
-        let numbered = (head - count + 1..).zip(entries);
-        let values: Vec<Value<'_>> = numbered
-            .clone()
-            .flat_map(|(seq, (kind, data))| {
-                [topic.as_str().into(), seq.into(), (*kind).into(), (*data).into(), at.into()]
-            })
-            .collect();
-        self.execute_rows("INSERT INTO entries (topic, seq, type, data, at)", "", 5, &values)?;
-        let entries = numbered
-            .map(|(seq, (kind, data))| Arc::new(Entry::new(topic, epoch, seq, kind, data, at)));
-        let entries: Vec<_> = entries.collect();
-        for entry in &entries {
-            self.appended(entry.clone());
+        let first = head - count + 1;
+        self.write_rows(topic, &pack::pack(first, entries), at)?;
+        let entry = |seq, kind, data| Arc::new(Entry::new(topic, epoch, seq, kind, data, at));
+        if entries.len() > bus::TOLD {
+            self.appended(News::Many(entry(head, last_kind, last_data)));
+        } else {
+            for (seq, (kind, data)) in (first..).zip(entries) {
+                self.appended(News::Entry(entry(seq, kind, data)));
+            }
         }
-        Ok(entries)
+        Ok(())
+    }
+
+    fn write_rows(
+        &mut self,
+        topic: &Topic,
+        rows: &[Packed<'_>],
+        at: Timestamp,
+    ) -> Result<(), Error> {
+        let mut values: Vec<Value<'_>> = Vec::with_capacity(rows.len() * 6);
+        for Packed { seq, kind, data, before } in rows {
+            let packed = Value::from(before.as_deref());
+            values.extend([
+                topic.as_str().into(),
+                (*seq).into(),
+                (*kind).into(),
+                (*data).into(),
+                at.into(),
+                packed,
+            ]);
+        }
+        let sql = "INSERT INTO entries (topic, seq, type, data, at, packed)";
+        self.execute_rows(sql, "", 6, &values)
     }
 
     /// Makes the topic if it does not exist, so that it has an epoch to put into cursors.

@@ -12,6 +12,7 @@
 mod connection;
 mod migrations;
 mod postgres;
+mod queue;
 mod reader;
 mod sqlite;
 mod value;
@@ -33,7 +34,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::{
     connection::Connection,
-    work::{Call, Read, Write},
+    queue::{Queue, Writes},
+    work::{Call, Read},
     writer::Writer,
 };
 pub use self::{
@@ -41,8 +43,8 @@ pub use self::{
     value::{Column, ColumnValue, Row, Value},
 };
 use crate::{
-    bus::Bus,
-    journal::{Entry, Topic},
+    bus::{Bus, News},
+    journal::Topic,
     sabotage::Sabotage,
 };
 
@@ -98,7 +100,7 @@ impl Error {
 #[derive(Clone)]
 pub struct Store {
     reads: mpsc::Sender<Box<dyn Read>>,
-    writes: mpsc::Sender<Box<dyn Write>>,
+    writes: Arc<Writes>,
     embedded: Option<Arc<Embedded>>,
 }
 
@@ -156,8 +158,8 @@ impl Store {
         bus: &Bus,
         sabotage: Option<Sabotage>,
     ) -> anyhow::Result<Self> {
-        let (writes, queue) = mpsc::channel(QUEUE);
-        let queue = Arc::new(Mutex::new(queue));
+        let queue = Arc::new(Queue::default());
+        let writes = Arc::new(Writes::new(queue.clone()));
         for connection in connections {
             let thread = Writer::new(connection, queue.clone(), bus.clone(), sabotage);
             std::thread::Builder::new().name("store-writer".into()).spawn(move || thread.run())?;
@@ -197,7 +199,8 @@ impl Store {
         F: Fn(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
     {
         let (call, answer) = Call::new(work);
-        send(&self.writes, Box::new(call), answer).await
+        self.writes.send(Box::new(call)).await?;
+        answered(answer).await
     }
 
     /// Like [`Store::write`], and no other write of the same `topic` happens meanwhile. The topic has to exist.
@@ -208,7 +211,8 @@ impl Store {
         F: Fn(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
     {
         let (call, answer) = Call::new(work);
-        send(&self.writes, Box::new(call.of(topic, false)), answer).await
+        self.writes.send(Box::new(call.of(topic, false))).await?;
+        answered(answer).await
     }
 
     /// Like [`Store::write_in`], for work that takes so long that no other should share its transaction.
@@ -219,7 +223,8 @@ impl Store {
         F: Fn(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
     {
         let (call, answer) = Call::new(work);
-        send(&self.writes, Box::new(call.of(topic, true)), answer).await
+        self.writes.send(Box::new(call.of(topic, true))).await?;
+        answered(answer).await
     }
 
     /// Runs `work` on a consistent snapshot that has every write answered before the call.
@@ -230,21 +235,16 @@ impl Store {
         F: Fn(&Reader<'_>) -> Result<T, E> + Send + 'static,
     {
         let (call, answer) = Call::new(work);
-        send(&self.reads, Box::new(call), answer).await
+        match self.reads.send_timeout(Box::new(call), QUEUE_WAIT).await {
+            Ok(()) => answered(answer).await,
+            Err(mpsc::error::SendTimeoutError::Timeout(_)) => Err(Error::Overloaded.into()),
+            Err(mpsc::error::SendTimeoutError::Closed(_)) => Err(Error::Gone.into()),
+        }
     }
 }
 
-/// Queues a call, and waits for its answer.
-async fn send<W, T, E: From<Error>>(
-    queue: &mpsc::Sender<W>,
-    call: W,
-    answer: oneshot::Receiver<Result<T, E>>,
-) -> Result<T, E> {
-    match queue.send_timeout(call, QUEUE_WAIT).await {
-        Ok(()) => answer.await.map_err(|_| Error::Gone)?,
-        Err(mpsc::error::SendTimeoutError::Timeout(_)) => Err(Error::Overloaded.into()),
-        Err(mpsc::error::SendTimeoutError::Closed(_)) => Err(Error::Gone.into()),
-    }
+async fn answered<T, E: From<Error>>(answer: oneshot::Receiver<Result<T, E>>) -> Result<T, E> {
+    answer.await.map_err(|_| Error::Gone)?
 }
 
 impl std::fmt::Debug for Store {
@@ -256,7 +256,7 @@ impl std::fmt::Debug for Store {
 /// What the writes of a transaction append, to be published after its commit.
 #[derive(Clone, Debug, Default)]
 struct Appended {
-    entries: Vec<Arc<Entry>>,
+    news: Vec<News>,
     /// To be appended when all writes are done, see [`Tx::append_last`].
     last: Vec<Last>,
 }

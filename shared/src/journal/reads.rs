@@ -5,6 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use super::{
     Entry, ResetReason, Start, Topic,
     cursor::{self, Cursor, Position},
+    pack,
     proof::Evidence,
 };
 use crate::{
@@ -17,6 +18,26 @@ const HEADS: usize = 256;
 const HEAD: &str = "SELECT t.epoch, t.head, e.data, t.name FROM topics t LEFT JOIN entries e \
                     ON e.topic = t.name AND e.seq = t.head WHERE t.name";
 
+/// What is read of a row of entries, after its log's epoch.
+const ROW: &str = "e.seq, e.type, e.data, e.at, e.packed";
+
+/// Returns the entries of a row that come after `after`.
+fn entries_of(topic: &Topic, row: &Row<'_>, after: i64) -> Result<Vec<Arc<Entry>>, Error> {
+    let (epoch, last, at) = (row.get(0)?, row.get::<i64>(1)?, row.get(4)?);
+    let entry =
+        |seq, kind: &str, data: &str| Arc::new(Entry::new(topic, epoch, seq, kind, data, at));
+    let packed: Option<Vec<u8>> = row.get(5)?;
+    let lines = packed.map(|packed| pack::unpack(&packed).ok_or(Error::Column { column: 5 }));
+    let lines = lines.transpose()?.unwrap_or_default();
+    // From the last one back, as that is the one whose number is known.
+    let numbers = (after.saturating_add(1)..last).rev();
+    let before = numbers.zip(pack::entries(&lines).rev());
+    let mut entries: Vec<_> = before.map(|(seq, (kind, data))| entry(seq, kind, data)).collect();
+    entries.reverse();
+    entries.push(entry(last, &row.get::<String>(2)?, &row.get::<String>(3)?));
+    Ok(entries)
+}
+
 fn position(row: &Row<'_>) -> Result<Position, Error> {
     let tag = row.get::<Option<String>>(2)?.map_or(0, |data| crc32fast::hash(data.as_bytes()));
     Ok(Position { epoch: row.get(0)?, seq: row.get(1)?, tag })
@@ -25,11 +46,10 @@ fn position(row: &Row<'_>) -> Result<Position, Error> {
 impl Reader<'_> {
     /// Says whether the log has this very entry.
     pub(crate) fn has(&self, entry: &Entry) -> Result<bool, Error> {
-        let sql = "SELECT t.epoch, e.data FROM entries e JOIN topics t ON t.name = e.topic WHERE e.topic = $1 AND e.seq = $2";
-        let params = [entry.topic.as_str().into(), entry.position.seq.into()];
-        let found =
-            self.find(sql, &params, |row| Ok((row.get::<i64>(0)?, row.get::<String>(1)?)))?;
-        Ok(found.is_some_and(|(epoch, data)| epoch == entry.position.epoch && *data == *entry.data))
+        let found = self.entries(&entry.topic, entry.position.seq - 1, 1)?;
+        Ok(found
+            .first()
+            .is_some_and(|found| found.position == entry.position && found.data == entry.data))
     }
 
     /// Returns the ends of those of the logs that there are.
@@ -67,12 +87,17 @@ impl Reader<'_> {
 
     /// Returns at most `limit` entries after `seq`, in order.
     pub fn entries(&self, topic: &Topic, after: i64, limit: i64) -> Result<Vec<Arc<Entry>>, Error> {
-        let sql = "SELECT t.epoch, e.seq, e.type, e.data, e.at FROM entries e JOIN topics t ON t.name = e.topic \
-                   WHERE e.topic = $1 AND e.seq > $2 ORDER BY e.seq LIMIT $3";
-        self.query(sql, &[topic.as_str().into(), after.into(), limit.into()], |row: &Row<'_>| {
-            let (kind, data) = (row.get::<String>(2)?, row.get::<String>(3)?);
-            Ok(Arc::new(Entry::new(topic, row.get(0)?, row.get(1)?, &kind, &data, row.get(4)?)))
-        })
+        // Numbers have no holes, so the last row is the one with the number that is `limit` further, or further than those
+        // which are no longer kept.
+        let sql = format!(
+            "SELECT t.epoch, {ROW} FROM entries e JOIN topics t ON t.name = e.topic WHERE e.topic = $1 AND e.seq > $2 \
+             AND e.seq <= COALESCE((SELECT MIN(l.seq) FROM entries l WHERE l.topic = $1 AND l.seq >= $3 + \
+             COALESCE((SELECT floor - 1 FROM topics WHERE name = $1 AND floor > $2), $2)), t.head) ORDER BY e.seq"
+        );
+        let params = [topic.as_str().into(), after.into(), limit.into()];
+        let rows = self.query(&sql, &params, |row| entries_of(topic, row, after))?;
+        let limit = usize::try_from(limit).unwrap_or_default();
+        Ok(rows.into_iter().flatten().take(limit).collect())
     }
 
     /// Says where a follower with `cursor` goes on: at the cursor if the log can prove that nothing is missing, else at
@@ -99,17 +124,23 @@ impl Reader<'_> {
         head: Position,
         place: Position,
     ) -> Result<Evidence, Error> {
-        let sql = "SELECT t.floor, e.data FROM topics t LEFT JOIN entries e \
-                   ON e.topic = t.name AND e.seq = $2 WHERE t.name = $1";
+        let sql = format!(
+            "SELECT t.epoch, {ROW}, t.floor FROM topics t LEFT JOIN entries e ON e.topic = t.name \
+             AND e.seq = (SELECT MIN(n.seq) FROM entries n WHERE n.topic = t.name AND n.seq >= $2) WHERE t.name = $1"
+        );
         let params = [topic.as_str().into(), place.seq.into()];
-        let found =
-            self.find(sql, &params, |row| Ok((row.get::<i64>(0)?, row.get::<Option<String>>(1)?)))?;
+        let found = self.find(&sql, &params, |row| {
+            let is_kept = row.get::<Option<i64>>(1)?.is_some();
+            let entries = if is_kept { entries_of(topic, row, place.seq - 1)? } else { Vec::new() };
+            let first = entries.first().map(|entry| entry.position);
+            Ok((row.get::<i64>(6)?, first.filter(|first| first.seq == place.seq)))
+        })?;
         // A log that was deleted since its head was read keeps nothing.
-        let (floor, data) = found.unwrap_or((i64::MAX, None));
+        let (floor, found) = found.unwrap_or((i64::MAX, None));
         Ok(Evidence {
             head,
             floor,
-            tag: data.map(|data| crc32fast::hash(data.as_bytes())),
+            tag: found.map(|found| found.tag),
             #[cfg(test)]
             sabotage: None,
         })

@@ -23,7 +23,7 @@ pub struct RetentionConfig {
 const TRIM: i64 = 2_000;
 
 /// Deletes entries past their age or count, a few at a time; the newest of each log stays, so that cursors can be
-/// proved. Returns how many it deleted.
+/// proved. Returns how many rows it deleted: of those that were appended together the last may keep others for longer.
 pub async fn trim(store: &Store, config: &RetentionConfig, now: Timestamp) -> Result<usize, Error> {
     let oldest = now.before(config.journal_max_age);
     let most = config.journal_max_entries.max(1);
@@ -32,7 +32,7 @@ pub async fn trim(store: &Store, config: &RetentionConfig, now: Timestamp) -> Re
         let sql = "SELECT name, floor, head, COALESCE((SELECT MIN(e.seq) FROM entries e \
                      WHERE e.topic = name AND e.seq > floor AND e.at >= $1), head) FROM topics \
                    WHERE head - floor >= $2 OR (head > floor AND \
-                     (SELECT e.at FROM entries e WHERE e.topic = name AND e.seq = floor) < $1) LIMIT 16";
+                     (SELECT e.at FROM entries e WHERE e.topic = name AND e.seq >= floor ORDER BY e.seq LIMIT 1) < $1) LIMIT 16";
         let due = store
             .read(move |reader| {
                 reader.query(sql, &[oldest.into(), most.into()], |row| {

@@ -16,6 +16,7 @@ on_both_stores!(
     a_panicking_write_leaves_nothing_and_the_writer_goes_on,
     every_kind_of_unusable_cursor_resets_to_the_head,
     retention_keeps_the_newest_and_expires_the_rest,
+    what_is_appended_together_is_read_like_anything_else,
 );
 
 fn open(home: Home, folder: &std::path::Path, bus: &Bus) -> Store {
@@ -154,4 +155,67 @@ async fn retention_keeps_the_newest_and_expires_the_rest(home: Home) {
     assert_eq!(fixture.start(&fixture.cursor(&entries[8])).await.reset, Some(ResetReason::Expired));
     assert_eq!(fixture.start(&fixture.cursor(&entries[9])).await.reset, None);
     assert_eq!(fixture.append("y").await.position.seq, 11);
+}
+
+async fn what_is_appended_together_is_read_like_anything_else(home: Home) {
+    let folder = tempfile::tempdir().unwrap();
+    let bus = Bus::default();
+    let fixture = Fixture {
+        store: open(home, folder.path(), &bus),
+        topic: Topic::project(ProjectId::mint()),
+        _folder: folder,
+    };
+    let mut heard = bus.subscribe(&fixture.topic);
+    fixture.append("0").await;
+    // More than are told of, and more than a row holds.
+    let topic = fixture.topic.clone();
+    let together = fixture.store.write(move |tx| {
+        let data: Vec<String> = (1..=600).map(|number| number.to_string()).collect();
+        tx.append_all(&topic, &data.iter().map(|data| ("test", data.as_str())).collect::<Vec<_>>())
+    });
+    together.await.unwrap();
+    fixture.append("601").await;
+    for (number, data) in [(1, "0"), (602, "601")] {
+        let Notice::Entry(entry) = heard.next().await.unwrap() else { panic!() };
+        assert_eq!((entry.position.seq, &*entry.data), (number, data));
+        if number == 1 {
+            heard.next().await.unwrap_err();
+        }
+    }
+    let page = async |after, limit| {
+        let topic = fixture.topic.clone();
+        fixture.store.read(move |reader| reader.entries(&topic, after, limit)).await.unwrap()
+    };
+    let mut all: Vec<Arc<Entry>> = Vec::new();
+    loop {
+        let page = page(all.len().try_into().unwrap(), 70).await;
+        if page.is_empty() {
+            break;
+        }
+        assert!(page.len() == 70 || all.len() + page.len() == 602, "{}", page.len());
+        all.extend(page);
+    }
+    for (number, entry) in all.iter().enumerate() {
+        assert_eq!((&*entry.data, &*entry.kind), (number.to_string().as_str(), "test"));
+        assert_eq!(entry.position.seq, i64::try_from(number).unwrap() + 1);
+    }
+    for entry in [&all[300], &all[601]] {
+        let start = fixture.start(&fixture.cursor(entry)).await;
+        assert_eq!(start, Start { position: entry.position, reset: None });
+        let entry = entry.clone();
+        let has = fixture.store.read(move |reader| {
+            let other = Entry { data: "other".into(), ..Entry::clone(&entry) };
+            Ok::<_, Error>((reader.has(&entry)?, reader.has(&other)?))
+        });
+        assert_eq!(has.await.unwrap(), (true, false));
+    }
+    // What is kept of those that came together goes with the last of their row.
+    let most =
+        RetentionConfig { journal_max_age: Duration::from_hours(1), journal_max_entries: 300 };
+    trim(&fixture.store, &most, Timestamp::now()).await.unwrap();
+    assert_eq!(fixture.start(&fixture.cursor(&all[0])).await.reset, Some(ResetReason::Expired));
+    assert_eq!(fixture.start(&fixture.cursor(&all[303])).await.reset, None);
+    let left = page(0, 1_000).await;
+    assert!((300..602).contains(&left.len()), "{}", left.len());
+    assert_eq!(left, all[602 - left.len()..]);
 }

@@ -1,12 +1,11 @@
 //! One connection to whichever database it is, and what a transaction on it can do.
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::HashSet, sync::Arc, time::Instant};
+
+use uuid::Uuid;
 
 use super::{Appended, Error, Last, Row, Value, postgres::Postgres, sqlite::Sqlite};
-use crate::{
-    journal::{Entry, Topic},
-    sabotage::Sabotage,
-};
+use crate::{bus::News, journal::Topic, sabotage::Sabotage};
 
 /// A connection of one thread.
 #[derive(Debug)]
@@ -219,14 +218,34 @@ impl Tx<'_> {
         }
     }
 
+    /// Like [`Tx::update_rows`], but only of rows whose `counter`, one of the columns, is one less than it is set to. Returns
+    /// the keys of those.
+    pub fn advance_rows(
+        &mut self,
+        table: &str,
+        columns: &[&str],
+        counter: &str,
+        values: &[Value<'_>],
+    ) -> Result<HashSet<Uuid>, Error> {
+        if values.is_empty() {
+            return Ok(HashSet::new());
+        }
+        match self.reader.0 {
+            Connection::Sqlite(sqlite) => sqlite.advance_rows(table, columns, counter, values),
+            Connection::Postgres(postgres) => {
+                postgres.advance_rows(table, columns, counter, values)
+            }
+        }
+    }
+
     /// Appends an entry to `topic` when all writes of the transaction are done, so that a log which many kinds of work
     /// append to is locked for the time of the commit alone. Nothing else may lock such a log.
     pub fn append_last(&mut self, topic: &Topic, kind: &'static str, data: Arc<str>) {
         self.appended.last.push(Last { topic: topic.clone(), kind, data });
     }
 
-    /// Notes an entry for whoever publishes.
-    pub(crate) fn appended(&mut self, entry: Arc<Entry>) {
-        self.appended.entries.push(entry);
+    /// Notes what whoever publishes is to tell.
+    pub(crate) fn appended(&mut self, news: News) {
+        self.appended.news.push(news);
     }
 }

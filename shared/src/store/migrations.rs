@@ -19,6 +19,7 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0012_webhooks.sql"),
     include_str!("migrations/0013_schedules.sql"),
     include_str!("migrations/0014_answers.sql"),
+    include_str!("migrations/0015_packed_entries.sql"),
 ];
 
 /// Held by the replica that migrates; the number means nothing.

@@ -1,6 +1,7 @@
 //! The embedded home of the store: `SQLite`, write-ahead log, every commit synced to disk.
 
 use std::{
+    collections::HashSet,
     fs::{File, TryLockError},
     path::Path,
     time::Duration,
@@ -8,6 +9,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use rusqlite::types::{ToSqlOutput, ValueRef};
+use uuid::Uuid;
 
 use super::{
     Error, Row, Value,
@@ -132,6 +134,28 @@ impl Sqlite {
             statement.execute(rusqlite::params_from_iter(row))?;
         }
         Ok(())
+    }
+
+    pub(super) fn advance_rows(
+        &self,
+        table: &str,
+        columns: &[&str],
+        counter: &str,
+        values: &[Value<'_>],
+    ) -> Result<HashSet<Uuid>, Error> {
+        let place = columns.iter().position(|column| *column == counter).unwrap_or_default();
+        let sql = format!("{} AND {counter} = ${} - 1", update(table, columns), place + 1);
+        let mut statement = self.prepare(&sql)?;
+        let mut keys = HashSet::new();
+        for row in values.chunks(columns.len()) {
+            let changed = statement.execute(rusqlite::params_from_iter(row))?;
+            if let Some(Value::Uuid(key)) = row.first()
+                && changed > 0
+            {
+                keys.insert(*key);
+            }
+        }
+        Ok(keys)
     }
 
     pub(super) fn find<T>(

@@ -6,7 +6,7 @@ use super::Error;
 use crate::time::Timestamp;
 
 /// A parameter of a statement.
-#[derive(Copy, Clone, Debug)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Value<'a> {
     /// SQL `NULL`.
     Null,

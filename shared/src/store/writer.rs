@@ -2,33 +2,31 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
-
-use tokio::sync::mpsc;
 
 use super::{
     Appended, Error, PATIENCE,
     connection::{Committed, Connection},
+    queue::Queue,
     work::Write,
 };
-use crate::{bus::Bus, journal::Topic, sabotage::Sabotage};
+use crate::{
+    bus::{Bus, News},
+    journal::Topic,
+    sabotage::Sabotage,
+};
 
 /// Writes in one transaction at most.
 pub(super) const GROUP: usize = 128;
 /// No write joins a group that has been running for this long, so that a bulk write delays others little.
 const GROUP_TIME: Duration = Duration::from_millis(10);
 
-/// Where writes wait for a thread.
-pub(super) type Queue = Mutex<mpsc::Receiver<Box<dyn Write>>>;
-
 /// One thread's part: its connection, and where entries are told of.
 pub(super) struct Writer {
     connection: Connection,
     queue: Arc<Queue>,
-    /// Taken from the queue, and to be alone in the next transaction.
-    set_aside: Option<Box<dyn Write>>,
     bus: Bus,
     sabotage: Option<Sabotage>,
 }
@@ -40,47 +38,28 @@ impl Writer {
         bus: Bus,
         sabotage: Option<Sabotage>,
     ) -> Self {
-        Self { connection, queue, set_aside: None, bus, sabotage }
+        Self { connection, queue, bus, sabotage }
     }
 
     /// Commits groups until every handle of the store is gone.
-    pub(super) fn run(mut self) {
-        while let Some(group) = self.take() {
-            self.commit(group);
-        }
-    }
-
-    /// Waits for a write and takes it, with what can share its transaction. Returns `None` when there will be no more.
     ///
     /// A database with one writer is given more as it goes, see [`Writer::more`]; else every project that a group is
     /// about has to be known before it begins.
-    fn take(&mut self) -> Option<Vec<Box<dyn Write>>> {
-        // Without the queue, which another thread has while it waits for a write.
-        if let Some(work) = self.set_aside.take() {
-            return Some(vec![work]);
+    pub(super) fn run(mut self) {
+        let most = if self.connection.is_shared() { GROUP } else { 1 };
+        while let Some(group) = self.queue.take(most) {
+            let topics: Vec<Topic> =
+                group.iter().filter_map(|work| work.topic().cloned()).collect();
+            self.commit(group);
+            self.queue.done(&topics);
         }
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = queue.blocking_recv()?;
-        let alone = is_alone(&*first) || !self.connection.is_shared();
-        let mut group = vec![first];
-        while !alone && group.len() < GROUP {
-            match queue.try_recv() {
-                Ok(work) if is_alone(&*work) => {
-                    self.set_aside = Some(work);
-                    break;
-                }
-                Ok(work) => group.push(work),
-                Err(_) => break,
-            }
-        }
-        Some(group)
     }
 
     fn more(&self, count: usize, began: Instant) -> Option<Box<dyn Write>> {
         if self.connection.is_shared() || count >= GROUP || began.elapsed() >= GROUP_TIME {
             return None;
         }
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).try_recv().ok()
+        self.queue.next()
     }
 
     /// Commits a group, publishes its entries and answers its callers. A group that failed without leaving anything is
@@ -95,7 +74,7 @@ impl Writer {
                 Ok(Done::Now) => break Ok(appended),
                 Ok(Done::Before) => break Ok(lost),
                 Err(Failed::Unknown(error)) => {
-                    if appended.entries.is_empty() {
+                    if appended.news.is_empty() {
                         break Err(error);
                     }
                     lost = appended;
@@ -118,7 +97,7 @@ impl Writer {
         };
         match outcome {
             Ok(appended) => {
-                self.bus.publish_entries(appended.entries);
+                self.bus.publish_all(appended.news);
                 for work in group {
                     work.settle(Ok(()));
                 }
@@ -142,7 +121,7 @@ impl Writer {
     ) -> Result<Done, Failed> {
         let of_group = group.iter().filter_map(|work| work.topic());
         // One log of the lost transaction tells its fate; the ones that are taken last are not to be taken first.
-        let lost = before.entries.first();
+        let lost = before.news.first().map(News::last);
         let of_lost = lost.map(|entry| &entry.topic);
         let mut topics: Vec<&Topic> = of_group.chain(of_lost).collect();
         topics.sort_unstable();
@@ -189,7 +168,7 @@ impl Writer {
                 std::thread::sleep(Duration::from_millis(100));
             }
             Some(Sabotage::PublishEarly) => {
-                self.bus.publish_entries(appended.entries.clone());
+                self.bus.publish_all(appended.news.clone());
                 std::thread::sleep(Duration::from_millis(20));
             }
             _ => {}
@@ -222,7 +201,7 @@ impl Writer {
         if keep == Keep::Each {
             self.connection.run("SAVEPOINT write")?;
         }
-        let (entries, last) = (appended.entries.len(), appended.last.len());
+        let (news, last) = (appended.news.len(), appended.last.len());
         let mut tx = self.connection.tx(appended, self.sabotage);
         // The panic hook has logged a panic; the caller hears that the write was not done.
         let is_kept = catch_unwind(AssertUnwindSafe(|| work.run(&mut tx))).unwrap_or(false);
@@ -232,7 +211,7 @@ impl Writer {
         }
         if !is_kept {
             self.connection.run("ROLLBACK TO SAVEPOINT write")?;
-            appended.entries.truncate(entries);
+            appended.news.truncate(news);
             appended.last.truncate(last);
         }
         self.connection.run("RELEASE SAVEPOINT write")?;
@@ -270,10 +249,4 @@ enum Failed {
     /// Nothing: a log of the group is to be made, which locks it in the order of the writes, so that two groups that make
     /// several would wait for each other. Each write has to have its own transaction.
     Apart,
-}
-
-/// Says whether a write shares its transaction with no other, where several transactions may write at once: what names no
-/// log locks its rows in an order of its own, so that two groups with several of them would wait for each other.
-fn is_alone(work: &dyn Write) -> bool {
-    work.is_bulk() || work.topic().is_none()
 }

@@ -42,11 +42,13 @@ impl Sabotage {
 #[derive(Clone, Debug)]
 enum Step {
     Append(usize),
-    /// A reader who has everything leaves.
-    Leave,
+    /// So many are appended in one go.
+    Together(usize),
+    /// A reader leaves who has everything but the last so many.
+    Leave(usize),
     /// The log is deleted and made anew.
     Replace,
-    /// A failover lost some entries; their numbers are used again.
+    /// A failover lost some commits, those of so many entries or fewer; their numbers are used again.
     LoseTail(usize),
     Trim(i64),
     Restart,
@@ -55,9 +57,10 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         3 => (1..4usize).prop_map(Step::Append),
-        4 => Just(Step::Leave),
+        3 => (1..9usize).prop_map(Step::Together),
+        4 => (0..4usize).prop_map(Step::Leave),
         1 => Just(Step::Replace),
-        2 => (1..4usize).prop_map(Step::LoseTail),
+        2 => (1..9usize).prop_map(Step::LoseTail),
         1 => (1..5i64).prop_map(Step::Trim),
         1 => Just(Step::Restart),
     ]
@@ -79,7 +82,11 @@ struct World {
     life: u32,
     /// Every entry of this life that was not lost, trimmed ones too.
     entries: Vec<String>,
-    kept: usize,
+    /// How many there were after each commit that is left.
+    commits: Vec<usize>,
+    /// How many are gone for good, and the first that is promised.
+    trimmed: usize,
+    floor: usize,
     written: usize,
     left: Vec<Left>,
 }
@@ -91,8 +98,20 @@ impl World {
         let topic = Topic::jobs();
         let named = topic.clone();
         store.write(move |tx| tx.ensure(&named)).await.unwrap();
-        let (entries, left) = (Vec::new(), Vec::new());
-        Self { folder, store: Some(store), topic, life: 0, entries, kept: 0, written: 0, left }
+        let (entries, commits, left) = (Vec::new(), Vec::new(), Vec::new());
+        let store = Some(store);
+        Self {
+            folder,
+            store,
+            topic,
+            life: 0,
+            entries,
+            commits,
+            trimmed: 0,
+            floor: 1,
+            written: 0,
+            left,
+        }
     }
 
     fn store(&self) -> &Store {
@@ -104,17 +123,35 @@ impl World {
         match *step {
             Step::Append(count) => {
                 for _ in 0..count {
-                    let (topic, data) = (topic.clone(), format!("entry {}", self.written));
-                    self.written += 1;
-                    self.entries.push(data.clone());
+                    let (topic, data) = (topic.clone(), self.write(1).remove(0));
                     let append = move |tx: &mut Tx<'_>| tx.append(&topic, "test", &data).map(drop);
                     self.store().write(append).await.unwrap();
                 }
             }
-            Step::Leave => {
-                let head = self.store().read(move |reader| reader.head(&topic)).await.unwrap();
-                let cursor = Cursor::at(&self.topic, head.unwrap()).to_string();
-                self.left.push(Left { cursor, life: self.life, seen: self.entries.clone() });
+            Step::Together(count) => {
+                let all = self.write(count);
+                let append = move |tx: &mut Tx<'_>| {
+                    let all: Vec<_> = all.iter().map(|data| ("test", data.as_str())).collect();
+                    tx.append_all(&topic, &all)
+                };
+                self.store().write(append).await.unwrap();
+            }
+            Step::Leave(unread) => {
+                let seen = self.entries.len().saturating_sub(unread);
+                if seen < self.entries.len() && seen <= self.trimmed {
+                    return;
+                }
+                let at = i64::try_from(seen).unwrap();
+                let read = self.store().read(move |reader| {
+                    let head = reader.head(&topic)?.ok_or(Error::Gone)?;
+                    Ok::<_, Error>((head, reader.entries(&topic, at - 1, 1)?))
+                });
+                let (head, entries) = read.await.unwrap();
+                let place = if head.seq == at { head } else { entries[0].position };
+                assert_eq!(place.seq, at);
+                let cursor = Cursor::at(&self.topic, place).to_string();
+                let seen = self.entries[..seen].to_vec();
+                self.left.push(Left { cursor, life: self.life, seen });
             }
             Step::Replace => {
                 let replace = move |tx: &mut Tx<'_>| {
@@ -123,14 +160,18 @@ impl World {
                 };
                 self.store().write(replace).await.unwrap();
                 self.life += 1;
-                (self.kept, self.entries) = (0, Vec::new());
+                (self.trimmed, self.floor) = (0, 1);
+                (self.entries, self.commits) = (Vec::new(), Vec::new());
             }
             Step::LoseTail(count) => {
                 // What is trimmed is older than what a failover loses.
-                let least = if self.kept == 0 { 0 } else { self.kept + 1 };
-                let end =
-                    self.entries.len().saturating_sub(count).max(least).min(self.entries.len());
+                let least = if self.floor == 1 { 0 } else { self.floor };
+                let most = self.entries.len().saturating_sub(count);
+                let ends = self.commits.iter().copied().chain([0]);
+                let end = ends.filter(|end| (most..).contains(end) && *end >= least).min();
+                let end = end.unwrap_or(self.entries.len());
                 self.entries.truncate(end);
+                self.commits.retain(|commit| *commit <= end);
                 let end = i64::try_from(end).unwrap();
                 let lose = move |tx: &mut Tx<'_>| {
                     let params = [topic.as_str().into(), end.into()];
@@ -146,7 +187,11 @@ impl World {
                 };
                 trim(self.store(), &config, Timestamp::now()).await.unwrap();
                 let most = usize::try_from(most).unwrap();
-                self.kept = self.kept.max(self.entries.len().saturating_sub(most));
+                let beyond = self.entries.len().saturating_sub(most);
+                self.floor = self.floor.max(beyond + 1);
+                // Of a commit all is kept as long as its last entry.
+                let gone = self.commits.iter().filter(|commit| **commit < self.floor).max();
+                self.trimmed = self.trimmed.max(gone.copied().unwrap_or(0));
             }
             Step::Restart => {
                 drop(self.store.take());
@@ -163,6 +208,16 @@ impl World {
         }
     }
 
+    /// Makes up so many entries that are committed together.
+    fn write(&mut self, count: usize) -> Vec<String> {
+        let new: Vec<_> =
+            (self.written..self.written + count).map(|number| format!("entry {number}")).collect();
+        self.written += count;
+        self.entries.extend(new.iter().cloned());
+        self.commits.push(self.entries.len());
+        new
+    }
+
     /// Holds the log to what each reader who comes back may expect: to go on without a hole, or to be told.
     async fn check(&self, sabotage: Option<Sabotage>) -> Result<(), String> {
         for left in &self.left {
@@ -173,12 +228,15 @@ impl World {
                 let sound = reader.evidence(&topic, head_of(reader, &topic)?, place)?;
                 let judged = Evidence { sabotage, ..sound }.judge(place);
                 let rest = reader.entries(&topic, place.seq, 1_000)?;
+                let two = reader.entries(&topic, place.seq, 2)?;
+                assert_eq!(two, rest[..rest.len().min(2)]);
                 Ok::<_, Error>((start, judged, rest))
             });
             let (start, judged, rest) = outcome.await.unwrap();
             let seen = left.seen.len();
             let same = left.life == self.life && self.entries.get(..seen) == Some(&left.seen[..]);
-            let expected = same && (seen > self.kept || self.kept == 0);
+            let is_kept = if seen == 0 { self.floor == 1 } else { seen > self.trimmed };
+            let expected = same && is_kept;
             if sabotage.is_none() && start.reset != judged.err() {
                 return Err(format!("{start:?} is not {judged:?}"));
             }
@@ -220,13 +278,16 @@ proptest! {
 
 #[test]
 fn the_property_notices_every_sabotage() {
-    use Step::{Append, Leave, LoseTail, Replace};
+    use Step::{Append, Leave, LoseTail, Replace, Together};
 
-    let begun = [Leave, Replace, Append(1)];
-    let overwritten = [Append(2), Leave, LoseTail(1), Append(1)];
-    for (sabotage, steps) in
-        [(Sabotage::IgnoreEpoch, &begun[..]), (Sabotage::IgnoreTag, &overwritten[..])]
-    {
+    let begun = [Leave(0), Replace, Append(1)];
+    let overwritten = [Append(2), Leave(0), LoseTail(1), Append(1)];
+    let packed = [Append(1), Together(3), Leave(1), LoseTail(3), Together(3)];
+    for (sabotage, steps) in [
+        (Sabotage::IgnoreEpoch, &begun[..]),
+        (Sabotage::IgnoreTag, &overwritten[..]),
+        (Sabotage::IgnoreTag, &packed[..]),
+    ] {
         assert_eq!(outcome(steps, None), Ok(()));
         assert!(outcome(steps, Some(sabotage)).is_err(), "{sabotage:?}");
     }

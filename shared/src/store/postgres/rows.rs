@@ -1,6 +1,9 @@
 //! Many rows in one statement, as arrays: whatever their number, it is planned once and sent once.
 
+use std::collections::HashSet;
+
 use postgres::types::ToSql;
+use uuid::Uuid;
 
 use super::{
     super::{
@@ -9,6 +12,10 @@ use super::{
     },
     Postgres,
 };
+
+/// From so many rows on, what is the same in all of them is sent once; which columns that are makes another statement, of
+/// which there are then few.
+const MANY: usize = 32;
 
 impl Postgres {
     pub(in super::super) fn query_in<T>(
@@ -34,8 +41,10 @@ impl Postgres {
         if values.len() == width {
             return self.execute(&one, values).map(drop);
         }
-        let rows = self.unnest(&one)?;
-        self.columns(&format!("{before} SELECT * FROM {rows} {after}"), width, values)
+        let rows = self.rows(&one, width, &[0], values)?;
+        let each = (0..width).map(|column| rows.value(column)).collect::<Vec<_>>().join(", ");
+        self.run(&format!("{before} SELECT {each} FROM {} {after}", rows.from()), &rows.params())
+            .map(drop)
     }
 
     pub(in super::super) fn update_rows(
@@ -44,33 +53,101 @@ impl Postgres {
         columns: &[&str],
         values: &[Value<'_>],
     ) -> Result<(), Error> {
-        let rows = self.unnest(&update(table, columns))?;
-        let (key, rest) = columns.split_first().unwrap_or((&"", &[]));
-        let set: Vec<String> = rest.iter().map(|name| format!("{name} = new.{name}")).collect();
+        let rows = self.rows(&update(table, columns), columns.len(), &[0], values)?;
+        self.run(&rows.update(table, columns), &rows.params()).map(drop)
+    }
+
+    pub(in super::super) fn advance_rows(
+        &self,
+        table: &str,
+        columns: &[&str],
+        counter: &str,
+        values: &[Value<'_>],
+    ) -> Result<HashSet<Uuid>, Error> {
+        let place = columns.iter().position(|column| *column == counter).unwrap_or_default();
+        let rows = self.rows(&update(table, columns), columns.len(), &[0, place], values)?;
         let sql = format!(
-            "UPDATE {table} SET {} FROM {rows} AS new ({}) WHERE {table}.{key} = new.{key}",
-            set.join(", "),
-            columns.join(", "),
+            "{} AND {table}.{counter} = {} - 1 RETURNING {table}.{}",
+            rows.update(table, columns),
+            rows.value(place),
+            columns.first().unwrap_or(&"")
         );
-        self.columns(&sql, columns.len(), values)
+        let rows = self.run(&sql, &rows.params())?;
+        rows.iter().map(|row| Row(Home::Postgres(row)).get(0)).collect()
     }
 
-    /// Returns what makes rows of arrays, of the types that the server takes for the one row of a statement.
-    fn unnest(&self, one: &str) -> Result<String, Error> {
+    /// Makes rows of values, of the types that the server takes for the one row of a statement. By the columns `by` rows are
+    /// found: a single value to compare them with might seem a better way to the server than their key.
+    fn rows<'a>(
+        &self,
+        one: &str,
+        width: usize,
+        by: &[usize],
+        values: &'a [Value<'a>],
+    ) -> Result<Rows<'a>, Error> {
         let statement = self.prepare(one)?;
-        let types = (1..).zip(statement.params());
-        let arrays: Vec<String> =
-            types.map(|(number, ty)| format!("${number}::{}[]", ty.name())).collect();
-        Ok(format!("unnest({})", arrays.join(", ")))
+        let types = statement.params().iter().map(|ty| ty.name().to_owned()).collect();
+        let is_many = values.len() >= MANY * width;
+        let columns = (0..width).map(|first| {
+            let column = values.iter().skip(first).step_by(width);
+            let mut others = column.clone();
+            match others.next() {
+                Some(one)
+                    if is_many && !by.contains(&first) && others.all(|other| other == one) =>
+                {
+                    Column::Same(*one)
+                }
+                _ => Column::Each(column.copied().collect()),
+            }
+        });
+        Ok(Rows { columns: columns.collect(), types })
+    }
+}
+
+/// Rows as the parameters of a statement, one for each column.
+struct Rows<'a> {
+    columns: Vec<Column<'a>>,
+    types: Vec<String>,
+}
+
+enum Column<'a> {
+    Same(Value<'a>),
+    Each(Vec<Value<'a>>),
+}
+
+impl Rows<'_> {
+    fn params(&self) -> Vec<&(dyn ToSql + Sync)> {
+        let param = self.columns.iter().map(|column| match column {
+            Column::Same(value) => value as &(dyn ToSql + Sync),
+            Column::Each(values) => values,
+        });
+        param.collect()
     }
 
-    fn columns(&self, sql: &str, width: usize, values: &[Value<'_>]) -> Result<(), Error> {
-        let column = |first: usize| values.iter().skip(first).step_by(width).copied().collect();
-        let columns: Vec<Vec<Value<'_>>> = (0..width).map(column).collect();
-        let params: Vec<&(dyn ToSql + Sync)> =
-            columns.iter().map(|column| column as &(dyn ToSql + Sync)).collect();
-        let statement = self.prepare(sql)?;
-        let outcome = self.client.borrow_mut().execute(&statement, &params);
-        outcome.map(drop).map_err(|error| self.note(error))
+    /// Returns what stands for a column's value.
+    fn value(&self, column: usize) -> String {
+        match self.columns[column] {
+            Column::Same(_) => format!("${}::{}", column + 1, self.types[column]),
+            Column::Each(_) => format!("new.c{column}"),
+        }
+    }
+
+    /// Returns what the rows come from.
+    fn from(&self) -> String {
+        let columns = self.columns.iter().zip(&self.types).enumerate();
+        let arrays = columns.filter(|(_, (column, _))| matches!(column, Column::Each(_)));
+        let (arrays, names): (Vec<_>, Vec<_>) = arrays
+            .map(|(column, (_, ty))| (format!("${}::{ty}[]", column + 1), format!("c{column}")))
+            .unzip();
+        format!("unnest({}) AS new ({})", arrays.join(", "), names.join(", "))
+    }
+
+    fn update(&self, table: &str, columns: &[&str]) -> String {
+        let named = columns.iter().enumerate().skip(1);
+        let set: Vec<String> =
+            named.map(|(column, name)| format!("{name} = {}", self.value(column))).collect();
+        let key = columns.first().unwrap_or(&"");
+        let (set, from) = (set.join(", "), self.from());
+        format!("UPDATE {table} SET {set} FROM {from} WHERE {table}.{key} = new.c0")
     }
 }

@@ -4,6 +4,8 @@ use super::*;
 
 pub(super) async fn many_rows_are_written_changed_and_found_at_once(home: Home) {
     const ROWS: i64 = 150;
+    // More than a few, of which something is the same in all.
+    const SOME: i64 = 40;
     type Thing = (Uuid, i64, Option<String>);
     let folder = tempfile::tempdir().unwrap();
     let store = open(home, &folder, &Bus::default()).await;
@@ -21,6 +23,20 @@ pub(super) async fn many_rows_are_written_changed_and_found_at_once(home: Home) 
     });
     write.await.unwrap();
     assert_eq!(counts(&store).await, (0..ROWS).collect::<Vec<_>>());
+    let write = store.write(move |tx| {
+        let next = (0..SOME).flat_map(|n| [id(n), (n + i64::from(n != 7)).into(), "next".into()]);
+        let next: Vec<_> = next.collect();
+        tx.advance_rows("things", &["id", "count", "name"], "count", &next)
+    });
+    let advanced = write.await.unwrap();
+    assert_eq!(advanced.len() + 1, usize::try_from(SOME).unwrap());
+    assert!(!advanced.contains(&Uuid::from_u128(7)));
+    let back = store.write(move |tx| {
+        let one_less = (0..SOME).flat_map(|n| [id(n), n.into(), Value::Null]).collect::<Vec<_>>();
+        tx.update_rows("things", &["id", "count", "name"], &one_less)?;
+        tx.update_rows("things", &["id", "name"], &[id(1), "one".into()])
+    });
+    back.await.unwrap();
     let find = store.read(move |reader| {
         let wanted: Vec<_> = (0..100).chain([ROWS]).map(id).collect();
         let sql = "SELECT id, count, name FROM things WHERE";

@@ -234,7 +234,7 @@ impl Answers {
         if !self.running().is_empty() {
             let ours = store.write(move |tx| store::renew(tx, writer, Timestamp::now())).await?;
             self.running().retain(|_, (pen, stop)| {
-                let is_ours = ours.contains(pen);
+                let is_ours = ours.as_ref().is_none_or(|ours| ours.contains(pen));
                 if !is_ours {
                     stop.cancel();
                 }

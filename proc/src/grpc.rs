@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     answers::{self, Answers},
-    jobs::{Filter, Job, list},
+    jobs::{Filter, list},
     search::Search,
 };
 
@@ -58,7 +58,7 @@ impl jobs_server::Jobs for Jobs {
         let filter = Filter { owner, unfinished: true, ..Filter::default() };
         let jobs = self.store.read(move |reader| list(reader, &filter, MOST)).await;
         let jobs = jobs.map_err(|error| internal(&error))?;
-        let jobs = jobs.iter().map(|job| serde_json::to_string(&Job::from(job)));
+        let jobs = jobs.iter().map(serde_json::to_string);
         let jobs = jobs.collect::<Result<_, _>>().map_err(|error| internal(&error))?;
         Ok(Response::new(ListUnfinishedJobsResponse { jobs }))
     }

@@ -27,7 +27,7 @@ pub(crate) use self::{
     context::JobContext,
     engine::{Engine, Tools},
     logs::append as log,
-    machine::{JobError, Progress, Share},
+    machine::{Job, JobError, Progress, Share},
     queue::QueueLimit,
     store::{Filter, Idempotency, find, list, submit},
 };
@@ -58,56 +58,6 @@ pub(crate) enum Error {
     Store(#[from] shared::store::Error),
 }
 
-/// A job as clients see it.
-#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-pub(crate) struct Job {
-    id: JobId,
-    bundle: String,
-    operation: String,
-    project_id: ProjectId,
-    /// Who called the operation.
-    owner: UserId,
-    state: JobState,
-    /// Which attempt this is, 0 before the first.
-    attempt: i64,
-    max_attempts: i64,
-    progress: Progress,
-    /// What the operation returned.
-    result: Option<Value>,
-    /// Why the last attempt failed.
-    error: Option<JobError>,
-    trace_id: TraceId,
-    created_at: Timestamp,
-    started_at: Option<Timestamp>,
-    finished_at: Option<Timestamp>,
-    /// When it may start at the earliest.
-    run_after: Timestamp,
-}
-
-impl From<&machine::Job> for Job {
-    fn from(job: &machine::Job) -> Self {
-        let job = job.clone();
-        Self {
-            id: job.id,
-            bundle: job.bundle,
-            operation: job.operation,
-            project_id: job.project_id,
-            owner: job.owner,
-            state: job.state,
-            attempt: job.attempt,
-            max_attempts: job.max_attempts,
-            progress: job.progress,
-            result: job.result,
-            error: job.error,
-            trace_id: job.trace_id,
-            created_at: job.created_at,
-            started_at: job.started_at,
-            finished_at: job.finished_at,
-            run_after: job.run_after,
-        }
-    }
-}
-
 /// What a job is made of.
 #[derive(Clone, Debug)]
 pub(crate) struct NewJob {
@@ -119,7 +69,7 @@ pub(crate) struct NewJob {
     pub(crate) trace: TraceId,
 }
 
-impl From<NewJob> for machine::Job {
+impl From<NewJob> for Job {
     fn from(new: NewJob) -> Self {
         let now = Timestamp::now();
         Self {
@@ -128,7 +78,7 @@ impl From<NewJob> for machine::Job {
             project_id: new.project_id,
             bundle: new.bundle,
             operation: new.operation,
-            input: new.input,
+            input: new.input.into(),
             state: JobState::Queued,
             attempt: 0,
             max_attempts: MAX_ATTEMPTS,
@@ -196,21 +146,21 @@ async fn index(own: Own, Query(page): Query<JobsPage>) -> Result<Json<Jobs>, Api
     };
     let mut jobs = own.read(move |reader| list(reader, &filter, limit.and_one())).await?;
     let next = limit.cut(&mut jobs).map(|last| last.id);
-    Ok(Json(Jobs { jobs: jobs.iter().map(Job::from).collect(), next }))
+    Ok(Json(Jobs { jobs, next }))
 }
 
 /// Shows one job.
 #[utoipa::path(get, path = "/jobs/{id}", tag = "jobs", params(("id" = JobId, Path)),
     responses((status = 200, body = Job), (status = 404)))]
 async fn show(job: Mine) -> Json<Job> {
-    Json(Job::from(&*job))
+    Json(Job::clone(&job))
 }
 
 /// Ends a job that has not ended.
 #[utoipa::path(post, path = "/jobs/{id}/cancel", tag = "jobs", params(("id" = JobId, Path)),
     responses((status = 200, body = Job), (status = 404), (status = 409, description = "It has ended otherwise")))]
 async fn cancel(State(engine): State<Engine>, job: Mine) -> Result<Json<Job>, ApiError> {
-    Ok(Json(Job::from(&engine.cancel(&job).await?)))
+    Ok(Json(engine.cancel(&job).await?))
 }
 
 /// Starts a failed or cancelled job over; it goes on from its checkpoint.
@@ -221,7 +171,7 @@ async fn retry(
     job: Mine,
 ) -> Result<(http::StatusCode, Json<Job>), ApiError> {
     let job = engine.retry(&job, job.roles).await?;
-    Ok((http::StatusCode::ACCEPTED, Json(Job::from(&job))))
+    Ok((http::StatusCode::ACCEPTED, Json(job)))
 }
 
 #[cfg(test)]

@@ -163,12 +163,18 @@ pub(super) fn cancel(
     Ok(Some(totals))
 }
 
-/// Says that `writer` is there, and returns which answers it has to write.
-pub(super) fn renew(tx: &mut Tx<'_>, writer: Uuid, now: Timestamp) -> Result<Vec<Pen>, Error> {
+/// Says that `writer` is there, and returns which answers it has to write; `None` is the deliberate bug that it does not look.
+pub(super) fn renew(
+    tx: &mut Tx<'_>,
+    writer: Uuid,
+    now: Timestamp,
+) -> Result<Option<Vec<Pen>>, Error> {
     let params = [Value::Uuid(writer), now.into()];
     tx.execute("UPDATE answers SET seen_at = $2 WHERE writer = $1 AND ended_at IS NULL", &params)?;
     let sql = "SELECT id, writers FROM answers WHERE writer = $1 AND ended_at IS NULL";
-    tx.query(sql, &params[..1], |row| Ok(Pen { id: row.get(0)?, writer, writers: row.get(1)? }))
+    let pen = |row: &Row<'_>| Ok(Pen { id: row.get(0)?, writer, writers: row.get(1)? });
+    let pens = tx.query(sql, &params[..1], pen)?;
+    Ok((tx.sabotage != Some(Sabotage::NoFence)).then_some(pens))
 }
 
 /// Gives back what `writer` has not finished, for the next who looks.

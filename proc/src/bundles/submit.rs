@@ -92,8 +92,7 @@ async fn submit(
     }
     let status = if job.state.is_terminal() { StatusCode::OK } else { StatusCode::ACCEPTED };
     let location = format!("/api/integrations/jobs/{}", job.id);
-    let mut response =
-        (status, [(header::LOCATION, location)], Json(Job::from(&job))).into_response();
+    let mut response = (status, [(header::LOCATION, location)], Json(job)).into_response();
     if let Some(wait) = wait
         && let Ok(applied) = HeaderValue::from_str(&format!("wait={}", wait.as_secs()))
     {
@@ -185,7 +184,7 @@ impl Declared {
     }
 
     /// Gives a new job what its operation says of it.
-    pub(crate) fn prepare(&self, job: &mut machine::Job) {
+    pub(crate) fn prepare(&self, job: &mut Job) {
         job.priority = self.operation.priority();
         job.share = self.operation.share(job);
         job.unique_key = self.operation.unique_key(job);

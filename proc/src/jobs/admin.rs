@@ -128,7 +128,7 @@ async fn workers(Admin { store, .. }: Admin) -> Result<Json<Workers>, ApiError> 
             id: worker.id,
             started_at: minted_at(worker.id),
             lease_until: worker.lease_until,
-            jobs: its.map(Job::from).collect(),
+            jobs: its.cloned().collect(),
         }
     });
     Ok(Json(Workers { workers: workers.collect(), next: None }))
@@ -174,7 +174,7 @@ async fn parked(
     let filter = Filter { before: cursor, ..given_up(bundle, operation, code) };
     let mut jobs = store.read(move |reader| list(reader, &filter, limit.and_one())).await?;
     let next = limit.cut(&mut jobs).map(|last| last.id);
-    Ok(Json(Jobs { jobs: jobs.iter().map(Job::from).collect(), next }))
+    Ok(Json(Jobs { jobs, next }))
 }
 
 /// Which of the jobs that were given up are to start over: all of them, but for what is named.

@@ -1,6 +1,6 @@
 //! What an operation is given to do its work with.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
@@ -29,6 +29,33 @@ pub(crate) struct JobContext {
     job: Arc<Job>,
     claim: Claim,
     stop: CancellationToken,
+    latest: Arc<Mutex<Latest>>,
+}
+
+/// The job as its worker has made it, unless that is not known for certain: whoever advances it and does not wait for the
+/// answer, or does so twice at once, does not know what came of it.
+struct Latest {
+    job: Option<Arc<Job>>,
+    advances: u64,
+}
+
+/// What was known before a job was advanced, and how often it had been.
+struct Advance {
+    was_known: bool,
+    number: u64,
+}
+
+impl Latest {
+    fn begin(&mut self) -> Advance {
+        self.advances += 1;
+        Advance { was_known: self.job.take().is_some(), number: self.advances }
+    }
+
+    fn know(&mut self, advance: &Advance, job: Job) {
+        if advance.was_known && advance.number == self.advances {
+            self.job = Some(job.into());
+        }
+    }
 }
 
 /// An artifact that is being written; it appears when it is finished.
@@ -41,13 +68,23 @@ pub(crate) struct ArtifactWriter {
 }
 
 impl JobContext {
-    pub(super) fn new(tools: Tools, job: Job, claim: Claim, stop: CancellationToken) -> Self {
-        Self { tools, job: Arc::new(job), claim, stop }
+    pub(super) fn new(tools: Tools, job: Arc<Job>, claim: Claim, stop: CancellationToken) -> Self {
+        let latest = Latest { job: Some(job.clone()), advances: 0 };
+        Self { tools, job, claim, stop, latest: Arc::new(Mutex::new(latest)) }
     }
 
     /// Returns the job as it was when this worker took it.
     pub(crate) fn job(&self) -> &Job {
         &self.job
+    }
+
+    /// Returns the job as it is now, if that is known: nobody else changes it while it is this worker's.
+    pub(super) fn known(&self) -> Option<Arc<Job>> {
+        self.latest().job.clone()
+    }
+
+    fn latest(&self) -> MutexGuard<'_, Latest> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn ingress(&self) -> &Ingress {
@@ -77,7 +114,11 @@ impl JobContext {
         checkpoint: Option<impl Serialize>,
     ) -> Result<(), JobError> {
         let checkpoint = checkpoint.map(|checkpoint| json!(checkpoint));
-        self.apply(Command::Advance { claim: self.claim, progress, checkpoint }).await
+        let advance = self.latest().begin();
+        let command = Command::Advance { claim: self.claim, progress, checkpoint };
+        let job = self.apply(command).await?;
+        self.latest().know(&advance, job);
+        Ok(())
     }
 
     /// Adds a line to the job's log, where its owner reads it.
@@ -101,14 +142,14 @@ impl JobContext {
         }
     }
 
-    async fn apply(&self, command: Command) -> Result<(), JobError> {
+    async fn apply(&self, command: Command) -> Result<Job, JobError> {
         let id = self.job.id;
         let applied = self
             .tools
             .store
             .write_in(Topic::user(&self.job.owner), move |tx| store::apply(tx, id, command.clone()))
             .await;
-        applied.map(drop).map_err(|error| self.refused(&error))
+        applied.map_err(|error| self.refused(&error))
     }
 
     /// Writes something that belongs to the job, if the job is still ours.

@@ -131,7 +131,7 @@ impl Engine {
         let id = job.id;
         let limit = self.limit(roles);
         let log = Topic::user(&job.owner);
-        self.inner.tools.store.write_in(log, move |tx| submissions::retry(tx, id, limit)).await
+        self.inner.tools.store.write_in(log, move |tx| submissions::retry(tx, id, &limit)).await
     }
 
     /// Waits until the job has ended, at most for `patience`, and returns it as it then is.
@@ -179,13 +179,14 @@ impl Engine {
         // A place is waited for and not taken yet: jobs that begin as they are made may have it while others are looked for.
         let place = async || slots.acquire().await.map(drop);
         while shutdown.run_until_cancelled(place()).await.is_some() {
-            let waiting = self.waiting(CLAIM).await.unwrap_or_else(|error| {
+            let most = slots.available_permits().clamp(1, CLAIM);
+            let waiting = self.waiting(most).await.unwrap_or_else(|error| {
                 tracing::warn!(%error, "nobody could be looked for");
                 Vec::new()
             });
             let due = claims::due(&waiting);
             // A place for each job first, so that none is claimed which nobody would run.
-            let places = self.free_places(due.min(CLAIM));
+            let places = self.free_places(due.min(most));
             let mut claimed = Vec::new();
             for claim in self.claim(waiting, places.len()).await {
                 match claim {
@@ -230,7 +231,7 @@ impl Engine {
         &self,
         waiting: Vec<Waiting>,
         free: usize,
-    ) -> Vec<Result<Vec<Job>, Error>> {
+    ) -> Vec<Result<Vec<Arc<Job>>, Error>> {
         let (store, worker) = (&self.inner.tools.store, self.inner.worker);
         let owners = claims::share_out(waiting, i64::try_from(free).unwrap_or(i64::MAX));
         let claims = owners.into_iter().map(|(owner, count)| {

@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -13,6 +13,8 @@ use tokio::time::Instant;
 const REMEMBERED: usize = 32;
 /// How long each is taken to last before any was taken.
 const UNKNOWN: Duration = Duration::from_secs(10);
+/// How long a count of those who wait is good for, while they are less than half of who may.
+const GOOD_FOR: Duration = Duration::from_millis(250);
 /// Sooner is not worth asking, and later nobody can tell.
 const SOONEST: Duration = Duration::from_secs(1);
 const LATEST: Duration = Duration::from_mins(1);
@@ -22,11 +24,19 @@ const LATEST: Duration = Duration::from_mins(1);
 pub(super) struct Queue {
     limits: PerRole<u32>,
     taken: Mutex<Taken>,
+    counted: Arc<Mutex<Option<Counted>>>,
+}
+
+/// How many waited, and when that was.
+#[derive(Copy, Clone, Debug)]
+struct Counted {
+    waiting: usize,
+    at: Instant,
 }
 
 impl Queue {
     pub(super) fn new(limits: PerRole<u32>) -> Self {
-        Self { limits, taken: Mutex::default() }
+        Self { limits, taken: Mutex::default(), counted: Arc::default() }
     }
 
     /// Notes that a job was taken.
@@ -38,12 +48,13 @@ impl Queue {
     pub(super) fn limit(&self, roles: Roles, now: Instant) -> QueueLimit {
         let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let most = self.limits.values().copied().max().unwrap_or_default();
-        QueueLimit { mine: *self.limits.of(roles), most, each: taken.each(now) }
+        let (mine, each) = (*self.limits.of(roles), taken.each(now));
+        QueueLimit { mine, most, each, counted: self.counted.clone() }
     }
 }
 
 /// What a submission is held to.
-#[derive(Copy, Clone, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct QueueLimit {
     /// How many may wait for this one to join them.
     mine: u32,
@@ -51,6 +62,8 @@ pub(crate) struct QueueLimit {
     pub(super) most: u32,
     /// How long it lasts until the next one is taken.
     each: Duration,
+    /// The last count, of whoever made one.
+    counted: Arc<Mutex<Option<Counted>>>,
 }
 
 impl QueueLimit {
@@ -59,8 +72,24 @@ impl QueueLimit {
         Self { mine: self.mine.div_ceil(2), ..self }
     }
 
-    /// Lets some more join those who wait, or says how long it may be until there is room.
-    pub(super) fn admit(self, waiting: usize, more: usize) -> Result<(), Duration> {
+    /// Lets some more join those who wait without a count, if that of a moment ago leaves room for twice as many.
+    pub(super) fn admits_by_the_last_count(&self, more: usize) -> bool {
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(last) = counted.as_mut().filter(|last| last.at.elapsed() < GOOD_FOR) else {
+            return false;
+        };
+        let all = last.waiting.saturating_add(more);
+        let fits = u32::try_from(all).is_ok_and(|all| all <= self.mine / 2);
+        if fits {
+            last.waiting = all;
+        }
+        fits
+    }
+
+    /// Notes a count, lets some more join those who wait, or says how long it may be until there is room.
+    pub(super) fn admit(&self, waiting: usize, more: usize) -> Result<(), Duration> {
+        let counted = Counted { waiting: waiting.saturating_add(more), at: Instant::now() };
+        *self.counted.lock().unwrap_or_else(PoisonError::into_inner) = Some(counted);
         let all = u32::try_from(waiting.saturating_add(more)).unwrap_or(u32::MAX);
         match all.saturating_sub(self.mine) {
             0 => Ok(()),
@@ -90,6 +119,23 @@ impl Taken {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_count_is_good_for_half_of_the_queue_and_a_moment() {
+        let queue = Queue::new("10".parse().unwrap());
+        let limit = || queue.limit(Roles::default(), Instant::now());
+        assert!(!limit().admits_by_the_last_count(1));
+        limit().admit(2, 1).unwrap();
+        assert!(limit().admits_by_the_last_count(2));
+        // Five are half of it, and nobody has looked since.
+        assert!(!limit().admits_by_the_last_count(1));
+        limit().admit(0, 1).unwrap();
+        assert!(limit().half().admits_by_the_last_count(1));
+        assert!(!limit().half().admits_by_the_last_count(1));
+        let before = Instant::now().checked_sub(GOOD_FOR).unwrap();
+        *queue.counted.lock().unwrap() = Some(Counted { waiting: 0, at: before });
+        assert!(!limit().admits_by_the_last_count(1));
+    }
 
     #[test]
     fn the_wait_is_as_long_as_those_before_take() {

@@ -9,6 +9,7 @@ use shared::{
     time::Timestamp,
 };
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::{artifacts, blobs::Blobs, webhooks};
 
@@ -42,26 +43,28 @@ pub(super) async fn sweep(
     bundle: Option<&'static str>,
     oldest: Timestamp,
 ) -> anyhow::Result<usize> {
+    // Ids are in the order of their making, and a job has ended after it was made.
+    let made = u128::try_from(oldest.as_ms()).unwrap_or_default() << 80;
+    let (mut after, until) = (JobId(Uuid::nil()), JobId(Uuid::from_u128(made)));
     let mut deleted = 0;
     loop {
         let sql = format!(
-            "SELECT id, owner FROM jobs WHERE {ENDED} AND finished_at < $1 AND bundle = COALESCE($3, bundle) LIMIT $2"
+            "SELECT id, owner FROM jobs WHERE id > $1 AND id < $2 AND {ENDED} AND finished_at < $3 \
+             AND bundle = COALESCE($4, bundle) ORDER BY id LIMIT $5"
         );
         let old = store.read(move |reader| {
-            reader.query(&sql, &[oldest.into(), MOST.into(), bundle.into()], |row| {
-                Ok((row.get(0)?, row.get(1)?))
-            })
+            let params = [after.into(), until.into(), oldest.into(), bundle.into(), MOST.into()];
+            reader.query(&sql, &params, |row| Ok((row.get(0)?, row.get(1)?)))
         });
         let old: Result<Vec<(JobId, UserId)>, Error> = old.await;
-        let before = deleted;
-        for (id, owner) in old? {
+        let old = old?;
+        let Some((last, _)) = old.last() else { return Ok(deleted) };
+        after = *last;
+        for (id, owner) in old {
             // Bytes first: the row is what a next sweep finds them by.
             blobs.sweep(&artifacts::folder(id), Duration::ZERO).await?;
             let log = Topic::user(&owner);
             deleted += store.write_in(log, move |tx| delete(tx, id, oldest)).await?;
-        }
-        if deleted == before {
-            return Ok(deleted);
         }
     }
 }

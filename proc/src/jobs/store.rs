@@ -31,6 +31,10 @@ use shared::{
 /// the index.
 const PARKED: &str = "j.state = 'failed' AND (j.attempt >= j.max_attempts OR j.crashes > 3)";
 
+/// Jobs that have not ended: those who wait and those who run have an index each.
+const UNFINISHED: &str = "(SELECT * FROM jobs WHERE state IN ('queued', 'interrupted') \
+    UNION ALL SELECT * FROM jobs WHERE state = 'running')";
+
 /// Which jobs a list holds.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Filter {
@@ -48,27 +52,31 @@ pub(crate) struct Filter {
     pub(crate) before: Option<JobId>,
 }
 
+/// What became of a command.
+pub(crate) type Outcome = Result<Arc<Job>, Error>;
+
 /// Puts a job through the machine and writes what came of it, with the entry that tells of it.
 pub(crate) fn apply(tx: &mut Tx<'_>, id: JobId, command: Command) -> Result<Job, Error> {
-    apply_all(tx, vec![(id, command)])?.pop().unwrap_or(Err(Error::NotFound))
+    let applied = apply_all(tx, vec![(id, command)])?.pop().unwrap_or(Err(Error::NotFound));
+    applied.map(Arc::unwrap_or_clone)
 }
 
 /// Like [`apply`] for several jobs of an owner at once; what is refused of one changes nothing for the others.
 pub(crate) fn apply_all(
     tx: &mut Tx<'_>,
     commands: Vec<(JobId, Command)>,
-) -> Result<Vec<Result<Job, Error>>, store::Error> {
+) -> Result<Vec<Outcome>, store::Error> {
     let ids: Vec<JobId> = commands.iter().map(|(id, _)| *id).collect();
     let jobs = rows::find_all(tx, &ids)?;
-    apply_to(tx, jobs, commands)
+    apply_to(tx, jobs.into_iter().map(|(id, job)| (id, job.into())).collect(), commands)
 }
 
 /// Like [`apply_all`] for jobs that were read in this transaction.
 fn apply_to(
     tx: &mut Tx<'_>,
-    mut jobs: HashMap<JobId, Job>,
+    mut jobs: HashMap<JobId, Arc<Job>>,
     commands: Vec<(JobId, Command)>,
-) -> Result<Vec<Result<Job, Error>>, store::Error> {
+) -> Result<Vec<Outcome>, store::Error> {
     let (now, mut told) = (Timestamp::now(), Vec::new());
     let mut outcomes = Vec::new();
     let mut changed = HashSet::new();
@@ -76,11 +84,12 @@ fn apply_to(
         let outcome = match jobs.get(&id) {
             None => Err(Error::NotFound),
             Some(job) => {
-                let job = sabotaged(tx, job.clone(), &command);
+                let job = sabotaged(tx, Job::clone(job), &command);
                 machine::transition(job, command, now).map_err(Error::from)
             }
         };
         outcomes.push(outcome.map(|(job, event)| {
+            let job = Arc::new(job);
             jobs.insert(id, job.clone());
             changed.insert(id);
             told.extend(event.map(|event| Told::new(&job, event)));
@@ -88,12 +97,44 @@ fn apply_to(
         }));
     }
     jobs.retain(|id, _| changed.contains(id));
-    rows::save(tx, jobs.values())?;
+    rows::save(tx, jobs.values().map(|job| &**job))?;
     for job in jobs.values().filter(|job| job.share.is_some() && job.state != State::Running) {
         claims::give_back(tx, job.id)?;
     }
     tell(tx, told)?;
     Ok(outcomes)
+}
+
+/// How a job ended that only its worker can have changed since it was read.
+#[derive(Clone, Debug)]
+pub(crate) struct End {
+    job: Arc<Job>,
+    told: Option<Told>,
+}
+
+impl End {
+    /// Puts the job through the machine, as it will be if it is still the worker's.
+    pub(crate) fn new(job: &Job, command: Command) -> Result<Self, machine::Refused> {
+        let (job, event) = machine::transition(job.clone(), command, Timestamp::now())?;
+        let told = event.map(|event| Told::new(&job, event));
+        Ok(Self { job: job.into(), told })
+    }
+}
+
+/// Writes ends of an owner's jobs; those are refused that are no longer their worker's.
+pub(crate) fn end_all(tx: &mut Tx<'_>, ends: &[&End]) -> Result<Vec<Outcome>, store::Error> {
+    let kept = rows::save_left(tx, ends.iter().map(|end| &*end.job))?;
+    let is_kept = |end: &End| kept.contains(&end.job.id.0);
+    for end in ends.iter().filter(|end| end.job.share.is_some() && is_kept(end)) {
+        claims::give_back(tx, end.job.id)?;
+    }
+    let told = ends.iter().filter(|end| is_kept(end)).filter_map(|end| end.told.clone());
+    tell(tx, told.collect())?;
+    let outcome = |end: &&End| {
+        let kept = is_kept(end).then(|| end.job.clone());
+        kept.ok_or(Error::Refused(machine::Refused::Stale))
+    };
+    Ok(ends.iter().map(outcome).collect())
 }
 
 /// Leaves the job as it is, unless the deliberate bug is that every worker is believed.
@@ -130,7 +171,8 @@ pub(crate) fn list(
     filter: &Filter,
     limit: i64,
 ) -> Result<Vec<Job>, store::Error> {
-    let mut sql = format!("SELECT {COLUMNS} FROM jobs j WHERE 1 = 1");
+    let jobs = if filter.unfinished { UNFINISHED } else { "jobs" };
+    let mut sql = format!("SELECT {COLUMNS} FROM {jobs} j WHERE 1 = 1");
     // A row's error begins with its code.
     let code = filter.code.as_ref().map(|code| format!("{{\"code\":{},", json!(code)));
     let mut params: Vec<Value<'_>> = Vec::new();
@@ -157,15 +199,13 @@ pub(crate) fn list(
     if filter.parked {
         let _ = write!(sql, " AND {PARKED}");
     }
-    if filter.unfinished {
-        sql += " AND j.state IN ('queued', 'running', 'interrupted')";
-    }
     params.push(limit.into());
     let _ = write!(sql, " ORDER BY j.id DESC LIMIT ${}", params.len());
     reader.query(&sql, &params, read)
 }
 
 /// An event that is to be told.
+#[derive(Clone, Debug)]
 struct Told {
     owner: UserId,
     kind: &'static str,
@@ -180,7 +220,7 @@ impl Told {
             at: Timestamp::now(),
             actor: &job.owner,
             trace_id: &job.trace_id,
-            job: job.into(),
+            job,
         };
         // It has no keys but text, so it can be written.
         let data = serde_json::to_string(&line).unwrap_or_default().into();
@@ -209,5 +249,5 @@ struct Line<'a> {
     at: Timestamp,
     actor: &'a UserId,
     trace_id: &'a TraceId,
-    job: super::Job,
+    job: &'a Job,
 }

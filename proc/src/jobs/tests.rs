@@ -186,6 +186,7 @@ async fn a_job_that_ended_long_ago_goes_with_its_log(home: Home) {
     let mut fixture = Fixture::new(home, &[]);
     fixture.start();
     let waiting = fixture.submit("test", "broken", json!("snooze")).await;
+    fixture.event("job.retrying").await;
     let ended = fixture.submit("test", "broken", json!({})).await;
     fixture.event("job.failed").await;
     let Tools { store, blobs, .. } = &fixture.tools;

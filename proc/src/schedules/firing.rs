@@ -18,7 +18,7 @@ use crate::{
     bundles::{Declared, Registry},
     error::ApiError,
     ingress::Ingress,
-    jobs::{self, Engine, NewJob, machine},
+    jobs::{self, Engine, Job, NewJob},
 };
 
 /// How often it is looked for schedules whose time has come.
@@ -175,11 +175,11 @@ impl Scheduler {
             input: schedule.data.clone(),
             trace: TraceId::mint(),
         };
-        let mut job = machine::Job::from(new);
+        let mut job = Job::from(new);
         declared.prepare(&mut job);
         let limit = self.engine.limit(Roles::default());
         let submit = move |tx: &mut shared::store::Tx<'_>| {
-            store::fire(tx, &fire, fire.makes_job.then_some((&job, limit)))
+            store::fire(tx, &fire, fire.makes_job.then_some((&job, &limit)))
         };
         self.store.write_in(Topic::user(&schedule.owner), submit).await
     }

@@ -109,7 +109,7 @@ pub(super) fn due(reader: &Reader<'_>, now: Timestamp, limit: i64) -> Result<Vec
 pub(super) fn fire(
     tx: &mut Tx<'_>,
     fire: &Fire,
-    job: Option<(&Job, QueueLimit)>,
+    job: Option<(&Job, &QueueLimit)>,
 ) -> Result<bool, jobs::Error> {
     let (state, reason) = match fire.next {
         Ok(_) => (Status::Active, None),

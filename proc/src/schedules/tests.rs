@@ -154,7 +154,7 @@ async fn a_time_is_one_job_however_many_replicas_there_are(home: Home) {
         assert_eq!(jobs.len(), usize::try_from(minute).unwrap() + 1);
         assert_eq!(after.last_job_id, Some(jobs[0].id));
         assert_eq!((&jobs[0].owner, jobs[0].project_id), (&first.owner, first.project_id));
-        assert_eq!(jobs[0].input, first.data);
+        assert_eq!(*jobs[0].input, first.data);
     }
 }
 

@@ -86,7 +86,7 @@ impl Operation for Deliver {
     }
 
     fn unique_key(&self, job: &Job) -> Option<String> {
-        let Input { webhook_id, seq } = serde_json::from_value(job.input.clone()).ok()?;
+        let Input { webhook_id, seq } = Input::deserialize(&*job.input).ok()?;
         Some(job_key(webhook_id, seq))
     }
 

@@ -142,7 +142,7 @@ async fn redeliver(
     };
     let job = engine.submit(new.into(), webhook.owner.roles, None).await?;
     let location = [(header::LOCATION, format!("/api/integrations/jobs/{}", job.id))];
-    Ok((StatusCode::ACCEPTED, location, Json(Job::from(&job))))
+    Ok((StatusCode::ACCEPTED, location, Json(job)))
 }
 
 /// A delivery as it is kept, so that it can be made again.

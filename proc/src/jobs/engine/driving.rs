@@ -1,11 +1,9 @@
 //! Sees a claimed job through: runs its operation beside a clock, a cancel and a drain, and writes how it ended.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use shared::{
-    http::with_trace,
-    ids::{JobId, UserId},
-};
+use serde_json::Value as Json;
+use shared::http::with_trace;
 use tokio::{
     sync::OwnedSemaphorePermit,
     task::JoinSet,
@@ -30,7 +28,7 @@ const STUCK: Duration = Duration::from_millis(500);
 
 /// How an operation came to its end.
 enum Ended {
-    Done(Result<serde_json::Value, JobError>),
+    Done(Result<Json, JobError>),
     /// It was told to stop: by a drain, a cancel, or because it is another worker's now.
     Stopped,
 }
@@ -39,16 +37,16 @@ impl Engine {
     /// Sees one claimed job through, holding its slot.
     pub(super) async fn drive(
         self,
-        job: Job,
+        job: Arc<Job>,
         stop: CancellationToken,
         shutdown: CancellationToken,
         _slot: OwnedSemaphorePermit,
     ) {
-        let (id, attempt, owner) = (job.id, job.attempt, job.owner.clone());
+        let (id, attempt) = (job.id, job.attempt);
         let claim = Claim { worker: self.inner.worker, fence: job.fence };
-        let operation = format!("{}.{}", job.bundle, job.operation);
-        tracing::info!(job.id = %id, operation, attempt, "job started");
-        let command = match self.operate(job, claim, stop).await {
+        tracing::info!(job.id = %id, job.bundle, job.operation, attempt, "job started");
+        let context = JobContext::new(self.inner.tools.clone(), job, claim, stop.clone());
+        let command = match self.operate(&context, stop).await {
             Ended::Done(Ok(result)) => Some(Command::Succeed { claim, result }),
             // What it needs is going away just as we are.
             Ended::Done(Err(error)) if error.retryable && shutdown.is_cancelled() => {
@@ -66,15 +64,15 @@ impl Engine {
             Ended::Stopped => None,
         };
         if let Some(command) = command {
-            self.settle(&owner, id, command, &shutdown).await;
+            self.settle(&context, command, &shutdown).await;
         }
         self.running(|running| running.remove(&id));
     }
 
     /// Runs the operation in a task of its own, so that its panic is its own too.
-    async fn operate(&self, job: Job, claim: Claim, stop: CancellationToken) -> Ended {
-        let tools = &self.inner.tools;
-        let operation = match tools.registry.find(&job.bundle, &job.operation).await {
+    async fn operate(&self, context: &JobContext, stop: CancellationToken) -> Ended {
+        let job = context.job();
+        let operation = match self.inner.tools.registry.find(&job.bundle, &job.operation).await {
             Ok(Some(operation)) => operation,
             Ok(None) => {
                 let message = "there is no such operation any more";
@@ -86,15 +84,14 @@ impl Engine {
                 return Ended::Done(Err(JobError::transient("unavailable", message)));
             }
         };
-        let (operation, input) = (operation.operation(), job.input.clone());
+        let (operation, input) = (operation.operation(), Json::clone(&job.input));
         let timeout = sleep(operation.timeout());
         tokio::pin!(timeout);
         let trace = job.trace_id.clone();
-        let context = JobContext::new(tools.clone(), job, claim, stop.clone());
-        let shown = context.clone();
         let mut task = JoinSet::new();
-        let span = tracing::debug_span!("job", job.id = %shown.job().id, trace.id = %trace);
-        let work = async move { operation.run(context, input).await };
+        let span = tracing::debug_span!("job", job.id = %job.id, trace.id = %trace);
+        let given = context.clone();
+        let work = async move { operation.run(given, input).await };
         task.spawn(with_trace(trace, work.instrument(span)));
         let mut beat = interval_at(Instant::now() + ANNOUNCE, ANNOUNCE);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -115,22 +112,17 @@ impl Engine {
                     return Ended::Done(Err(JobError::transient("timeout", "the operation took too long")));
                 }
                 _ = beat.tick() => {
-                    shown.announce().await;
+                    context.announce().await;
                 }
             }
         }
     }
 
     /// Writes a job's end, again and again if need be: without it the job would look as if it ran for ever.
-    async fn settle(
-        &self,
-        owner: &UserId,
-        id: JobId,
-        command: Command,
-        shutdown: &CancellationToken,
-    ) {
+    async fn settle(&self, context: &JobContext, command: Command, shutdown: &CancellationToken) {
+        let id = context.job().id;
         loop {
-            match self.finish(owner, id, command.clone()).await {
+            match self.finish(context, command.clone()).await {
                 Ok(job) => {
                     let code = job.error.as_ref().map(|error| &error.code);
                     tracing::info!(job.id = %id, state = job.state.as_str(), code, "job left its worker");
@@ -154,7 +146,7 @@ impl Engine {
 }
 
 /// Ends an operation at its next `await`; one that reaches none for long is left behind, where nothing it writes counts.
-async fn stopped(task: &mut JoinSet<Result<serde_json::Value, JobError>>) {
+async fn stopped(task: &mut JoinSet<Result<Json, JobError>>) {
     if tokio::time::timeout(STUCK, task.shutdown()).await.is_err() {
         tracing::error!("an operation blocks its thread and does not stop");
     }

@@ -1,6 +1,6 @@
 //! Keeps the lease under which this process has its jobs, and hears what becomes of them elsewhere.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, future::pending, time::Duration};
 
 use serde::Deserialize;
 use shared::{
@@ -10,7 +10,7 @@ use shared::{
     store,
     time::Timestamp,
 };
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::{Instant, MissedTickBehavior, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -21,6 +21,9 @@ use super::{
     },
     Engine, POLL,
 };
+
+/// How long after hints of several events it is looked for what of ours was cancelled, once for all that come meanwhile.
+const LOOK: Duration = Duration::from_millis(50);
 
 impl Engine {
     /// Begins to be heard of, and goes on with what earlier processes have left.
@@ -76,7 +79,23 @@ impl Engine {
     /// each second, so a lost hint costs time and nothing else.
     pub(crate) async fn listen(self, shutdown: CancellationToken) {
         let mut notices = self.inner.tools.bus.subscribe(&Topic::jobs());
-        while let Some(notice) = shutdown.run_until_cancelled(notices.next()).await {
+        let mut look_at = None;
+        loop {
+            let look = async {
+                match look_at {
+                    Some(at) => sleep_until(at).await,
+                    None => pending().await,
+                }
+            };
+            let notice = tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = look => {
+                    look_at = None;
+                    self.stop_lost().await;
+                    continue;
+                }
+                notice = notices.next() => notice,
+            };
             match notice {
                 Ok(Notice::Entry(entry)) => match &*entry.kind {
                     "job.queued" | "job.interrupted" => self.inner.wake.notify_one(),
@@ -90,7 +109,7 @@ impl Engine {
                 Ok(Notice::Ephemeral(_)) => {}
                 Err(_) => {
                     self.inner.wake.notify_one();
-                    self.stop_lost().await;
+                    look_at.get_or_insert(Instant::now() + LOOK);
                 }
             }
         }

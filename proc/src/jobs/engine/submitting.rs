@@ -1,6 +1,6 @@
 //! Queues jobs. Where a place is free and nobody waits they begin as they are made, so that nothing has to claim them.
 
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, atomic::Ordering};
 
 use shared::{auth::Roles, journal::Topic, store};
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
@@ -52,16 +52,17 @@ impl Engine {
         jobs: Vec<Job>,
         roles: Roles,
         idempotency: Option<Idempotency>,
-    ) -> Result<Vec<Job>, Error> {
+    ) -> Result<Vec<Arc<Job>>, Error> {
         let limit = self.limit(roles);
         self.submit_within(Submission { jobs, idempotency, limit }).await
     }
 
     async fn submit_one(&self, submission: Submission) -> Result<Job, Error> {
-        self.submit_within(submission).await?.pop().ok_or(Error::NotFound)
+        let job = self.submit_within(submission).await?.pop().ok_or(Error::NotFound)?;
+        Ok(Arc::unwrap_or_clone(job))
     }
 
-    async fn submit_within(&self, mut submission: Submission) -> Result<Vec<Job>, Error> {
+    async fn submit_within(&self, mut submission: Submission) -> Result<Vec<Arc<Job>>, Error> {
         let Some(first) = submission.jobs.first() else { return Ok(Vec::new()) };
         let declared = self.inner.tools.registry.find(&first.bundle, &first.operation).await?;
         if let Some(declared) = declared {
@@ -93,12 +94,13 @@ impl Engine {
         submission: Submission,
         places: Vec<OwnedSemaphorePermit>,
         shutdown: CancellationToken,
-    ) -> Result<Vec<Job>, Error> {
+    ) -> Result<Vec<Arc<Job>>, Error> {
         // Until they are known here, nobody may take them for claimed unknowingly.
         let beginning = self.inner.beginning.read().await;
         let free = if shutdown.is_cancelled() { 0 } else { places.len() };
-        let submitted =
-            self.write(submission, Some(Places { worker: self.inner.worker, free })).await;
+        let spare = self.inner.slots.available_permits();
+        let ours = Places { worker: self.inner.worker, free, spare };
+        let submitted = self.write(submission, Some(ours)).await;
         if let Err(Error::Store(_)) = submitted {
             self.inner.unclear.store(true, Ordering::Relaxed);
             self.inner.wake.notify_one();
@@ -118,7 +120,7 @@ impl Engine {
     /// Runs a job that is ours.
     pub(super) fn begin(
         &self,
-        job: Job,
+        job: Arc<Job>,
         place: OwnedSemaphorePermit,
         shutdown: &CancellationToken,
     ) {
@@ -137,7 +139,7 @@ impl Engine {
         let log = Topic::user(&first.owner);
         let submit = move |tx: &mut store::Tx<'_>| {
             let Submission { jobs, idempotency, limit } = &submission;
-            submit_all(tx, jobs, idempotency.as_ref(), *limit, places)
+            submit_all(tx, jobs, idempotency.as_ref(), limit, places)
         };
         self.inner.tools.store.write_in(log, submit).await
     }

@@ -1,6 +1,6 @@
 //! A job and its parts.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -132,38 +132,50 @@ impl JobError {
     }
 }
 
-/// A job with everything the engine knows about it.
-#[derive(Clone, Debug, PartialEq)]
+/// A job with everything the engine knows about it; what is skipped is not for clients.
+#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
 pub(crate) struct Job {
     pub(crate) id: JobId,
-    pub(crate) owner: UserId,
-    pub(crate) project_id: ProjectId,
     pub(crate) bundle: String,
     pub(crate) operation: String,
-    pub(crate) input: Value,
+    pub(crate) project_id: ProjectId,
+    /// Who called the operation.
+    pub(crate) owner: UserId,
+    #[serde(skip)]
+    pub(crate) input: Arc<Value>,
     pub(crate) state: State,
-    /// Which attempt this is, from 1 once it has started.
+    /// Which attempt this is, 0 before the first.
     pub(crate) attempt: i64,
     pub(crate) max_attempts: i64,
     /// Workers lost since the checkpoint last moved.
+    #[serde(skip)]
     pub(crate) crashes: i64,
     /// Grows whenever the job changes hands; a worker that shows an older one has lost the job.
+    #[serde(skip)]
     pub(crate) fence: i64,
+    #[serde(skip)]
     pub(crate) worker: Option<Uuid>,
-    pub(crate) run_after: Timestamp,
     /// How many minutes it goes before others that became due with it.
+    #[serde(skip)]
     pub(crate) priority: i64,
+    #[serde(skip)]
     pub(crate) share: Option<Share>,
     /// What it is the only unfinished one of, among its owner's of the same operation.
+    #[serde(skip)]
     pub(crate) unique_key: Option<String>,
     pub(crate) progress: Progress,
+    #[serde(skip)]
     pub(crate) checkpoint: Option<Value>,
+    /// What the operation returned.
     pub(crate) result: Option<Value>,
+    /// Why the last attempt failed.
     pub(crate) error: Option<JobError>,
     pub(crate) trace_id: TraceId,
     pub(crate) created_at: Timestamp,
     pub(crate) started_at: Option<Timestamp>,
     pub(crate) finished_at: Option<Timestamp>,
+    /// When it may start at the earliest.
+    pub(crate) run_after: Timestamp,
 }
 
 impl Job {

@@ -16,7 +16,7 @@ pub(crate) fn fresh() -> Job {
         project_id: ProjectId::mint(),
         bundle: "demo".into(),
         operation: "count".into(),
-        input: json!({}),
+        input: json!({}).into(),
         state: State::Queued,
         attempt: 0,
         max_attempts: 3,

@@ -1,6 +1,6 @@
 //! Who runs what: claims, the leases of workers, and what jobs share.
 
-use std::{cmp::Reverse, collections::BinaryHeap};
+use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc};
 
 use shared::{
     ids::{JobId, UserId},
@@ -88,7 +88,7 @@ pub(in super::super) fn claim(
     worker: Uuid,
     owner: &UserId,
     limit: i64,
-) -> Result<Vec<Job>, JobsError> {
+) -> Result<Vec<Arc<Job>>, JobsError> {
     let sql = format!(
         "SELECT {COLUMNS} FROM jobs j WHERE {WAITING} AND j.owner = $2 AND {FREE} ORDER BY j.rank, j.id LIMIT $3"
     );
@@ -99,7 +99,7 @@ pub(in super::super) fn claim(
             commands.push((job.id, Command::Claim { worker }));
         }
     }
-    let due = due.into_iter().map(|job| (job.id, job)).collect();
+    let due = due.into_iter().map(|job| (job.id, job.into())).collect();
     apply_to(tx, due, commands)?.into_iter().collect()
 }
 

@@ -6,7 +6,7 @@ use shared::{
 };
 use uuid::Uuid;
 
-use super::{super::machine::Job, COLUMNS, PARKED, read};
+use super::{super::machine::Job, COLUMNS, PARKED, UNFINISHED, read};
 
 /// How many jobs of an operation are where.
 #[derive(Clone, Debug)]
@@ -28,7 +28,8 @@ pub(in super::super) struct Depth {
 
 /// Returns what has not ended, by operation.
 pub(in super::super) fn depths(reader: &Reader<'_>, now: Timestamp) -> Result<Vec<Depth>, Error> {
-    let sql = "SELECT bundle, operation, \
+    let sql = format!(
+        "SELECT bundle, operation, \
         COUNT(CASE WHEN state = 'queued' THEN 1 END), \
         COUNT(CASE WHEN state = 'interrupted' THEN 1 END), \
         COUNT(CASE WHEN state = 'running' THEN 1 END), \
@@ -36,9 +37,9 @@ pub(in super::super) fn depths(reader: &Reader<'_>, now: Timestamp) -> Result<Ve
         COUNT(CASE WHEN state <> 'running' AND run_after > $1 AND attempt > 0 THEN 1 END), \
         COUNT(CASE WHEN state <> 'running' AND run_after > $1 AND attempt = 0 THEN 1 END), \
         MIN(CASE WHEN state <> 'running' AND run_after <= $1 THEN run_after END) \
-        FROM jobs WHERE state IN ('queued', 'running', 'interrupted') \
-        GROUP BY bundle, operation ORDER BY bundle, operation";
-    reader.query(sql, &[now.into()], |row| {
+        FROM {UNFINISHED} j GROUP BY bundle, operation ORDER BY bundle, operation"
+    );
+    reader.query(&sql, &[now.into()], |row| {
         Ok(Depth {
             bundle: row.get(0)?,
             operation: row.get(1)?,

@@ -1,12 +1,14 @@
 //! Jobs as rows.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use serde_json::{Value as Json, json};
+use serde::Serialize;
+use serde_json::Value as Json;
 use shared::{
     ids::JobId,
     store::{Error, Reader, Row, Tx, Value},
 };
+use uuid::Uuid;
 
 use super::super::machine::{Job, Share};
 
@@ -67,6 +69,16 @@ pub(super) fn save<'a>(tx: &mut Tx<'_>, jobs: impl Iterator<Item = &'a Job>) -> 
     tx.update_rows("jobs", &CHANGEABLE, &values)
 }
 
+/// Writes what can change of jobs that have just left their worker, if they had not before; returns which.
+pub(super) fn save_left<'a>(
+    tx: &mut Tx<'_>,
+    jobs: impl Iterator<Item = &'a Job>,
+) -> Result<HashSet<Uuid>, Error> {
+    let rows: Vec<Changed<'a>> = jobs.map(Changed::from).collect();
+    let values: Vec<Value<'_>> = rows.iter().flat_map(Changed::values).collect();
+    tx.advance_rows("jobs", &CHANGEABLE, "fence", &values)
+}
+
 /// Columns of a new job.
 const INSERTED: usize = CHANGEABLE.len() + 14;
 const CHANGEABLE: [&str; 14] = [
@@ -100,10 +112,10 @@ impl<'a> From<&'a Job> for Changed<'a> {
         let text = |value: &Option<Json>| value.as_ref().map(Json::to_string);
         Self {
             job,
-            progress: json!(job.progress).to_string(),
+            progress: written(&job.progress),
             checkpoint: text(&job.checkpoint),
             result: text(&job.result),
-            error: job.error.as_ref().map(|error| json!(error).to_string()),
+            error: job.error.as_ref().map(written),
         }
     }
 }
@@ -130,6 +142,11 @@ impl Changed<'_> {
     }
 }
 
+/// Writes what can always be written.
+fn written(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
 pub(super) fn read(row: &Row<'_>) -> Result<Job, Error> {
     let state = row.get::<String>(6)?.parse().map_err(|()| Error::Column { column: 6 })?;
     let share: Option<String> = row.get(14)?;
@@ -140,7 +157,7 @@ pub(super) fn read(row: &Row<'_>) -> Result<Job, Error> {
         project_id: row.get(2)?,
         bundle: row.get(3)?,
         operation: row.get(4)?,
-        input: row.json(5)?,
+        input: row.json::<Json>(5)?.into(),
         state,
         attempt: row.get(7)?,
         max_attempts: row.get(8)?,

@@ -1,6 +1,6 @@
 //! New jobs: what makes a submission the same one, how many may wait, and which begin as they are made.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use shared::{
     ids::{IdempotencyKey, JobId},
@@ -38,13 +38,16 @@ impl Idempotency {
 #[derive(Copy, Clone, Debug)]
 pub(in super::super) struct Places {
     pub(in super::super) worker: Uuid,
+    /// How many new jobs may begin.
     pub(in super::super) free: usize,
+    /// How many others may, which are for those who wait.
+    pub(in super::super) spare: usize,
 }
 
 /// A job that was submitted.
 #[derive(Clone, Debug)]
 pub(in super::super) struct Submitted {
-    pub(in super::super) job: Job,
+    pub(in super::super) job: Arc<Job>,
     /// This submission has given it to the worker that had places.
     pub(in super::super) begins: bool,
 }
@@ -54,19 +57,20 @@ pub(crate) fn submit(
     tx: &mut Tx<'_>,
     job: &Job,
     idempotency: Option<&Idempotency>,
-    limit: QueueLimit,
+    limit: &QueueLimit,
 ) -> Result<Job, Error> {
     let submitted = submit_all(tx, std::slice::from_ref(job), idempotency, limit, None)?;
-    submitted.into_iter().next().map(|submitted| submitted.job).ok_or(Error::NotFound)
+    let submitted = submitted.into_iter().next().ok_or(Error::NotFound)?;
+    Ok(Arc::unwrap_or_clone(submitted.job))
 }
 
-/// Writes new jobs of one owner and operation, all or none, or finds those that the same request made before. Where nobody
-/// waits they begin at once, as far as there are places, and need not be claimed.
+/// Writes new jobs of one owner and operation, all or none, or finds those that the same request made before. Where there
+/// are places for all who wait, they begin at once as far as there are more, and need not be claimed.
 pub(in super::super) fn submit_all(
     tx: &mut Tx<'_>,
     jobs: &[Job],
     idempotency: Option<&Idempotency>,
-    limit: QueueLimit,
+    limit: &QueueLimit,
     places: Option<Places>,
 ) -> Result<Vec<Submitted>, Error> {
     let Some(first) = jobs.first() else { return Ok(Vec::new()) };
@@ -83,18 +87,16 @@ pub(in super::super) fn submit_all(
     }
     let sames = sames(tx, jobs)?;
     let (fresh, now) = (sames.iter().filter(|same| same.is_none()).count(), Timestamp::now());
-    if fresh > 0 {
-        admit(tx, limit, fresh)?;
-    }
+    let nobody_waits = fresh > 0 && admit(tx, limit, fresh)? == Some(0);
     let mut places = match places {
-        Some(_) if fresh == 0 || is_any_due(tx, now)? => None,
-        places => places,
+        Some(places) if nobody_waits || have_places(tx, places.spare, now)? => Some(places),
+        _ => None,
     };
     let (mut submitted, mut told, mut keys) = (Vec::<Submitted>::new(), Vec::new(), Vec::new());
     let mut new = Vec::new();
     for (job, same) in jobs.iter().zip(sames) {
         let (job, begins) = match same {
-            Some(Same::Unfinished(id)) => (find(tx, id)?, false),
+            Some(Same::Unfinished(id)) => (find(tx, id)?.into(), false),
             Some(Same::Of(number)) => (submitted[number].job.clone(), false),
             None => {
                 told.push(Told::new(job, Event::Queued));
@@ -103,16 +105,16 @@ pub(in super::super) fn submit_all(
                 match take_place(tx, job, &mut places, now)? {
                     Some((running, event)) => {
                         told.extend(event.map(|event| Told::new(&running, event)));
-                        (running, true)
+                        (running.into(), true)
                     }
-                    None => (job.clone(), false),
+                    None => (job.clone().into(), false),
                 }
             }
         };
         submitted.push(Submitted { job, begins });
     }
     let requests = idempotency.map(|idempotency| idempotency.request.as_slice());
-    rows::insert(tx, new.into_iter().map(|number| &submitted[number].job), &keys, requests)?;
+    rows::insert(tx, new.into_iter().map(|number| &*submitted[number].job), &keys, requests)?;
     tell(tx, told)?;
     Ok(submitted)
 }
@@ -124,7 +126,7 @@ fn take_place(
     places: &mut Option<Places>,
     now: Timestamp,
 ) -> Result<Option<(Job, Option<Event>)>, Error> {
-    let Some(Places { worker, free }) = places.as_mut().filter(|places| places.free > 0) else {
+    let Some(Places { worker, free, .. }) = places.as_mut().filter(|places| places.free > 0) else {
         return Ok(None);
     };
     if job.run_after > now || !claims::take_share(tx, job)? {
@@ -175,7 +177,7 @@ fn repeated(
         let found = reader.find(sql, &params, |row| Ok((row.get(0)?, row.get::<Vec<u8>>(1)?)))?;
         match found {
             Some((id, request)) if request == idempotency.request => {
-                repeated.push(Submitted { job: find(reader, id)?, begins: false });
+                repeated.push(Submitted { job: find(reader, id)?.into(), begins: false });
             }
             Some(_) => return Err(Error::IdempotencyConflict),
             None if number == 0 => break,
@@ -186,7 +188,11 @@ fn repeated(
 }
 
 /// Starts an ended job over, if the queue has room for it.
-pub(in super::super) fn retry(tx: &mut Tx<'_>, id: JobId, limit: QueueLimit) -> Result<Job, Error> {
+pub(in super::super) fn retry(
+    tx: &mut Tx<'_>,
+    id: JobId,
+    limit: &QueueLimit,
+) -> Result<Job, Error> {
     if unfinished(tx, &find(tx, id)?)?.is_some_and(|same| same != id) {
         return Err(Error::Superseded);
     }
@@ -204,17 +210,24 @@ fn unfinished(reader: &Reader<'_>, job: &Job) -> Result<Option<JobId>, store::Er
 }
 
 /// Lets more jobs join those who wait, of which no more are counted than matter. Owners submit side by side, so together they
-/// may go past the limit by as many as do so at the same moment.
-fn admit(reader: &Reader<'_>, limit: QueueLimit, more: usize) -> Result<(), Error> {
-    let sql = "SELECT COUNT(*) FROM (SELECT 1 FROM jobs WHERE state IN ('queued', 'interrupted') LIMIT $1) waiting";
+/// may go past the limit by as many as do so at the same moment. Returns how many wait if they were counted.
+fn admit(reader: &Reader<'_>, limit: &QueueLimit, more: usize) -> Result<Option<usize>, Error> {
+    if limit.admits_by_the_last_count(more) {
+        return Ok(None);
+    }
+    // In an order that their index has, or PostgreSQL may think that all jobs are as quickly looked at.
+    let sql = "SELECT COUNT(*) FROM (SELECT 1 FROM jobs WHERE state IN ('queued', 'interrupted') \
+               ORDER BY owner, rank, id LIMIT $1) waiting";
     let waiting = reader.find(sql, &[i64::from(limit.most).into()], |row| row.get::<i64>(0))?;
     let waiting = usize::try_from(waiting.unwrap_or(0)).unwrap_or(usize::MAX);
-    limit.admit(waiting, more).map_err(|retry_after| Error::QueueFull { retry_after })
+    limit.admit(waiting, more).map_err(|retry_after| Error::QueueFull { retry_after })?;
+    Ok(Some(waiting))
 }
 
-/// Says whether somebody waits who could begin.
-fn is_any_due(reader: &Reader<'_>, now: Timestamp) -> Result<bool, store::Error> {
-    let sql =
-        "SELECT 1 FROM jobs WHERE state IN ('queued', 'interrupted') AND run_after <= $1 LIMIT 1";
-    Ok(reader.find(sql, &[now.into()], |_| Ok(()))?.is_some())
+/// Says whether so many places are enough for all who wait and could begin.
+fn have_places(reader: &Reader<'_>, places: usize, now: Timestamp) -> Result<bool, store::Error> {
+    let sql = "SELECT 1 FROM jobs WHERE state IN ('queued', 'interrupted') AND run_after <= $1 \
+               ORDER BY owner, rank, id LIMIT 1 OFFSET $2";
+    let places = i64::try_from(places).unwrap_or(i64::MAX);
+    Ok(reader.find(sql, &[now.into(), places.into()], |_| Ok(()))?.is_none())
 }

@@ -28,7 +28,7 @@ impl Operation for Broken {
     }
 
     fn share(&self, job: &Job) -> Option<Share> {
-        let shares = job.input == "share";
+        let shares = *job.input == "share";
         shares.then(|| Share { name: "test.broken".into(), limit: 2 })
     }
 
@@ -190,6 +190,6 @@ impl Fixture {
             Ok::<_, Error>(jobs)
         });
         let claims = claimed.await.unwrap().into_iter();
-        claims.map(|job| (job.clone(), Claim { worker, fence: job.fence })).collect()
+        claims.map(|job| (Job::clone(&job), Claim { worker, fence: job.fence })).collect()
     }
 }

@@ -24,21 +24,26 @@ fn counts(owner: &str, number: usize) -> Vec<Job> {
     (0..number).map(|_| new(owner, "count", json!({"to": 0}))).collect()
 }
 
-fn ids(jobs: &[Job]) -> Vec<JobId> {
+fn ids(jobs: &[Arc<Job>]) -> Vec<JobId> {
     jobs.iter().map(|job| job.id).collect()
 }
 
 impl Fixture {
-    async fn submit_all(&self, jobs: Vec<Job>) -> Result<Vec<Job>, Error> {
+    async fn submit_all(&self, jobs: Vec<Job>) -> Result<Vec<Arc<Job>>, Error> {
         self.engine.submit_all(jobs, Roles::default(), None).await
     }
 
-    /// Submits for a worker with so many places, and returns which of the jobs begin.
-    async fn begin(&self, worker: Uuid, free: usize, jobs: Vec<Job>) -> Vec<bool> {
+    /// Submits for a worker with so many places, and others for those who wait, and returns which of the jobs begin.
+    async fn begin(
+        &self,
+        worker: Uuid,
+        (free, spare): (usize, usize),
+        jobs: Vec<Job>,
+    ) -> Vec<bool> {
         let limit = self.engine.limit(Roles::default());
         let log = Topic::user(&jobs[0].owner);
         let submitted = self.tools.store.write_in(log, move |tx| {
-            submit_all(tx, &jobs, None, limit, Some(Places { worker, free }))
+            submit_all(tx, &jobs, None, &limit, Some(Places { worker, free, spare }))
         });
         submitted.await.unwrap().iter().map(|submitted| submitted.begins).collect()
     }
@@ -123,16 +128,19 @@ async fn where_nobody_waits_they_begin_as_they_are_made(home: Home) {
 async fn nobody_is_overtaken(home: Home) {
     let fixture = Fixture::new(home, &[]);
     let worker = Uuid::now_v7();
-    assert_eq!(fixture.begin(worker, 0, counts("grace", 1)).await, [false]);
-    assert_eq!(fixture.begin(worker, 3, counts("ada", 1)).await, [false]);
-    let claimed = fixture.claim_some(LONG, 2).await;
-    assert_eq!(claimed.len(), 2);
-    assert_eq!(fixture.begin(worker, 1, counts("ada", 2)).await, [true, false]);
+    assert_eq!(fixture.begin(worker, (0, 0), counts("grace", 1)).await, [false]);
+    assert_eq!(fixture.begin(worker, (3, 0), counts("ada", 1)).await, [false]);
+    // There are enough for both.
+    assert_eq!(fixture.begin(worker, (3, 2), counts("ada", 1)).await, [true]);
+    assert_eq!(fixture.begin(worker, (3, 1), counts("ada", 1)).await, [false]);
+    let claimed = fixture.claim_some(LONG, 3).await;
+    assert_eq!(claimed.len(), 3);
+    assert_eq!(fixture.begin(worker, (1, 0), counts("ada", 2)).await, [true, false]);
     let (waiting, claim) = fixture.claim(LONG).await;
     let wait = Duration::from_hours(1);
     fixture.apply(waiting.id, Command::Snooze { claim, wait }).await.unwrap();
     // One that cannot begin yet is not overtaken.
-    assert_eq!(fixture.begin(worker, 1, counts("ada", 1)).await, [true]);
+    assert_eq!(fixture.begin(worker, (1, 0), counts("ada", 1)).await, [true]);
 }
 
 async fn of_new_jobs_that_share_only_so_many_begin(home: Home) {
@@ -142,7 +150,7 @@ async fn of_new_jobs_that_share_only_so_many_begin(home: Home) {
         job.share = Some(Share { name: "test.broken".into(), limit: 2 });
         job
     };
-    let begun = fixture.begin(Uuid::now_v7(), 9, vec![share(), share(), share()]).await;
+    let begun = fixture.begin(Uuid::now_v7(), (9, 0), vec![share(), share(), share()]).await;
     assert_eq!(begun, [true, true, false]);
     assert!(fixture.claim_some(LONG, 10).await.is_empty());
 }
@@ -152,7 +160,7 @@ async fn what_began_goes_on_although_its_caller_has_gone(home: Home) {
     fixture.start();
     fixture.is_at_work(2).await;
     let jobs = counts("ada", 2);
-    let all = ids(&jobs);
+    let all = jobs.iter().map(|job| job.id).collect::<Vec<_>>();
     tokio::select! {
         biased;
         _ = fixture.submit_all(jobs) => panic!("it waits for the database"),
@@ -168,7 +176,7 @@ async fn what_began_goes_on_although_its_caller_has_gone(home: Home) {
 async fn what_began_unknowingly_is_handed_back(home: Home) {
     let mut fixture = Fixture::new(home, &[]);
     // As if the answer to the submission had been lost.
-    let begun = fixture.begin(fixture.engine.worker(), 1, counts("ada", 1)).await;
+    let begun = fixture.begin(fixture.engine.worker(), (1, 0), counts("ada", 1)).await;
     assert_eq!(begun, [true]);
     fixture.engine.hand_back_unknown().await.unwrap();
     let job = fixture.event("job.interrupted").await;

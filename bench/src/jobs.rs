@@ -18,17 +18,17 @@ use crate::{cluster::machine, process, users};
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Jobs that wait when the work begins; as many are added beside the work, one by one a quarter of it.
-    #[arg(long, default_value_t = 12_000)]
+    /// Jobs that wait when the work begins; as many are added beside the work. One by one an eighth of it.
+    #[arg(long, default_value_t = 24_000)]
     jobs: usize,
     /// Connections that submit to Parley at once.
     #[arg(long, default_value_t = 32)]
     connections: usize,
     /// Jobs that Parley runs at once.
-    #[arg(long, default_value_t = 1024)]
+    #[arg(long, default_value_t = 16_000)]
     workers: usize,
     /// Owners of the jobs, beside one alone.
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 4)]
     owners: usize,
     /// Rounds; each has every case once, and the median counts.
     #[arg(long, default_value_t = 3)]
@@ -39,12 +39,19 @@ pub(crate) struct Options {
     /// Parts to run; all by default.
     #[arg(long, value_delimiter = ',', default_values = ["sqlite", "rates", "delays"])]
     only: Vec<String>,
-    /// Cases of `rates` whose names begin so; all by default.
-    #[arg(long, value_delimiter = ',')]
+    /// Cases of `rates` whose names begin so, once for each; all by default.
+    #[arg(long = "case", value_name = "NAME")]
     cases: Vec<String>,
     /// Folder of the programs `ingress` and `proc`; by default where `bench` is.
     #[arg(long)]
     programs: Option<PathBuf>,
+}
+
+impl Options {
+    /// Returns how many jobs a turn has. One by one they are so slow that fewer tell as much.
+    fn jobs_of(&self, batch: bool) -> usize {
+        if batch { self.jobs } else { self.jobs / 8 }
+    }
 }
 
 pub(crate) async fn run(options: Options) -> anyhow::Result<()> {

@@ -51,6 +51,21 @@ impl Database {
     }
 }
 
+impl Database {
+    /// Clears away what earlier turns have left, as the database does by itself sooner or later: the others begin each turn
+    /// with tables of their own.
+    pub(super) async fn clear(&self) -> anyhow::Result<()> {
+        let database = self.clone();
+        let clear = move || {
+            if let Connection::Postgres(mut postgres) = database.connect()? {
+                postgres.batch_execute("VACUUM (ANALYZE) jobs, entries")?;
+            }
+            Ok(())
+        };
+        tokio::task::spawn_blocking(clear).await?
+    }
+}
+
 impl Connection {
     fn number(&mut self, sql: &str) -> anyhow::Result<i64> {
         match self {

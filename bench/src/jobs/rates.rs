@@ -117,8 +117,7 @@ pub(super) async fn postgres(options: &Options, cluster: &Cluster) -> anyhow::Re
                     turn.run(&mut Home::Cluster(cluster)).await?
                 }
                 Who::Peer { peer, batch } => {
-                    // One by one they are so slow that fewer tell as much.
-                    let jobs = if batch { options.jobs } else { options.jobs / 8 };
+                    let jobs = options.jobs_of(batch);
                     let url = postgres.make_database(&format!("case_{number}_{round}"))?;
                     Driver::start(peer, &url)?.run(jobs, batch, || cpu::below(postgres))?
                 }

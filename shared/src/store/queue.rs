@@ -137,12 +137,19 @@ fn is_alone(work: &dyn Write) -> bool {
 mod tests {
     use std::time::Duration;
 
-    use super::{super::work::Call, *};
+    use super::{
+        super::{connection::Tx, work::Call},
+        *,
+    };
     use crate::ids::{ProjectId, ReplicaId};
 
     struct Fixture {
         writes: Writes,
         queue: Arc<Queue>,
+    }
+
+    fn nothing(_: &mut Tx<'_>) -> Result<(), Error> {
+        Ok(())
     }
 
     fn fixture() -> Fixture {
@@ -152,7 +159,7 @@ mod tests {
 
     impl Fixture {
         async fn add(&self, topic: Option<&Topic>, is_bulk: bool) {
-            let (call, _) = Call::new(|_| Ok::<_, Error>(()));
+            let (call, _) = Call::new(nothing);
             let call = match topic {
                 Some(topic) => call.of(topic.clone(), is_bulk),
                 None => call,
@@ -207,10 +214,10 @@ mod tests {
     #[tokio::test]
     async fn what_is_closed_is_emptied_and_lets_every_thread_go() {
         let Fixture { writes, queue } = fixture();
-        let (call, _) = Call::new(|_| Ok::<_, Error>(()));
+        let (call, _) = Call::new(nothing);
         writes.send(Box::new(call.of(Topic::jobs(), false))).await.unwrap();
         let taken = queue.take(8).expect("a write");
-        let (call, _) = Call::new(|_| Ok::<_, Error>(()));
+        let (call, _) = Call::new(nothing);
         writes.send(Box::new(call.of(Topic::jobs(), false))).await.unwrap();
         let threads = [(); 3].map(|()| {
             let queue = queue.clone();

@@ -72,6 +72,8 @@ struct Listener {
 #[derive(Debug)]
 pub(crate) struct Follower {
     active: Arc<Active>,
+    /// The index of the first frame that it has heard.
+    heard: u64,
 }
 
 /// Why a follower cannot go on from where it is.
@@ -92,7 +94,12 @@ impl From<Behind> for Cut {
 impl Follower {
     fn new(active: &Arc<Active>) -> Self {
         active.followers.fetch_add(1, Ordering::Relaxed);
-        Self { active: active.clone() }
+        Self { active: active.clone(), heard: active.lock().ring.end() }
+    }
+
+    /// Hears from now on. What has no place in the log and came before is not for it.
+    pub(super) fn from_now(self) -> Self {
+        Self::new(&self.active)
     }
 
     pub(crate) fn topic(&self) -> &Topic {
@@ -150,13 +157,15 @@ impl Follower {
         if state.over || last.epoch != place.epoch {
             return Err(Cut::Replaced);
         }
-        Ok(state.ring.since(place, last.seq, at)?)
+        Ok(state.ring.since(place, self.heard, last.seq, at)?)
     }
 }
 
 impl Clone for Follower {
     fn clone(&self) -> Self {
-        Self::new(&self.active)
+        let mut clone = Self::new(&self.active);
+        clone.heard = self.heard;
+        clone
     }
 }
 

@@ -152,7 +152,9 @@ pub(super) async fn open(state: AppState, asked: Asked, plan: Plan) -> Result<Re
     let greeting = wire.first(&greeting(pace, &about, stream_id, &begins, &plan.logs, resumed));
     let reactor = state.reactor.clone();
     let places = begins.positions.into_iter().chain(begins.heeded);
-    let places: Vec<(Follower, Position)> = followers.into_iter().zip(places).collect();
+    // From its greeting on it is told everything, though its socket is not parked yet.
+    let followers = followers.into_iter().map(Follower::from_now);
+    let places: Vec<(Follower, Position)> = followers.zip(places).collect();
     let told = plan.logs.len();
     let answering = plan.answer.map(|answer| Box::new(answer.answering));
     let body = asked.detach.body(greeting, move |detached| async move {

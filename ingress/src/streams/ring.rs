@@ -63,22 +63,26 @@ impl Ring {
         Ok(self.frames.iter().skip(skip.ok_or(Behind)?).take(limit).cloned().collect())
     }
 
-    /// Returns the entries after `place` that come before index `at`, when `last` is the last entry of all. A stream that
-    /// gets these, and then every frame from `at` on that its place [`takes`], misses nothing and gets nothing twice.
+    /// Returns the entries after `place` that come before index `at`, when `last` is the last entry of all, and what has no
+    /// place in the log and came from index `heard` on. A stream that gets these, and then every frame from `at` on that
+    /// its place [`takes`], misses nothing and gets nothing twice.
     pub(super) fn since(
         &self,
         place: Position,
+        heard: u64,
         last: i64,
         at: u64,
     ) -> Result<Vec<Arc<Frame>>, Behind> {
-        if place.seq >= last {
-            return Ok(Vec::new());
+        let is_after = |frame: &Arc<Frame>| frame.position.is_some_and(|p| p.seq > place.seq);
+        if place.seq < last {
+            let first = self.frames.iter().find(|frame| is_after(frame)).ok_or(Behind)?;
+            first.position.filter(|p| p.seq == place.seq + 1).ok_or(Behind)?;
         }
-        let is_next = |frame: &Arc<Frame>| frame.position.is_some_and(|p| p.seq == place.seq + 1);
-        let next = self.frames.iter().position(is_next).ok_or(Behind)?;
-        let known = usize::try_from(at.saturating_sub(self.first)).unwrap_or(usize::MAX);
-        let between = self.frames.iter().take(known).skip(next);
-        Ok(between.filter(|frame| frame.position.is_some()).cloned().collect())
+        let indexed = (self.first..at).zip(&self.frames);
+        let between = indexed.filter(|(index, frame)| {
+            if frame.position.is_some() { is_after(frame) } else { *index >= heard }
+        });
+        Ok(between.map(|(_, frame)| frame.clone()).collect())
     }
 }
 
@@ -117,6 +121,12 @@ mod tests {
         })
     }
 
+    /// Returns what an event without a place says.
+    fn number(frame: &Frame) -> u64 {
+        let text = String::from_utf8_lossy(frame.text());
+        text.trim().trim_start_matches("data: ").parse().expect("a number")
+    }
+
     /// What happens around a stream that is being parked.
     #[derive(Clone, Debug)]
     enum Step {
@@ -126,9 +136,11 @@ mod tests {
         Ephemeral,
         /// The reactor takes what is new.
         Pull(usize),
-        /// A stream joins whose place is this far before the journal's end, which may be ahead of the hub.
+        /// A stream joins whose place is this far before the journal's end, which may be ahead of the hub, and which began to
+        /// hear this many frames ago.
         Join {
             behind: i64,
+            heard: u64,
         },
         Age,
     }
@@ -138,7 +150,7 @@ mod tests {
             6 => Just(Step::Publish),
             1 => Just(Step::Ephemeral),
             3 => (1..8usize).prop_map(Step::Pull),
-            2 => (0..8i64).prop_map(|behind| Step::Join { behind }),
+            2 => (0..8i64, 0..8u64).prop_map(|(behind, heard)| Step::Join { behind, heard }),
             1 => Just(Step::Age),
         ];
         prop::collection::vec(step, 0..120)
@@ -149,22 +161,41 @@ mod tests {
     enum Sabotage {
         /// A joining stream is given nothing of what is between its place and the present.
         ForgetBacklog,
+        /// A joining stream is given the entries of that alone.
+        ForgetEphemeral,
         /// A stream takes every frame, whatever its place.
         TakeAll,
         /// A stream joins though the ring has lost what it needs.
         JoinBehind,
     }
 
-    /// Runs the steps; returns whether every stream got every entry after its place once, in order.
+    /// What a stream is to get, and got.
+    struct Reader {
+        place: Position,
+        got: Vec<i64>,
+        after: i64,
+        /// What has no place in the log.
+        events: Vec<u64>,
+        heard: u64,
+    }
+
+    /// Runs the steps; returns whether every stream got every entry after its place once, in order, and what has no place once
+    /// since it began to hear, in order and all of it while the ring had it.
     fn holds(steps: &[Step], sabotage: Option<Sabotage>) -> bool {
         // The journal is up to two entries ahead of what the hub has heard.
         const AHEAD: i64 = 2;
         let (mut ring, mut last, mut pulled) = (Ring::default(), 0, 0);
-        let mut streams: Vec<(Position, Vec<i64>, i64)> = Vec::new();
-        let give = |stream: &mut (Position, Vec<i64>, i64), frames: &[Arc<Frame>]| {
+        let (mut readers, mut events): (Vec<Reader>, Vec<u64>) = Default::default();
+        // Below this the ring had lost something before everybody had it.
+        let mut lost = 0;
+        let give = |reader: &mut Reader, frames: &[Arc<Frame>]| {
             for frame in frames {
-                let takes = takes(&mut stream.0, frame) || sabotage == Some(Sabotage::TakeAll);
-                stream.1.extend(frame.position.filter(|_| takes).map(|position| position.seq));
+                let takes = takes(&mut reader.place, frame) || sabotage == Some(Sabotage::TakeAll);
+                match frame.position.filter(|_| takes) {
+                    Some(position) => reader.got.push(position.seq),
+                    None if frame.position.is_none() => reader.events.push(number(frame)),
+                    None => {}
+                }
             }
         };
         let all = [steps, &[Step::Pull(usize::MAX)]].concat();
@@ -174,38 +205,55 @@ mod tests {
                     last += 1;
                     ring.push(entry(last));
                 }
-                Step::Ephemeral => ring.push(Frame::ephemeral("{}")),
+                Step::Ephemeral => {
+                    events.push(ring.end());
+                    ring.push(Frame::ephemeral(&ring.end().to_string()));
+                }
                 Step::Age => ring.age(),
                 Step::Pull(limit) => {
                     if let Ok(frames) = ring.from(pulled, limit) {
                         pulled += frames.len() as u64;
-                        for stream in &mut streams {
-                            give(stream, &frames);
+                        for reader in &mut readers {
+                            give(reader, &frames);
                         }
                     } else {
                         // The reactor was too slow: its streams read the journal, up to its end, and join again.
                         pulled = ring.end();
-                        for (place, got, _) in &mut streams {
-                            got.extend(place.seq + 1..=last);
-                            *place = at(place.seq.max(last));
+                        lost = pulled;
+                        for reader in &mut readers {
+                            reader.got.extend(reader.place.seq + 1..=last);
+                            reader.place = at(reader.place.seq.max(last));
                         }
                     }
                 }
-                Step::Join { behind } => {
-                    let from = (last + AHEAD - behind).max(0);
-                    let mut stream = (at(from), Vec::new(), from);
-                    match ring.since(stream.0, last, pulled) {
+                Step::Join { behind, heard } => {
+                    let after = (last + AHEAD - behind).max(0);
+                    let heard = ring.end().saturating_sub(heard).max(ring.first);
+                    let (place, got) = (at(after), Vec::new());
+                    let mut reader = Reader { place, got, after, events: Vec::new(), heard };
+                    match ring.since(place, heard, last, pulled) {
                         Ok(_) if sabotage == Some(Sabotage::ForgetBacklog) => {}
-                        Ok(frames) => give(&mut stream, &frames),
+                        Ok(mut frames) => {
+                            let forgets = sabotage == Some(Sabotage::ForgetEphemeral);
+                            frames.retain(|frame| frame.position.is_some() || !forgets);
+                            give(&mut reader, &frames);
+                        }
                         Err(Behind) if sabotage == Some(Sabotage::JoinBehind) => {}
                         // It reads the journal and tries again with a later place.
                         Err(Behind) => continue,
                     }
-                    streams.push(stream);
+                    readers.push(reader);
                 }
             }
         }
-        streams.iter().all(|(_, got, from)| got.iter().copied().eq(from + 1..=last))
+        readers.iter().all(|reader| {
+            let whole = reader.got.iter().copied().eq(reader.after + 1..=last);
+            let heard = |from: u64| events.iter().filter(move |&&event| event >= from);
+            let got = &reader.events;
+            whole
+                && got.is_sorted_by(|one, next| one < next)
+                && heard(reader.heard.max(lost)).all(|event| got.contains(event))
+        })
     }
 
     proptest! {
@@ -217,25 +265,32 @@ mod tests {
 
     #[test]
     fn the_property_notices_every_sabotage() {
-        use Step::{Age, Join, Publish, Pull};
+        use Step::{Age, Ephemeral, Join, Publish, Pull};
         let steps = [
             Publish,
             Publish,
             Publish,
             Age,
             Pull(2),
-            Join { behind: 4 },
+            Ephemeral,
+            Pull(2),
+            Join { behind: 4, heard: 1 },
             Pull(9),
             Age,
             Age,
-            Join { behind: 5 },
-            Join { behind: 1 },
+            Join { behind: 5, heard: 0 },
+            Join { behind: 1, heard: 0 },
             Publish,
             Publish,
             Pull(9),
         ];
         assert!(holds(&steps, None));
-        for sabotage in [Sabotage::ForgetBacklog, Sabotage::TakeAll, Sabotage::JoinBehind] {
+        for sabotage in [
+            Sabotage::ForgetBacklog,
+            Sabotage::ForgetEphemeral,
+            Sabotage::TakeAll,
+            Sabotage::JoinBehind,
+        ] {
             assert!(!holds(&steps, Some(sabotage)), "{sabotage:?}");
         }
     }
@@ -248,7 +303,7 @@ mod tests {
         }
         assert_eq!(ring.frames.len(), MAX_FRAMES);
         assert_eq!(ring.from(0, 1).unwrap_err(), Behind);
-        assert_eq!(ring.since(at(9_999), 10_000, ring.end()).unwrap().len(), 1);
+        assert_eq!(ring.since(at(9_999), 0, 10_000, ring.end()).unwrap().len(), 1);
         ring.age();
         assert_eq!(ring.frames.len(), MAX_FRAMES);
         ring.age();

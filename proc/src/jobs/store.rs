@@ -171,10 +171,23 @@ pub(crate) fn list(
     filter: &Filter,
     limit: i64,
 ) -> Result<Vec<Job>, store::Error> {
-    let jobs = if filter.unfinished { UNFINISHED } else { "jobs" };
-    let mut sql = format!("SELECT {COLUMNS} FROM {jobs} j WHERE 1 = 1");
     // A row's error begins with its code.
     let code = filter.code.as_ref().map(|code| format!("{{\"code\":{},", json!(code)));
+    let (sql, params) = listing(filter, code.as_ref(), limit);
+    reader.query(&sql, &params, read)
+}
+
+/// Returns the statement of a list, and its parameters.
+pub(super) fn listing<'a>(
+    filter: &'a Filter,
+    code: Option<&'a String>,
+    limit: i64,
+) -> (String, Vec<Value<'a>>) {
+    // Those who have not ended are to be found among themselves: by a mere `id` a database would go through all that their
+    // owner ever had, newest first, rather than sort these few.
+    let (jobs, id) =
+        if filter.unfinished { (UNFINISHED, "COALESCE(j.id, j.id)") } else { ("jobs", "j.id") };
+    let mut sql = format!("SELECT {COLUMNS} FROM {jobs} j WHERE 1 = 1");
     let mut params: Vec<Value<'_>> = Vec::new();
     let wanted = [
         ("j.owner =", filter.owner.as_ref().map(Into::into)),
@@ -182,7 +195,6 @@ pub(crate) fn list(
         ("j.state =", filter.state.map(|state| state.as_str().into())),
         ("j.bundle =", filter.bundle.as_ref().map(Into::into)),
         ("j.operation =", filter.operation.as_ref().map(Into::into)),
-        ("j.id <", filter.before.map(Into::into)),
     ];
     for (condition, value) in wanted {
         if let Some(value) = value {
@@ -191,7 +203,11 @@ pub(crate) fn list(
             let _ = write!(sql, " AND {condition} ${}", params.len());
         }
     }
-    if let Some(code) = &code {
+    if let Some(before) = filter.before {
+        params.push(before.into());
+        let _ = write!(sql, " AND {id} < ${}", params.len());
+    }
+    if let Some(code) = code {
         params.push(code.into());
         let number = params.len();
         let _ = write!(sql, " AND substr(j.error, 1, length(${number})) = ${number}");
@@ -200,8 +216,8 @@ pub(crate) fn list(
         let _ = write!(sql, " AND {PARKED}");
     }
     params.push(limit.into());
-    let _ = write!(sql, " ORDER BY j.id DESC LIMIT ${}", params.len());
-    reader.query(&sql, &params, read)
+    let _ = write!(sql, " ORDER BY {id} DESC LIMIT ${}", params.len());
+    (sql, params)
 }
 
 /// An event that is to be told.

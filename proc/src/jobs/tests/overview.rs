@@ -112,3 +112,22 @@ async fn every_job_that_has_not_ended_is_counted_where_it_is(home: Home) {
     let gone = fixture.tools.store.read(move |reader| overview::workers(reader, after)).await;
     assert!(gone.map_err(|error: shared::store::Error| error).unwrap().is_empty());
 }
+
+#[tokio::test]
+async fn what_has_not_ended_is_found_without_going_through_what_has() {
+    let fixture = Fixture::new(Home::Sqlite, &[]);
+    let owner = "ada".parse().ok();
+    let all = Filter { owner, unfinished: true, ..Filter::default() };
+    let page = Filter { before: Some(JobId::mint()), ..all.clone() };
+    for filter in [all, page] {
+        let plan = fixture.tools.store.read(move |reader| {
+            let (sql, params) = store::listing(&filter, None, 10);
+            reader.query(&format!("EXPLAIN QUERY PLAN {sql}"), &params, |row| row.get(3))
+        });
+        let plan: Result<Vec<String>, shared::store::Error> = plan.await;
+        let plan = plan.unwrap().join("\n");
+        let uses = |index: &str| plan.contains(&format!("INDEX {index} (owner=?)"));
+        assert!(uses("jobs_to_run") && uses("jobs_running"), "{plan}");
+        assert!(!plan.contains("jobs_by_owner"), "{plan}");
+    }
+}

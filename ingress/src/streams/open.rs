@@ -153,7 +153,7 @@ pub(super) async fn open(state: AppState, asked: Asked, plan: Plan) -> Result<Re
     let reactor = state.reactor.clone();
     let places = begins.positions.into_iter().chain(begins.heeded);
     // From its greeting on it is told everything, though its socket is not parked yet.
-    let followers = followers.into_iter().map(Follower::from_now);
+    let followers = followers.into_iter().map(Follower::hearing_from_now);
     let places: Vec<(Follower, Position)> = followers.zip(places).collect();
     let told = plan.logs.len();
     let answering = plan.answer.map(|answer| Box::new(answer.answering));

@@ -148,6 +148,7 @@ mod tests {
         queue: Arc<Queue>,
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "as a write is")]
     fn nothing(_: &mut Tx<'_>) -> Result<(), Error> {
         Ok(())
     }

@@ -208,7 +208,7 @@ async fn typing_is_told_at_once_and_nowhere_recorded() {
     let cursor = project.cursor().await;
     let typing = json!({"channel": "general"});
     // Several times, as a stream has to hear from its greeting on and is handed over just after it.
-    for _ in 0..20 {
+    for _ in 0..100 {
         let (mut stream, hello) = project.stream("").await;
         assert_eq!(project.call("POST", "/typing", &typing).await.status, 204);
         let event = stream.until("user.typing").await;

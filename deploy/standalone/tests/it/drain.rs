@@ -9,7 +9,9 @@ use crate::support::{PATIENCE, Parley};
 
 #[tokio::test]
 async fn streams_are_told_and_the_process_ends_well() {
-    let mut parley = Parley::start_with(&["--drain-spread", "300ms"]).await;
+    // The poll comes while requests are still taken.
+    let flags = ["--drain-delay", "1s", "--drain-spread", "300ms"];
+    let mut parley = Parley::start_with(&flags).await;
     let project = parley.as_user("ada").project().await;
     let mut streams = Vec::new();
     for _ in 0..3 {
@@ -35,7 +37,7 @@ async fn streams_are_told_and_the_process_ends_well() {
         assert!(returns.len() > 1, "all come back at once: {returns:?}");
         parley.ended().await
     };
-    let (status, polled) = tokio::join!(end, poll);
+    let (polled, status) = tokio::join!(poll, end);
     assert!(status.success(), "{status}");
     // A running request finishes, with what there is.
     assert_eq!(polled.is(200)["events"], json!([]));

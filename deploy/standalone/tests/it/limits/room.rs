@@ -5,7 +5,6 @@ use reqwest::RequestBuilder;
 use serde_json::json;
 
 use crate::{
-    job::submit,
     raw::Raw,
     support::{Answer, Parley, eventually, text},
 };
@@ -51,11 +50,14 @@ async fn who_only_waits_takes_no_room() {
         project.path("/messages")
     );
     unfinished.send(head).await;
-    let job = submit(&project, "demo.count", json!({"to": 1_000, "delay_ms": 100})).await.is(202);
-    let path = format!("/api/integrations/jobs/{}", text(&job["id"]));
     let submitted = json!({"project_id": project.id, "data": {"to": 1_000, "delay_ms": 100}});
-    let waiting = project.client.request("POST", "/api/integrations/bundles/demo/operations/count");
-    let waiting = waiting.header("prefer", "wait=20").json(&submitted);
+    let submit = || {
+        let path = "/api/integrations/bundles/demo/operations/count";
+        project.client.request("POST", path).json(&submitted)
+    };
+    let job = let_in(submit()).await.is(202);
+    let path = format!("/api/integrations/jobs/{}", text(&job["id"]));
+    let waiting = submit().header("prefer", "wait=20");
     let meanwhile = async {
         // All of them are waiting when this succeeds again and again.
         let mut row = 0;

@@ -1922,6 +1922,9 @@ pub struct Entry {
     pub data: ::prost::alloc::string::String,
     #[prost(int64, tag = "5")]
     pub at_ms: i64,
+    /// The tag that is stored with the entry.
+    #[prost(fixed32, tag = "6")]
+    pub tag: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FindRequest {

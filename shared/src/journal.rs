@@ -112,14 +112,11 @@ pub struct Entry {
 impl Entry {
     pub(crate) fn new(
         topic: &Topic,
-        epoch: i64,
-        seq: i64,
+        position: Position,
         kind: &str,
         data: &str,
         at: Timestamp,
     ) -> Self {
-        let tag = crc32fast::hash(data.as_bytes());
-        let position = Position { epoch, seq, tag };
         Self { topic: topic.clone(), position, kind: kind.into(), data: data.into(), at }
     }
 }
@@ -150,9 +147,10 @@ pub struct Start {
 impl Tx<'_> {
     /// Appends an entry to `topic`, to be published when the transaction is committed.
     pub fn append(&mut self, topic: &Topic, kind: &str, data: &str) -> Result<Arc<Entry>, Error> {
-        let (epoch, seq) = self.advance(topic, 1)?;
-        let entry = Arc::new(Entry::new(topic, epoch, seq, kind, data, Timestamp::now()));
-        self.write_rows(topic, &[Packed { seq, kind, data, before: None }], entry.at)?;
+        let tag = rand::rng().random();
+        let position = self.advance(topic, 1, tag)?;
+        let entry = Arc::new(Entry::new(topic, position, kind, data, Timestamp::now()));
+        self.write_rows(topic, &pack::pack(position.seq, &[(kind, data)], &[tag]), entry.at)?;
         self.appended(News::Entry(entry.clone()));
         Ok(entry)
     }
@@ -163,15 +161,17 @@ impl Tx<'_> {
         let Some((last_kind, last_data)) = entries.last() else { return Ok(()) };
         let at = Timestamp::now();
         let count = i64::try_from(entries.len()).unwrap_or(i64::MAX);
-        let (epoch, head) = self.advance(topic, count)?;
-        let first = head - count + 1;
-        self.write_rows(topic, &pack::pack(first, entries), at)?;
-        let entry = |seq, kind, data| Arc::new(Entry::new(topic, epoch, seq, kind, data, at));
+        let tags: Vec<u32> = rand::rng().random_iter().take(entries.len()).collect();
+        let head = self.advance(topic, count, tags.last().copied().unwrap_or_default())?;
+        let first = head.seq - count + 1;
+        self.write_rows(topic, &pack::pack(first, entries, &tags), at)?;
         if entries.len() > bus::TOLD {
-            self.appended(News::Many(entry(head, last_kind, last_data)));
+            let last = Entry::new(topic, head, last_kind, last_data, at);
+            self.appended(News::Many(Arc::new(last)));
         } else {
-            for (seq, (kind, data)) in (first..).zip(entries) {
-                self.appended(News::Entry(entry(seq, kind, data)));
+            for ((seq, (kind, data)), tag) in (first..).zip(entries).zip(tags) {
+                let position = Position { epoch: head.epoch, seq, tag };
+                self.appended(News::Entry(Arc::new(Entry::new(topic, position, kind, data, at))));
             }
         }
         Ok(())
@@ -183,8 +183,8 @@ impl Tx<'_> {
         rows: &[Packed<'_>],
         at: Timestamp,
     ) -> Result<(), Error> {
-        let mut values: Vec<Value<'_>> = Vec::with_capacity(rows.len() * 6);
-        for Packed { seq, kind, data, before } in rows {
+        let mut values: Vec<Value<'_>> = Vec::with_capacity(rows.len() * 7);
+        for Packed { seq, kind, data, before, tags } in rows {
             let packed = Value::from(before.as_deref());
             values.extend([
                 topic.as_str().into(),
@@ -193,15 +193,16 @@ impl Tx<'_> {
                 (*data).into(),
                 at.into(),
                 packed,
+                tags.as_slice().into(),
             ]);
         }
-        let sql = "INSERT INTO entries (topic, seq, type, data, at, packed)";
-        self.execute_rows(sql, "", 6, &values)
+        let sql = "INSERT INTO entries (topic, seq, type, data, at, packed, tags)";
+        self.execute_rows(sql, "", 7, &values)
     }
 
     /// Makes the topic if it does not exist, so that it has an epoch to put into cursors.
     pub fn ensure(&mut self, topic: &Topic) -> Result<(), Error> {
-        self.advance(topic, 0).map(drop)
+        self.advance(topic, 0, 0).map(drop)
     }
 
     /// Deletes a topic and all its entries. Made again, it is another log with another epoch.
@@ -211,27 +212,29 @@ impl Tx<'_> {
         Ok(())
     }
 
-    fn advance(&mut self, topic: &Topic, by: i64) -> Result<(i64, i64), Error> {
+    /// Moves the topic's head by `by` entries, of which the last has `tag`, and returns the head's position. The topic is made
+    /// if there is none.
+    fn advance(&mut self, topic: &Topic, by: i64, tag: u32) -> Result<Position, Error> {
         if by > 0 && self.sabotage == Some(Sabotage::Sequence) {
-            return self.advance_by_sequence(topic);
+            return self.advance_by_sequence(topic, tag);
         }
         // 40 bits tell stores apart and keep cursors short.
         let epoch =
             i64::from(rand::rng().random::<u32>()) << 8 | i64::from(rand::rng().random::<u8>());
-        let sql = "INSERT INTO topics (name, epoch, head, floor) VALUES ($1, $2, $3, 1) \
-                   ON CONFLICT (name) DO UPDATE SET head = topics.head + excluded.head RETURNING epoch, head";
-        self.find(sql, &[topic.as_str().into(), epoch.into(), by.into()], |row| {
-            Ok((row.get(0)?, row.get(1)?))
-        })?
-        .ok_or(Error::Gone)
+        let sql = "INSERT INTO topics (name, epoch, head, floor, tag) VALUES ($1, $2, $3, 1, $4) \
+                   ON CONFLICT (name) DO UPDATE SET head = topics.head + excluded.head, \
+                   tag = CASE WHEN excluded.head = 0 THEN topics.tag ELSE excluded.tag END RETURNING epoch, head";
+        let params = [topic.as_str().into(), epoch.into(), by.into(), i64::from(tag).into()];
+        self.find(sql, &params, |row| Ok(Position { epoch: row.get(0)?, seq: row.get(1)?, tag }))?
+            .ok_or(Error::Gone)
     }
 }
 
 impl Tx<'_> {
     /// The deliberate bug: numbers are given out before the log is locked, so a later one may be committed first.
-    fn advance_by_sequence(&mut self, topic: &Topic) -> Result<(i64, i64), Error> {
+    fn advance_by_sequence(&mut self, topic: &Topic, tag: u32) -> Result<Position, Error> {
         let Some(Position { epoch, seq: head, .. }) = self.head(topic)? else {
-            return self.advance(topic, 0).and_then(|_| self.advance_by_sequence(topic));
+            return self.advance(topic, 0, 0).and_then(|_| self.advance_by_sequence(topic, tag));
         };
         let name = format!("sabotage_{:08x}", crc32fast::hash(topic.as_str().as_bytes()));
         self.execute(&format!("CREATE SEQUENCE IF NOT EXISTS {name} START {}", head + 1), &[])?;
@@ -239,10 +242,10 @@ impl Tx<'_> {
         let seq = seq.ok_or(Error::Gone)?;
         std::thread::sleep(Duration::from_millis(rand::rng().random_range(0..40)));
         self.execute(
-            "UPDATE topics SET head = $2 WHERE name = $1 AND head < $2",
-            &[topic.as_str().into(), seq.into()],
+            "UPDATE topics SET head = $2, tag = $3 WHERE name = $1 AND head < $2",
+            &[topic.as_str().into(), seq.into(), i64::from(tag).into()],
         )?;
-        Ok((epoch, seq))
+        Ok(Position { epoch, seq, tag })
     }
 }
 

@@ -14,7 +14,8 @@ pub struct Position {
     pub epoch: i64,
     /// The entry's number; the first is 1, and 0 is before it.
     pub seq: i64,
-    /// Some bytes of the entry itself, 0 before the first: a failover that lost a tail uses numbers again.
+    /// Random bytes that were stored with the entry, 0 before the first. They tell two entries with the same number apart: a
+    /// failover that lost a tail uses numbers again. Entries from before stored tags have the CRC-32 of their data.
     pub tag: u32,
 }
 

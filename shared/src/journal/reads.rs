@@ -15,41 +15,49 @@ use crate::{
 
 /// Logs whose ends are asked for in one query.
 const HEADS: usize = 256;
-const HEAD: &str = "SELECT t.epoch, t.head, e.data, t.name FROM topics t LEFT JOIN entries e \
-                    ON e.topic = t.name AND e.seq = t.head WHERE t.name";
+/// Statement that reads heads, up to its condition. The head's row is read only where the topic does not know the tag.
+const HEAD: &str = "SELECT t.epoch, t.head, t.tag, \
+                    CASE WHEN t.tag IS NULL THEN (SELECT e.tags FROM entries e WHERE e.topic = t.name AND e.seq = t.head) END, \
+                    CASE WHEN t.tag IS NULL THEN (SELECT e.data FROM entries e WHERE e.topic = t.name AND e.seq = t.head) END, \
+                    t.name FROM topics t WHERE t.name";
 
 /// What is read of a row of entries, after its log's epoch.
-const ROW: &str = "e.seq, e.type, e.data, e.at, e.packed";
+const ROW: &str = "e.seq, e.type, e.data, e.at, e.packed, e.tags";
 
 /// Returns the entries of a row that come after `after`.
 fn entries_of(topic: &Topic, row: &Row<'_>, after: i64) -> Result<Vec<Arc<Entry>>, Error> {
     let (epoch, last, at) = (row.get(0)?, row.get::<i64>(1)?, row.get(4)?);
-    let entry =
-        |seq, kind: &str, data: &str| Arc::new(Entry::new(topic, epoch, seq, kind, data, at));
     let packed: Option<Vec<u8>> = row.get(5)?;
-    let lines = packed.map(|packed| pack::unpack(&packed).ok_or(Error::Column { column: 5 }));
-    let lines = lines.transpose()?.unwrap_or_default();
+    let row = pack::Row::of(row.get(2)?, row.get(3)?, packed.as_deref(), row.get(6)?);
+    let row = row.ok_or(Error::Column { column: 5 })?;
     // From the last one back, as that is the one whose number is known.
-    let numbers = (after.saturating_add(1)..last).rev();
-    let before = numbers.zip(pack::entries(&lines).rev());
-    let mut entries: Vec<_> = before.map(|(seq, (kind, data))| entry(seq, kind, data)).collect();
+    let numbers = (after.saturating_add(1)..=last).rev();
+    let mut entries: Vec<_> = numbers
+        .zip(row.backwards())
+        .map(|(seq, (kind, data, tag))| {
+            Arc::new(Entry::new(topic, Position { epoch, seq, tag }, kind, data, at))
+        })
+        .collect();
     entries.reverse();
-    entries.push(entry(last, &row.get::<String>(2)?, &row.get::<String>(3)?));
     Ok(entries)
 }
 
+/// Reads a row of [`HEAD`].
 fn position(row: &Row<'_>) -> Result<Position, Error> {
-    let tag = row.get::<Option<String>>(2)?.map_or(0, |data| crc32fast::hash(data.as_bytes()));
+    let tag = match (row.get::<Option<i64>>(2)?, row.get::<Option<String>>(4)?) {
+        (Some(tag), _) => u32::try_from(tag).map_err(|_| Error::Column { column: 2 })?,
+        // The packed entries before the head do not matter.
+        (None, Some(data)) => pack::last_tag(&data, row.get::<Option<Vec<u8>>>(3)?.as_deref()),
+        (None, None) => 0,
+    };
     Ok(Position { epoch: row.get(0)?, seq: row.get(1)?, tag })
 }
 
 impl Reader<'_> {
-    /// Says whether the log has this very entry.
+    /// Returns whether the log has this very entry, by its position.
     pub(crate) fn has(&self, entry: &Entry) -> Result<bool, Error> {
         let found = self.entries(&entry.topic, entry.position.seq - 1, 1)?;
-        Ok(found
-            .first()
-            .is_some_and(|found| found.position == entry.position && found.data == entry.data))
+        Ok(found.first().is_some_and(|found| found.position == entry.position))
     }
 
     /// Returns the ends of those of the logs that there are.
@@ -63,7 +71,7 @@ impl Reader<'_> {
             let numbers: Vec<String> = (1..=length).map(|number| format!("${number}")).collect();
             let sql = format!("{HEAD} IN ({})", numbers.join(", "));
             heads.extend(self.query(&sql, &names, |row| {
-                Ok((Topic(row.get::<String>(3)?.into()), position(row)?))
+                Ok((Topic(row.get::<String>(5)?.into()), position(row)?))
             })?);
         }
         Ok(heads)
@@ -133,7 +141,7 @@ impl Reader<'_> {
             let is_kept = row.get::<Option<i64>>(1)?.is_some();
             let entries = if is_kept { entries_of(topic, row, place.seq - 1)? } else { Vec::new() };
             let first = entries.first().map(|entry| entry.position);
-            Ok((row.get::<i64>(6)?, first.filter(|first| first.seq == place.seq)))
+            Ok((row.get::<i64>(7)?, first.filter(|first| first.seq == place.seq)))
         })?;
         // A log that was deleted since its head was read keeps nothing.
         let (floor, found) = found.unwrap_or((i64::MAX, None));

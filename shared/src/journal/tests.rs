@@ -17,6 +17,9 @@ on_both_stores!(
     every_kind_of_unusable_cursor_resets_to_the_head,
     retention_keeps_the_newest_and_expires_the_rest,
     what_is_appended_together_is_read_like_anything_else,
+    tags_are_random_and_the_head_has_the_last_one,
+    cursors_from_before_stored_tags_stay_valid,
+    a_row_can_be_rewritten_and_keeps_its_tags,
 );
 
 fn open(home: Home, folder: &std::path::Path, bus: &Bus) -> Store {
@@ -204,7 +207,8 @@ async fn what_is_appended_together_is_read_like_anything_else(home: Home) {
         assert_eq!(start, Start { position: entry.position, reset: None });
         let entry = entry.clone();
         let has = fixture.store.read(move |reader| {
-            let other = Entry { data: "other".into(), ..Entry::clone(&entry) };
+            let mut other = Entry::clone(&entry);
+            other.position.tag ^= 1;
             Ok::<_, Error>((reader.has(&entry)?, reader.has(&other)?))
         });
         assert_eq!(has.await.unwrap(), (true, false));
@@ -218,4 +222,94 @@ async fn what_is_appended_together_is_read_like_anything_else(home: Home) {
     let left = page(0, 1_000).await;
     assert!((300..602).contains(&left.len()), "{}", left.len());
     assert_eq!(left, all[602 - left.len()..]);
+}
+
+async fn tags_are_random_and_the_head_has_the_last_one(home: Home) {
+    let fixture = fixture(home);
+    let mut tags = std::collections::HashSet::new();
+    for number in 0..4 {
+        tags.insert(fixture.append("the same").await.position.tag);
+        let topic = fixture.topic.clone();
+        let together =
+            fixture.store.write(move |tx| tx.append_all(&topic, &[("test", "the same"); 3]));
+        together.await.unwrap();
+        let topic = fixture.topic.clone();
+        let read = fixture.store.read(move |reader| {
+            let entries = reader.entries(&topic, number * 4, 10)?;
+            let heads = reader.heads(std::slice::from_ref(&topic))?;
+            Ok::<_, Error>((entries, reader.head(&topic)?, heads[&topic]))
+        });
+        let (entries, head, same_head) = read.await.unwrap();
+        let last = entries.last().expect("four entries").position;
+        assert_eq!((head, same_head), (Some(last), last), "the topic knows the tag of its head");
+        tags.extend(entries.iter().map(|entry| entry.position.tag));
+    }
+    assert_eq!(tags.len(), 16, "each entry has a tag of its own: {tags:?}");
+}
+
+async fn cursors_from_before_stored_tags_stay_valid(home: Home) {
+    let fixture = fixture(home);
+    fixture.append("one").await;
+    let topic = fixture.topic.clone();
+    let together = [("test", "two"), ("test", "three"), ("test", "four")];
+    fixture.store.write(move |tx| tx.append_all(&topic, &together)).await.unwrap();
+    // As the step before left it.
+    let topic = fixture.topic.clone();
+    let forget = fixture.store.write(move |tx| {
+        tx.execute("UPDATE entries SET tags = NULL WHERE topic = $1", &[topic.as_str().into()])?;
+        tx.execute("UPDATE topics SET tag = NULL WHERE name = $1", &[topic.as_str().into()])
+    });
+    forget.await.unwrap();
+    let topic = fixture.topic.clone();
+    let read = fixture
+        .store
+        .read(move |reader| Ok::<_, Error>((reader.entries(&topic, 0, 10)?, reader.head(&topic)?)));
+    let (old, head) = read.await.unwrap();
+    for (entry, data) in old.iter().zip(["one", "two", "three", "four"]) {
+        assert_eq!((&*entry.data, entry.position.tag), (data, crc32fast::hash(data.as_bytes())));
+    }
+    assert_eq!(head, Some(old[3].position), "the head has the checksum of its data");
+    // A new entry behind them, and a topic that is only made sure of.
+    let topic = fixture.topic.clone();
+    fixture.store.write(move |tx| tx.ensure(&topic)).await.unwrap();
+    fixture.append("five").await;
+    for entry in &old {
+        let start = fixture.start(&fixture.cursor(entry)).await;
+        assert_eq!(start, Start { position: entry.position, reset: None }, "{}", entry.data);
+    }
+}
+
+async fn a_row_can_be_rewritten_and_keeps_its_tags(home: Home) {
+    let fixture = fixture(home);
+    let topic = fixture.topic.clone();
+    let together = [("test", "one"), ("test", "two"), ("test", "three")];
+    fixture.store.write(move |tx| tx.append_all(&topic, &together)).await.unwrap();
+    let topic = fixture.topic.clone();
+    let rewrite = fixture.store.write(move |tx| {
+        let before = tx.entries(&topic, 0, 10)?;
+        let sql = "SELECT type, data, packed, tags FROM entries WHERE topic = $1 AND seq = 3";
+        let row = tx.find(sql, &[topic.as_str().into()], |row| {
+            let packed: Option<Vec<u8>> = row.get(2)?;
+            pack::Row::of(row.get(0)?, row.get(1)?, packed.as_deref(), row.get(3)?)
+                .ok_or(Error::Gone)
+        })?;
+        let mut entries = row.ok_or(Error::Gone)?.into_entries();
+        entries[1].1 = "redacted".to_owned();
+        let row = pack::encode(3, &entries).ok_or(Error::Gone)?;
+        let sql =
+            "UPDATE entries SET data = $2, packed = $3, tags = $4 WHERE topic = $1 AND seq = 3";
+        let params = [
+            topic.as_str().into(),
+            row.data.into(),
+            row.before.as_deref().into(),
+            row.tags.as_slice().into(),
+        ];
+        tx.execute(sql, &params)?;
+        Ok::<_, Error>((before, tx.entries(&topic, 0, 10)?))
+    });
+    let (before, after) = rewrite.await.unwrap();
+    let data: Vec<&str> = after.iter().map(|entry| &*entry.data).collect();
+    assert_eq!(data, ["one", "redacted", "three"]);
+    let positions = |entries: &[Arc<Entry>]| entries.iter().map(|e| e.position).collect::<Vec<_>>();
+    assert_eq!(positions(&after), positions(&before), "number and tag stay");
 }

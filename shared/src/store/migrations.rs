@@ -20,6 +20,7 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0013_schedules.sql"),
     include_str!("migrations/0014_answers.sql"),
     include_str!("migrations/0015_packed_entries.sql"),
+    include_str!("migrations/0016_stored_tags.sql"),
 ];
 
 /// Held by the replica that migrates; the number means nothing.

@@ -8,7 +8,7 @@ use proto::notice::What;
 
 use super::super::{Heard, Notice};
 use crate::{
-    journal::{Entry, Topic},
+    journal::{Entry, Position, Topic},
     time::Timestamp,
 };
 
@@ -30,6 +30,7 @@ pub(super) fn encode(topic: &Topic, heard: &Heard) -> Bytes {
             What::Entry(proto::Entry {
                 epoch: entry.position.epoch,
                 seq: entry.position.seq,
+                tag: entry.position.tag,
                 kind: entry.kind.to_string(),
                 data: entry.data.to_string(),
                 at_ms: entry.at.as_ms(),
@@ -45,9 +46,9 @@ pub(super) fn encode(topic: &Topic, heard: &Heard) -> Bytes {
 pub(super) fn decode(topic: &Topic, message: Bytes) -> Option<Heard> {
     let notice = match proto::Notice::decode(message).ok()?.what? {
         What::Entry(entry) => {
-            let proto::Entry { epoch, seq, kind, data, at_ms } = entry;
-            let at = Timestamp::from_ms(at_ms);
-            Notice::Entry(Entry::new(topic, epoch, seq, &kind, &data, at).into())
+            let proto::Entry { epoch, seq, tag, kind, data, at_ms } = entry;
+            let (position, at) = (Position { epoch, seq, tag }, Timestamp::from_ms(at_ms));
+            Notice::Entry(Entry::new(topic, position, &kind, &data, at).into())
         }
         What::Ephemeral(json) => Notice::Ephemeral(json.into()),
         What::Many(proto::Many {}) => return Some(Heard::Lost),
@@ -79,9 +80,10 @@ mod tests {
         }
 
         #[test]
-        fn an_entry_arrives_as_it_was_sent(epoch: i64, seq: i64, kind in "[a-z.]{1,20}", data in ".*", at: i32) {
+        fn an_entry_arrives_as_it_was_sent(epoch: i64, seq: i64, tag: u32, kind in "[a-z.]{1,20}", data in ".*", at: i32) {
             let topic = Topic::project(ProjectId::mint());
-            let entry = Entry::new(&topic, epoch, seq, &kind, &data, Timestamp::from_ms(at.into()));
+            let position = Position { epoch, seq, tag };
+            let entry = Entry::new(&topic, position, &kind, &data, Timestamp::from_ms(at.into()));
             let sent = encode(&topic, &Heard::Notice(Notice::Entry(entry.clone().into())));
             let Some(Heard::Notice(Notice::Entry(heard))) = decode(&topic, sent) else {
                 return Err(TestCaseError::fail("not an entry"));

@@ -176,7 +176,9 @@ impl World {
                 let lose = move |tx: &mut Tx<'_>| {
                     let params = [topic.as_str().into(), end.into()];
                     tx.execute("DELETE FROM entries WHERE topic = $1 AND seq > $2", &params)?;
-                    tx.execute("UPDATE topics SET head = $2 WHERE name = $1", &params).map(drop)
+                    // The row of the entry that is the last again has its tag.
+                    tx.execute("UPDATE topics SET head = $2, tag = NULL WHERE name = $1", &params)
+                        .map(drop)
                 };
                 self.store().write(lose).await.unwrap();
             }

@@ -105,7 +105,7 @@ impl Replica {
             }
             Ok::<_, Error>(is_there)
         };
-        if !self.store.write_in(Topic::replica(self.id), renew).await? {
+        if !self.store.write_lease_in(Topic::replica(self.id), renew).await? {
             tracing::warn!(replica.id = %self.id, "the replica was given up by the others and is back");
         }
         Ok(())
@@ -151,7 +151,7 @@ impl Replica {
                 }
                 Ok::<_, Error>(last)
             };
-            if self.store.write_in(Topic::replica(gone), delete).await? {
+            if self.store.write_lease_in(Topic::replica(gone), delete).await? {
                 return Ok(());
             }
         }

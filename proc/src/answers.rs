@@ -232,7 +232,8 @@ impl Answers {
         let Inner { store, lifecycle, writer, .. } = &*self.inner;
         let writer = *writer;
         if !self.running().is_empty() {
-            let ours = store.write(move |tx| store::renew(tx, writer, Timestamp::now())).await?;
+            let ours =
+                store.write_lease(move |tx| store::renew(tx, writer, Timestamp::now())).await?;
             self.running().retain(|_, (pen, stop)| {
                 let is_ours = ours.as_ref().is_none_or(|ours| ours.contains(pen));
                 if !is_ours {

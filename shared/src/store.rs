@@ -34,7 +34,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::{
     connection::Connection,
-    queue::{Queue, Writes},
+    queue::{Lane, Queue, Writes},
     work::{Call, Read},
     writer::Writer,
 };
@@ -101,6 +101,7 @@ impl Error {
 pub struct Store {
     reads: mpsc::Sender<Box<dyn Read>>,
     writes: Arc<Writes>,
+    leases: Arc<Writes>,
     embedded: Option<Arc<Embedded>>,
 }
 
@@ -129,7 +130,7 @@ impl Store {
         let writer = open()?;
         migrations::run(&writer).context("failed to migrate the database")?;
         let embedded = Embedded { _lock: lock, inheritable: AtomicBool::new(true) };
-        Self::start(vec![writer], open, Some(embedded), bus, sabotage)
+        Self::start(vec![writer], None, open, Some(embedded), bus, sabotage)
     }
 
     /// Opens the `PostgreSQL` database at `url`, migrates it if need be, and starts its threads. A server that does not
@@ -145,24 +146,32 @@ impl Store {
             migrations::run(&first).context("failed to migrate the database")?;
             let more = (1..WRITERS).map(|_| open());
             let writers = std::iter::once(Ok(first)).chain(more).collect::<anyhow::Result<_>>()?;
-            Self::start(writers, open, None, bus, sabotage)
+            Self::start(writers, Some(open()?), open, None, bus, sabotage)
         };
         std::thread::scope(|scope| scope.spawn(connect).join())
             .unwrap_or_else(|_| anyhow::bail!("the database could not be opened"))
     }
 
+    /// Starts the threads. Leases have a connection of their own, or else go first on the only one that writes.
     fn start(
         connections: Vec<Connection>,
+        for_leases: Option<Connection>,
         open: impl Fn() -> anyhow::Result<Connection>,
         embedded: Option<Embedded>,
         bus: &Bus,
         sabotage: Option<Sabotage>,
     ) -> anyhow::Result<Self> {
         let queue = Arc::new(Queue::default());
-        let writes = Arc::new(Writes::new(queue.clone()));
-        for connection in connections {
+        let lease_queue =
+            if for_leases.is_some() { Arc::new(Queue::default()) } else { queue.clone() };
+        let writes = Arc::new(Writes::new(queue.clone(), Lane::Requests));
+        let leases = Arc::new(Writes::new(lease_queue.clone(), Lane::Leases));
+        let writers =
+            connections.into_iter().map(|connection| ("store-writer", connection, &queue));
+        let lease_writer = for_leases.map(|connection| ("store-leases", connection, &lease_queue));
+        for (name, connection, queue) in writers.chain(lease_writer) {
             let thread = Writer::new(connection, queue.clone(), bus.clone(), sabotage);
-            std::thread::Builder::new().name("store-writer".into()).spawn(move || thread.run())?;
+            std::thread::Builder::new().name(name.into()).spawn(move || thread.run())?;
         }
         let (reads, queue) = mpsc::channel(QUEUE);
         let queue = Arc::new(Mutex::new(queue));
@@ -171,7 +180,7 @@ impl Store {
             let read = move || reader::run(connection, &queue);
             std::thread::Builder::new().name("store-reader".into()).spawn(read)?;
         }
-        Ok(Self { reads, writes, embedded: embedded.map(Arc::new) })
+        Ok(Self { reads, writes, leases, embedded: embedded.map(Arc::new) })
     }
 
     /// Says, to the first who asks, that the processes which used the database before are all gone: a `SQLite` file has
@@ -224,6 +233,35 @@ impl Store {
     {
         let (call, answer) = Call::new(work);
         self.writes.send(Box::new(call.of(topic, true))).await?;
+        answered(answer).await
+    }
+
+    /// Like [`Store::write`], for renewals of leases and heartbeats, which requests must never hold up.
+    ///
+    /// Requests cannot fill this lane: it has its own queue, and on `PostgreSQL` its own thread and connection. `SQLite` has
+    /// one writer, which takes leases before all requests. The lane does one write after the other, so `work` is short: a few
+    /// rows of the caller's own, read and written in the same closure. Work on behalf of a user never goes here.
+    pub async fn write_lease<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+        F: Fn(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+    {
+        let (call, answer) = Call::new(work);
+        self.leases.send(Box::new(call)).await?;
+        answered(answer).await
+    }
+
+    /// Like [`Store::write_lease`], and no other write of the same `topic` happens meanwhile, as with [`Store::write_in`].
+    /// The topic is one that requests do not write to, such as a replica's.
+    pub async fn write_lease_in<T, E, F>(&self, topic: Topic, work: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+        F: Fn(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+    {
+        let (call, answer) = Call::new(work);
+        self.leases.send(Box::new(call.of(topic, false))).await?;
         answered(answer).await
     }
 

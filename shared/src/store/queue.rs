@@ -15,6 +15,15 @@ use crate::journal::Topic;
 pub(super) struct Writes {
     queue: Arc<Queue>,
     room: Arc<Semaphore>,
+    lane: Lane,
+}
+
+/// Which writes of a queue a thread takes first.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Lane {
+    /// Renewals of leases and heartbeats: taken before all requests.
+    Leases,
+    Requests,
 }
 
 /// The end where threads take them.
@@ -26,6 +35,7 @@ pub(super) struct Queue {
 
 #[derive(Default)]
 struct State {
+    leases: VecDeque<Waiting>,
     waiting: VecDeque<Waiting>,
     /// Logs that a thread is writing to.
     busy: HashSet<Topic>,
@@ -38,15 +48,15 @@ struct Waiting {
 }
 
 impl Writes {
-    pub(super) fn new(queue: Arc<Queue>) -> Self {
-        Self { queue, room: Arc::new(Semaphore::new(QUEUE)) }
+    pub(super) fn new(queue: Arc<Queue>, lane: Lane) -> Self {
+        Self { queue, room: Arc::new(Semaphore::new(QUEUE)), lane }
     }
 
     /// Queues a write once there is room.
     pub(super) async fn send(&self, work: Box<dyn Write>) -> Result<(), Error> {
         let room = tokio::time::timeout(QUEUE_WAIT, self.room.clone().acquire_owned()).await;
         let room = room.map_err(|_| Error::Overloaded)?.map_err(|_| Error::Gone)?;
-        self.queue.lock().waiting.push_back(Waiting { work, _room: room });
+        self.queue.lock().lane(self.lane).push_back(Waiting { work, _room: room });
         self.queue.came.notify_one();
         Ok(())
     }
@@ -67,12 +77,12 @@ impl Queue {
         loop {
             let group = state.take(most);
             if !group.is_empty() {
-                if !state.waiting.is_empty() {
+                if !state.is_empty() {
                     self.came.notify_one();
                 }
                 return Some(group);
             }
-            if state.is_closed && state.waiting.is_empty() {
+            if state.is_closed && state.is_empty() {
                 self.came.notify_one();
                 return None;
             }
@@ -82,7 +92,9 @@ impl Queue {
 
     /// Takes the first write, whatever it is of: for the one thread of a database with one writer.
     pub(super) fn next(&self) -> Option<Box<dyn Write>> {
-        Some(self.lock().waiting.pop_front()?.work)
+        let mut state = self.lock();
+        let next = state.leases.pop_front().or_else(|| state.waiting.pop_front());
+        Some(next?.work)
     }
 
     /// Gives logs back whose writes are done.
@@ -101,27 +113,39 @@ impl Queue {
 }
 
 impl State {
+    fn lane(&mut self, lane: Lane) -> &mut VecDeque<Waiting> {
+        match lane {
+            Lane::Leases => &mut self.leases,
+            Lane::Requests => &mut self.waiting,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.leases.is_empty() && self.waiting.is_empty()
+    }
+
     fn take(&mut self, most: usize) -> Vec<Box<dyn Write>> {
         let mut group: Vec<Box<dyn Write>> = Vec::new();
-        let mut left = Vec::new();
         // Nothing goes before a write of its log that has to wait.
         let mut passed: HashSet<Topic> = HashSet::new();
-        while let Some(waiting) = self.waiting.pop_front() {
-            let topic = waiting.work.topic();
-            let is_held =
-                topic.is_some_and(|topic| self.busy.contains(topic) || passed.contains(topic));
-            if is_held || (is_alone(&*waiting.work) && !group.is_empty()) {
-                passed.extend(topic.cloned());
-                left.push(waiting);
-                continue;
+        let mut is_full = false;
+        for waiting in [&mut self.leases, &mut self.waiting] {
+            let mut left = Vec::new();
+            while !is_full && let Some(next) = waiting.pop_front() {
+                let topic = next.work.topic();
+                let is_held =
+                    topic.is_some_and(|topic| self.busy.contains(topic) || passed.contains(topic));
+                let is_alone = is_alone(&*next.work);
+                if is_held || (is_alone && !group.is_empty()) {
+                    passed.extend(topic.cloned());
+                    left.push(next);
+                    continue;
+                }
+                group.push(next.work);
+                is_full = is_alone || group.len() == most;
             }
-            let is_alone = is_alone(&*waiting.work);
-            group.push(waiting.work);
-            if is_alone || group.len() == most {
-                break;
-            }
+            left.into_iter().rev().for_each(|next| waiting.push_front(next));
         }
-        left.into_iter().rev().for_each(|waiting| self.waiting.push_front(waiting));
         self.busy.extend(group.iter().filter_map(|work| work.topic().cloned()));
         group
     }
@@ -155,7 +179,7 @@ mod tests {
 
     fn fixture() -> Fixture {
         let queue = Arc::new(Queue::default());
-        Fixture { writes: Writes::new(queue.clone()), queue }
+        Fixture { writes: Writes::new(queue.clone(), Lane::Requests), queue }
     }
 
     impl Fixture {
@@ -210,6 +234,22 @@ mod tests {
         assert!(fixture.take().is_empty());
         fixture.queue.done(std::slice::from_ref(&one));
         assert_eq!(fixture.take(), [Some(one)]);
+    }
+
+    #[tokio::test]
+    async fn a_lease_is_renewed_before_every_request() {
+        let fixture = fixture();
+        let (request, lease) = (Topic::jobs(), Topic::replica(ReplicaId::mint()));
+        fixture.add(Some(&request), false).await;
+        fixture.add(None, false).await;
+        let leases = Writes::new(fixture.queue.clone(), Lane::Leases);
+        for topic in [&lease, &request] {
+            let (call, _) = Call::new(nothing);
+            leases.send(Box::new(call.of(topic.clone(), false))).await.unwrap();
+        }
+        assert_eq!(fixture.queue.next().unwrap().topic(), Some(&lease), "the one thread's next");
+        assert_eq!(fixture.take(), [Some(request.clone()), Some(request)], "the lease's is first");
+        assert_eq!(fixture.take(), [None]);
     }
 
     #[tokio::test]

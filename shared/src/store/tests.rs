@@ -21,6 +21,7 @@ on_both_stores!(
     a_write_that_fails_leaves_the_others_of_its_group,
     a_write_that_fails_leaves_no_hole_in_its_log,
     a_write_is_seen_by_every_later_read,
+    a_lease_is_renewed_however_many_requests_wait,
 );
 
 async fn open(home: Home, folder: &tempfile::TempDir, bus: &Bus) -> Store {
@@ -160,6 +161,33 @@ async fn a_write_is_seen_by_every_later_read(home: Home) {
         store.write(move |tx| insert(tx, Uuid::now_v7(), n)).await.unwrap();
         assert_eq!(counts(&store).await.last(), Some(&n));
     }
+}
+
+async fn a_lease_is_renewed_however_many_requests_wait(home: Home) {
+    const REQUESTS: usize = 200;
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(home, &folder, &Bus::default()).await;
+    let begun = Arc::new(AtomicUsize::new(0));
+    let requests = (0..REQUESTS).map(|_| {
+        let begun = begun.clone();
+        store.write(move |_| {
+            begun.fetch_add(1, Ordering::Relaxed);
+            std::thread::sleep(Duration::from_millis(20));
+            Ok::<_, Error>(())
+        })
+    });
+    let lease = async {
+        while begun.load(Ordering::Relaxed) == 0 {
+            tokio::task::yield_now().await;
+        }
+        store.write_lease(|tx| insert(tx, Uuid::nil(), 1)).await.unwrap();
+        store.write_lease_in(Topic::jobs(), |tx| insert(tx, Uuid::max(), 2)).await.unwrap();
+        begun.load(Ordering::Relaxed)
+    };
+    let (requests, begun) = tokio::join!(futures_util::future::try_join_all(requests), lease);
+    assert_eq!(requests.unwrap().len(), REQUESTS);
+    assert!(begun < REQUESTS / 2, "{begun} requests went before the leases");
+    assert_eq!(counts(&store).await, [1, 2]);
 }
 
 #[tokio::test]

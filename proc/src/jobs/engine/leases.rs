@@ -64,7 +64,7 @@ impl Engine {
                 claims::renew(tx, worker, now.after(lease))?;
                 claims::forget(tx, now)
             };
-            let kept = store.write(renew).await;
+            let kept = store.write_lease(renew).await;
             match kept.map_err(Error::Store) {
                 Ok(()) => renewed = Some(Instant::now()),
                 Err(error) => tracing::warn!(%error, "the lease was not renewed"),

@@ -82,7 +82,9 @@ impl Caller {
 
     /// Returns the caller's role, `None` for a stranger.
     fn role(&self, reader: &Reader<'_>) -> Result<Option<Role>, Error> {
-        let sql = "SELECT role FROM members WHERE project_id = $1 AND user_id = $2";
+        // Of a deleted project the members are there for a while.
+        let sql = "SELECT m.role FROM members m JOIN projects p ON p.id = m.project_id \
+                   WHERE m.project_id = $1 AND m.user_id = $2";
         reader.find(sql, &[self.project.into(), (&self.user).into()], |row| row.parse(0))
     }
 

@@ -25,15 +25,19 @@ mod typing;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
+use futures_util::future::BoxFuture;
 use http::Uri;
 use shared::{
     auth::{Auth, Endings},
     grpc::Peer,
     http::{layered, serve_internal, serve_public},
-    journal,
+    journal::{self, RetentionConfig},
+    lifecycle::Lifecycle,
     metrics::Metrics,
     parts::Parts,
     service_token::Service,
+    store::{Error, Store},
+    sweep::Sweeps,
     time::Timestamp,
 };
 use tokio::{net::TcpListener, sync::mpsc};
@@ -139,6 +143,7 @@ impl App {
         };
         let metrics = Metrics::default();
         stats.tell(&metrics);
+        let sweeps = Sweeps::new(store.clone(), &metrics);
         let internal_routes = streams::internal(state.clone(), metrics.clone());
         let (routes, document) = routes().split_for_parts();
         let document = document.to_json().context("failed to write the OpenAPI document")?;
@@ -179,20 +184,51 @@ impl App {
         lifecycle.spawn("presence", keeper.run(lifecycle.shutdown()));
         lifecycle.spawn("slots", releaser.run(lifecycle.shutdown()));
         lifecycle.spawn("replica", replica.run(move || stats.to_json(), lifecycle.shutdown()));
-        lifecycle.spawn("sessions and tickets", shared::auth::sweep(auth, lifecycle.clone()));
-        let shutdown = lifecycle.shutdown();
-        lifecycle.spawn("retention", async move {
-            let mut tick = tokio::time::interval(Duration::from_mins(1));
-            while shutdown.run_until_cancelled(tick.tick()).await.is_some() {
-                if let Err(error) = journal::trim(&store, &common.retention, Timestamp::now()).await
-                {
-                    tracing::warn!(%error, "the journal was not trimmed");
-                }
-            }
-        });
+        let deps = SweepDeps { store, auth, retention: common.retention };
+        deps.start(&sweeps, &lifecycle);
         Ok(())
     }
 }
+
+/// Dependencies of the periodic deletions; a clone is the same ones.
+#[derive(Clone)]
+struct SweepDeps {
+    store: Store,
+    auth: Auth,
+    retention: RetentionConfig,
+}
+
+impl SweepDeps {
+    /// Starts each periodic deletion as a task of its own.
+    fn start(self, sweeps: &Sweeps, lifecycle: &Lifecycle) {
+        let spawn = |name, every, work: fn(Self, Timestamp) -> BoxFuture<'static, Swept>| {
+            let deps = self.clone();
+            let work = move |now| work(deps.clone(), now);
+            let sweep = sweeps.clone().run(name, every, lifecycle.shutdown(), work);
+            lifecycle.spawn(name, sweep);
+        };
+        let minute = Duration::from_mins(1);
+        spawn("journal", minute, |deps, now| {
+            Box::pin(
+                async move { Ok(journal::trim(&deps.store, &deps.retention, now).await?.rows) },
+            )
+        });
+        spawn("sessions_and_tickets", minute, |deps, now| {
+            Box::pin(async move {
+                Ok(deps.auth.trim_sessions(now).await? + deps.auth.trim_tickets(now).await?)
+            })
+        });
+        spawn("deleted_projects", projects::purge::INTERVAL, |deps, now| {
+            Box::pin(async move { projects::purge::run(&deps.store, now).await })
+        });
+        spawn("replica_topics", minute * 10, |deps, now| {
+            Box::pin(async move { replica::forget_left_topics(&deps.store, now).await })
+        });
+    }
+}
+
+/// Rows that a periodic deletion deleted.
+type Swept = Result<usize, Error>;
 
 fn routes() -> OpenApiRouter<AppState> {
     let chat = OpenApiRouter::new()

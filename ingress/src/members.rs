@@ -75,11 +75,6 @@ fn find(reader: &Reader<'_>, project: ProjectId, user: &UserId) -> Result<Option
     reader.find(&format!("{COLUMNS} AND m.user_id = $2"), &[project.into(), user.into()], read)
 }
 
-/// Returns every member.
-pub(crate) fn all(reader: &Reader<'_>, project: ProjectId) -> Result<Vec<Member>, Error> {
-    reader.query(COLUMNS, &[project.into()], read)
-}
-
 /// Adds a member or changes a member's role.
 pub(crate) fn put(
     tx: &mut Tx<'_>,
@@ -104,7 +99,7 @@ pub(crate) fn put(
 }
 
 /// Ends a membership. The event is the last of the project that the member's streams are about.
-pub(crate) fn remove<R: AtLeast>(
+fn remove<R: AtLeast>(
     tx: &mut Tx<'_>,
     caller: &Granted<'_, R>,
     member: &Member,

@@ -1,9 +1,12 @@
 //! Projects: the rooms that have members, channels and one log.
 
+pub(crate) mod purge;
+
 use axum::response::IntoResponse;
 use http::{StatusCode, header};
 use serde::{Deserialize, Serialize};
 use shared::{
+    deletion,
     http::{Json, Limit, Query},
     ids::ProjectId,
     store::{Reader, Row, Tx},
@@ -161,20 +164,10 @@ async fn remove(owner: As<Owner>) -> Result<StatusCode, ApiError> {
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Deletes what the project holds. Each member is told to be out, which ends their streams.
+/// Deletes the project's row, without which nobody is let in. Its data are deleted afterwards, in steps ([`purge`]).
 fn delete(tx: &mut Tx<'_>, caller: &Granted<'_, Owner>) -> Result<(), ApiError> {
-    for member in &members::all(tx, caller.project)? {
-        members::remove(tx, caller, member)?;
-    }
-    let project = [caller.project.into()];
-    tx.execute(
-        "DELETE FROM reactions WHERE message_id IN (SELECT id FROM messages WHERE project_id = $1)",
-        &project,
-    )?;
-    for table in ["messages", "channels", "people", "read_marks"] {
-        tx.execute(&format!("DELETE FROM {table} WHERE project_id = $1"), &project)?;
-    }
-    tx.execute("DELETE FROM projects WHERE id = $1", &project)?;
-    // Nobody's stream has this any more; it is for what is kept of the project elsewhere.
+    tx.execute("DELETE FROM projects WHERE id = $1", &[caller.project.into()])?;
+    deletion::mark(tx, caller.project, Timestamp::now())?;
+    // Ends every stream of the project, and tells followers of the topic.
     caller.record(tx, "project.deleted", &serde_json::json!({"project": {"id": caller.project}}))
 }

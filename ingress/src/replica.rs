@@ -158,6 +158,44 @@ impl Replica {
     }
 }
 
+/// Deletes topics of replicas that are gone: a command may have made one anew after its replica was cleared away. Returns
+/// how many.
+pub(crate) async fn forget_left_topics(store: &Store, now: Timestamp) -> Result<usize, Error> {
+    let find = move |reader: &Reader<'_>| {
+        // Spelled as in the index. A replica that joins has its row with its topic.
+        let names = "SELECT t.name, (SELECT e.at FROM entries e WHERE e.topic = t.name AND e.seq = t.head) \
+                     FROM topics t WHERE t.name LIKE 'replica/%'";
+        let topics = reader.query(names, &[], |row| {
+            Ok((row.get::<String>(0)?, row.get::<Option<Timestamp>>(1)?))
+        })?;
+        let mut left = Vec::new();
+        for (name, at) in topics {
+            let id = name.strip_prefix("replica/").and_then(|id| id.parse::<ReplicaId>().ok());
+            let id = id.ok_or(Error::Column { column: 0 })?;
+            let sql = "SELECT 1 FROM replicas WHERE id = $1";
+            let is_old = at.is_none_or(|at| now.since(at) >= FORGOTTEN);
+            if is_old && reader.find(sql, &[id.into()], |_| Ok(()))?.is_none() {
+                left.push(id);
+            }
+        }
+        Ok::<_, Error>(left)
+    };
+    let left = store.read(find).await?;
+    for replica in &left {
+        let topic = Topic::replica(*replica);
+        let replica = *replica;
+        let delete = move |tx: &mut Tx<'_>| {
+            let sql = "SELECT 1 FROM replicas WHERE id = $1";
+            if tx.find(sql, &[replica.into()], |_| Ok(()))?.is_some() {
+                return Ok::<_, Error>(());
+            }
+            tx.forget(&Topic::replica(replica))
+        };
+        store.write_in(topic, delete).await?;
+    }
+    Ok(left.len())
+}
+
 fn forget(tx: &mut Tx<'_>, replica: ReplicaId) -> Result<(), Error> {
     tx.forget(&Topic::replica(replica))?;
     tx.execute("DELETE FROM replicas WHERE id = $1", &[replica.into()])?;

@@ -24,7 +24,7 @@ use shared::{
     journal::Topic,
     lifecycle::Lifecycle,
     metrics::Metrics,
-    store::{Error, Store},
+    store::{Error, Store, Tx},
     time::Timestamp,
 };
 use tokio::sync::Semaphore;
@@ -50,7 +50,7 @@ const AT_ONCE: usize = 256;
 /// How long answers that were told to stop may take for that.
 const STOPPING: Duration = Duration::from_secs(2);
 /// How often old answers are deleted.
-const SWEEP: Duration = Duration::from_mins(1);
+pub(crate) const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
 
 /// All answers of this process; a clone is the same ones.
 #[derive(Clone, Debug)]
@@ -260,22 +260,34 @@ impl Answers {
         Ok(())
     }
 
-    /// Deletes answers that are old, until shutdown.
-    pub(crate) async fn keep(self, shutdown: CancellationToken) {
+    /// Deletes answers that are old at `now`. Returns how many.
+    pub(crate) async fn delete_old(&self, now: Timestamp) -> Result<usize, Error> {
         let Inner { store, max_age, .. } = &*self.inner;
-        let mut tick = tokio::time::interval(SWEEP);
-        while shutdown.run_until_cancelled(tick.tick()).await.is_some() {
-            let oldest = Timestamp::now().before(*max_age);
-            match store.write(move |tx| store::forget(tx, oldest)).await {
-                Ok(0) => {}
-                Ok(answers) => tracing::info!(answers, "old answers deleted"),
-                Err::<_, Error>(error) => tracing::warn!(%error, "old answers were not deleted"),
-            }
-        }
+        let oldest = now.before(*max_age);
+        until_none(store, move |tx| store::forget(tx, oldest)).await
     }
 
     fn running(&self) -> MutexGuard<'_, HashMap<AnswerId, (Pen, CancellationToken)>> {
         self.inner.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Deletes all answers about a project. Returns how many.
+pub(crate) async fn delete_of_project(store: &Store, project: ProjectId) -> Result<usize, Error> {
+    until_none(store, move |tx| store::forget_project(tx, project)).await
+}
+
+/// Runs a step that deletes answers until it finds none. Returns how many there were.
+async fn until_none(
+    store: &Store,
+    step: impl Fn(&mut Tx<'_>) -> Result<usize, Error> + Clone + Send + 'static,
+) -> Result<usize, Error> {
+    let mut deleted = 0;
+    loop {
+        match store.write(step.clone()).await? {
+            0 => return Ok(deleted),
+            answers => deleted += answers,
+        }
     }
 }
 

@@ -56,7 +56,8 @@ pub(crate) fn insert(
     media_type: &str,
 ) -> Result<(), jobs::Error> {
     tx.execute(
-        "INSERT INTO artifacts (job_id, name, blob, media_type, bytes, sha256, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7) \
+        "INSERT INTO artifacts (job_id, name, blob, media_type, bytes, sha256, created_at, project_id) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, (SELECT project_id FROM jobs WHERE id = $1)) \
          ON CONFLICT (job_id, name) DO UPDATE SET blob = excluded.blob, media_type = excluded.media_type, \
          bytes = excluded.bytes, sha256 = excluded.sha256, created_at = excluded.created_at",
         &[

@@ -6,6 +6,7 @@ mod artifacts;
 mod blobs;
 mod bundles;
 mod config;
+mod deleted_projects;
 mod error;
 mod grpc;
 mod ingress;
@@ -17,17 +18,22 @@ mod state;
 mod uploads;
 mod webhooks;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
+use futures_util::future::BoxFuture;
 use http::Uri;
 use shared::{
     auth::{Auth, Endings},
     grpc::Peer,
     http::{layered, serve_internal, serve_public},
+    lifecycle::Lifecycle,
     metrics::Metrics,
     parts::Parts,
     service_token::Service,
+    store::Store,
+    sweep::Sweeps,
+    time::Timestamp,
 };
 use tokio::net::TcpListener;
 use utoipa::OpenApi;
@@ -190,6 +196,7 @@ impl App {
         let routes = layered(routes, &lifecycle, &common.cors_origin)?;
         let metrics = Metrics::default();
         search.tell(&metrics);
+        let sweeps = Sweeps::new(store.clone(), &metrics);
         let routes = metrics.watch(routes);
         let public = serve_public(public, routes, lifecycle.clone(), connections);
         lifecycle.serve("proc http", public);
@@ -214,7 +221,6 @@ impl App {
         lifecycle.serve("proc grpc", serve_internal(internal, grpc, lifecycle.clone()));
         let scheduler = Scheduler::new(store.clone(), registry, ingress.clone(), engine.clone());
         lifecycle.spawn("answers", answers.clone().run());
-        lifecycle.spawn("old answers", answers.keep(lifecycle.shutdown()));
         lifecycle.spawn("schedules", scheduler.run(lifecycle.closing()));
         lifecycle.spawn("job engine", engine.clone().run(lifecycle.closing()));
         lifecycle.spawn("job leases", engine.clone().keep_leases(lifecycle.shutdown()));
@@ -224,15 +230,58 @@ impl App {
         // There is nothing here that outlives a request.
         lifecycle.spawn("ended sessions", endings.run(drop, lifecycle.shutdown()));
         lifecycle.spawn("bundle cancels", http_bundles.tell_of_cancels(lifecycle.shutdown()));
-        let retention =
-            retention::keep(store.clone(), blobs.clone(), job_age, lifecycle.shutdown());
-        lifecycle.spawn("old jobs", retention);
-        let sweep = uploads::sweep(store, blobs, config.uploads, lifecycle.shutdown());
-        lifecycle.spawn("uploads", sweep);
+        let upload_age = config.uploads.proc_upload_max_age;
+        let deps = SweepDeps { store, blobs, answers, job_age, upload_age };
+        deps.start(&sweeps, &lifecycle);
         lifecycle.spawn("search index", feed.run(ingress, lifecycle.shutdown()));
         Ok(())
     }
 }
+
+/// Dependencies of the periodic deletions; a clone is the same ones.
+#[derive(Clone)]
+struct SweepDeps {
+    store: Store,
+    blobs: Blobs,
+    answers: Answers,
+    job_age: Duration,
+    upload_age: Duration,
+}
+
+impl SweepDeps {
+    /// Starts each periodic deletion as a task of its own.
+    fn start(self, sweeps: &Sweeps, lifecycle: &Lifecycle) {
+        let spawn = |name, every, work: fn(Self, Timestamp) -> BoxFuture<'static, Swept>| {
+            let deps = self.clone();
+            let sweep = sweeps
+                .clone()
+                .run(name, every, lifecycle.shutdown(), move |now| work(deps.clone(), now));
+            lifecycle.spawn(name, sweep);
+        };
+        spawn("answers", answers::SWEEP_INTERVAL, |deps, now| {
+            Box::pin(async move { Ok(deps.answers.delete_old(now).await?) })
+        });
+        spawn("jobs", retention::INTERVAL, |deps, now| {
+            Box::pin(
+                async move { retention::run(&deps.store, &deps.blobs, deps.job_age, now).await },
+            )
+        });
+        spawn("uploads", uploads::SWEEP_INTERVAL, |deps, now| {
+            Box::pin(
+                async move { uploads::sweep(&deps.store, &deps.blobs, deps.upload_age, now).await },
+            )
+        });
+        spawn("webhooks", webhooks::TIDY_INTERVAL, |deps, now| {
+            Box::pin(async move { Ok(webhooks::tidy(&deps.store, now).await?) })
+        });
+        spawn("deleted_projects", deleted_projects::INTERVAL, |deps, now| {
+            Box::pin(async move { deleted_projects::run(&deps.store, &deps.blobs, now).await })
+        });
+    }
+}
+
+/// Rows that a periodic deletion deleted.
+type Swept = anyhow::Result<usize>;
 
 fn routes() -> OpenApiRouter<AppState> {
     let integrations = OpenApiRouter::new()

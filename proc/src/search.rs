@@ -166,6 +166,12 @@ impl Inner {
         self.commits.send_replace(());
     }
 
+    /// Shows a project that is gone no more.
+    fn drop_place(&self, project: ProjectId) {
+        let mut shown = self.shown.write().unwrap_or_else(PoisonError::into_inner);
+        shown.places.remove(&project);
+    }
+
     fn building(&self) -> MutexGuard<'_, HashMap<ProjectId, (u64, u64)>> {
         self.building.lock().unwrap_or_else(PoisonError::into_inner)
     }

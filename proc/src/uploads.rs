@@ -10,10 +10,10 @@ use shared::{
     http::{BodyError, Json},
     ids::{UploadId, UserId},
     limits::Aside,
-    store::{self, Reader, Store},
+    store::{self, Reader, Store, Tx},
+    sweep,
     time::Timestamp,
 };
-use tokio_util::sync::CancellationToken;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{UploadsConfig, access::Own, blobs::Blobs, error::ApiError, state::AppState};
@@ -93,23 +93,22 @@ pub(crate) fn exists(
     Ok(reader.find(sql, &[id.into(), owner.into()], |_| Ok(()))?.is_some())
 }
 
-/// Deletes uploads that are too old, now and then, until shutdown.
+/// How often old uploads are deleted.
+pub(crate) const SWEEP_INTERVAL: Duration = Duration::from_mins(10);
+
+/// Deletes uploads that are older than `age` at `now`. Returns how many.
 pub(crate) async fn sweep(
-    store: Store,
-    blobs: Blobs,
-    config: UploadsConfig,
-    shutdown: CancellationToken,
-) {
-    let age = config.proc_upload_max_age;
-    let mut tick = tokio::time::interval(Duration::from_mins(10));
-    while shutdown.run_until_cancelled(tick.tick()).await.is_some() {
-        let oldest = Timestamp::now().before(age);
-        let sql = "DELETE FROM uploads WHERE created_at < $1";
-        let rows = store.write(move |tx| tx.execute(sql, &[oldest.into()])).await;
-        // By what is there and not by the rows, so blobs whose row was never written go too.
-        let swept = blobs.sweep(FOLDER, age).await;
-        if let Err(error) = rows.map_err(anyhow::Error::from).and(swept.map_err(Into::into)) {
-            tracing::warn!(%error, "old uploads were not deleted");
-        }
-    }
+    store: &Store,
+    blobs: &Blobs,
+    age: Duration,
+    now: Timestamp,
+) -> anyhow::Result<usize> {
+    let oldest = now.before(age);
+    let step = move |tx: &mut Tx<'_>| {
+        sweep::delete_some(tx, "uploads", "id", "created_at < $1", &[oldest.into()])
+    };
+    let deleted = sweep::delete_all::<store::Error>(store, step).await?;
+    // By what is there and not by the rows, so blobs whose row was never written go too.
+    blobs.sweep(FOLDER, age).await?;
+    Ok(deleted)
 }

@@ -24,8 +24,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub(crate) use self::{
     deliver::{BUNDLE, Deliver},
-    dispatch::dispatch,
-    store::{Stored, find},
+    dispatch::{TIDY_INTERVAL, dispatch, tidy},
+    store::{Stored, delete_of_project, find},
 };
 use self::{
     events::Events,

@@ -36,7 +36,6 @@ use crate::{
     config::Config,
     http::claimed_session,
     ids::{SessionId, UserId},
-    lifecycle::Lifecycle,
     parts,
     store::{Error, Store},
     time::Timestamp,
@@ -265,17 +264,5 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {
         Auth::from_ref(state).stream_user(parts).await
-    }
-}
-
-/// Deletes what is no longer needed, once a minute, until shutdown.
-pub async fn sweep(auth: Auth, lifecycle: Lifecycle) {
-    let shutdown = lifecycle.shutdown();
-    let mut tick = tokio::time::interval(std::time::Duration::from_mins(1));
-    while shutdown.run_until_cancelled(tick.tick()).await.is_some() {
-        let now = Timestamp::now();
-        if let Err(error) = auth.trim_sessions(now).await.and(auth.trim_tickets(now).await) {
-            tracing::warn!(%error, "sessions and tickets were not trimmed");
-        }
     }
 }

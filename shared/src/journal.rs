@@ -16,7 +16,7 @@ use rand::RngExt as _;
 use self::pack::Packed;
 pub use self::{
     cursor::{Cursor, Position},
-    retention::{RetentionConfig, trim},
+    retention::{RetentionConfig, Trimmed, trim},
 };
 use crate::{
     bus::{self, News},
@@ -27,6 +27,7 @@ use crate::{
 };
 
 const ANSWER: &str = "answer/";
+const REPLICA: &str = "replica/";
 
 /// The name of one log.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,7 +61,7 @@ impl Topic {
     /// What a replica is told to do.
     #[must_use]
     pub fn replica(id: ReplicaId) -> Self {
-        Self(format!("replica/{id}").into())
+        Self(format!("{REPLICA}{id}").into())
     }
 
     /// Which sessions were ended.
@@ -73,6 +74,10 @@ impl Topic {
     #[must_use]
     pub fn answer_id(&self) -> Option<AnswerId> {
         self.0.strip_prefix(ANSWER)?.parse().ok()
+    }
+
+    fn is_replica(&self) -> bool {
+        self.0.starts_with(REPLICA)
     }
 
     /// Which projects' indexes are to be built anew.
@@ -205,7 +210,7 @@ impl Tx<'_> {
         self.advance(topic, 0, 0).map(drop)
     }
 
-    /// Deletes a topic and all its entries. Made again, it is another log with another epoch.
+    /// Deletes a topic and all its entries, for which it has to be short. Made again, it is another log with another epoch.
     pub fn forget(&mut self, topic: &Topic) -> Result<(), Error> {
         self.execute("DELETE FROM entries WHERE topic = $1", &[topic.as_str().into()])?;
         self.execute("DELETE FROM topics WHERE name = $1", &[topic.as_str().into()])?;
@@ -221,9 +226,12 @@ impl Tx<'_> {
         // 40 bits tell stores apart and keep cursors short.
         let epoch =
             i64::from(rand::rng().random::<u32>()) << 8 | i64::from(rand::rng().random::<u8>());
+        // Retention looks at the topic when its head gets to where it wanted to, and when the newest entry was the only one.
         let sql = "INSERT INTO topics (name, epoch, head, floor, tag) VALUES ($1, $2, $3, 1, $4) \
                    ON CONFLICT (name) DO UPDATE SET head = topics.head + excluded.head, \
-                   tag = CASE WHEN excluded.head = 0 THEN topics.tag ELSE excluded.tag END RETURNING epoch, head";
+                   tag = CASE WHEN excluded.head = 0 THEN topics.tag ELSE excluded.tag END, oldest_at = CASE \
+                   WHEN excluded.head > 0 AND (topics.oldest_at IS NULL OR topics.head + excluded.head >= topics.look_at) \
+                   THEN 0 ELSE topics.oldest_at END RETURNING epoch, head";
         let params = [topic.as_str().into(), epoch.into(), by.into(), i64::from(tag).into()];
         self.find(sql, &params, |row| Ok(Position { epoch: row.get(0)?, seq: row.get(1)?, tag }))?
             .ok_or(Error::Gone)

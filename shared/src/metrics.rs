@@ -23,7 +23,7 @@ use prometheus_client::{
         gauge::ConstGauge,
         histogram::Histogram,
     },
-    registry::Registry,
+    registry::{Metric, Registry},
 };
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -140,6 +140,12 @@ impl Metrics {
     pub fn timer(&self, name: &'static str, help: &'static str, timer: &Timer) {
         let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         registry.register(name, help, timer.0.clone());
+    }
+
+    /// Adds a metric of several labels, as `parley_<name>`.
+    pub(crate) fn register(&self, name: &'static str, help: &'static str, metric: impl Metric) {
+        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        registry.register(name, help, metric);
     }
 
     fn add(&self, collector: impl Collector) {

@@ -15,6 +15,7 @@ use crate::{
         Message,
         store::many::{self, Place},
     },
+    projects::purge,
 };
 
 /// Messages asked for by their ids at most.
@@ -75,6 +76,9 @@ impl Wanted {
     /// Reads the page.
     pub(super) fn page(&self, reader: &Reader<'_>) -> Result<ReadMessagesResponse, ApiError> {
         let Self { project, after, last, channels, is_first } = self;
+        if !purge::exists(reader, *project)? {
+            return Ok(ReadMessagesResponse::default());
+        }
         let found = many::range(reader, *project, (*after, *last), channels, PAGE)?;
         let is_full = i64::try_from(found.len()) == Ok(PAGE);
         let mut response = ReadMessagesResponse::default();

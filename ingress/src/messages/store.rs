@@ -230,7 +230,7 @@ fn may_write<'a>(
     caller: &'a Caller,
     channel: &ChannelName,
 ) -> Result<(Granted<'a, Member>, String), ApiError> {
-    let sql = "SELECT m.role, p.name, c.name FROM members m \
+    let sql = "SELECT m.role, p.name, c.name FROM members m JOIN projects pr ON pr.id = m.project_id \
                JOIN people p ON p.project_id = m.project_id AND p.id = m.user_id \
                LEFT JOIN channels c ON c.project_id = m.project_id AND c.name = $3 \
                WHERE m.project_id = $1 AND m.user_id = $2";

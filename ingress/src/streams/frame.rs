@@ -38,6 +38,24 @@ impl Control {
     }
 }
 
+/// End of the access to a project.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Removal {
+    Member(UserId),
+    /// The project was deleted.
+    Everybody,
+}
+
+impl Removal {
+    /// Returns whether the user's access ends.
+    pub(crate) fn covers(&self, user: &UserId) -> bool {
+        match self {
+            Self::Member(member) => member == user,
+            Self::Everybody => true,
+        }
+    }
+}
+
 /// An event of a topic, as its followers get it.
 #[derive(Debug)]
 pub(crate) struct Frame {
@@ -45,8 +63,8 @@ pub(crate) struct Frame {
     pub(crate) position: Option<Position>,
     /// The channel it is about, if it is about one.
     pub(crate) channel: Option<ChannelName>,
-    /// Whom it puts out of the project.
-    pub(crate) removes: Option<UserId>,
+    /// Who has no access to the project any more from it on.
+    pub(crate) removes: Option<Removal>,
     /// How much of an answer there is with it.
     pub(crate) totals: Option<Totals>,
     /// Nothing follows it.
@@ -209,7 +227,7 @@ pub(crate) fn named(name: &str, json: &str) -> String {
 #[derive(Default)]
 struct Told {
     channel: Option<ChannelName>,
-    removes: Option<UserId>,
+    removes: Option<Removal>,
 }
 
 impl Told {
@@ -236,6 +254,9 @@ impl Told {
         struct Member {
             user: UserId,
         }
+        if kind == "project.deleted" {
+            return Self { removes: Some(Removal::Everybody), ..Self::default() };
+        }
         let group = kind.split('.').next().unwrap_or_default();
         let removes = kind == "member.removed";
         if !removes && !matches!(group, "message" | "reaction" | "read" | "channel" | "user") {
@@ -248,7 +269,7 @@ impl Told {
         });
         Self {
             channel: within.and_then(|within| within.channel).or(whole),
-            removes: event.member.filter(|_| removes).map(|member| member.user),
+            removes: event.member.filter(|_| removes).map(|member| Removal::Member(member.user)),
         }
     }
 }

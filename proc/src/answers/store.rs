@@ -2,7 +2,7 @@
 
 use shared::{
     answers::{Asked, COMPLETE, Totals, is_end},
-    ids::{AnswerId, UserId},
+    ids::{AnswerId, ProjectId, UserId},
     journal::{Entry, Topic},
     sabotage::Sabotage,
     store::{Error, Reader, Row, Tx, Value},
@@ -16,8 +16,10 @@ use super::{
 };
 use crate::search::Hit;
 
-/// Answers taken over or deleted in one go.
+/// Answers taken over in one go.
 const SOME: i64 = 100;
+/// Answers deleted in one transaction, each with as many entries as it has chunks.
+const DELETED: i64 = 20;
 /// Entries read at once.
 const PAGE: i64 = 1000;
 
@@ -206,13 +208,22 @@ pub(super) fn take_over(
     tx.find(&sql, &[id.into()], |row| Ok((read(row)?, Pen { id, writer, writers: row.get(12)? })))
 }
 
-/// Deletes answers that ended before `oldest`, with their logs; returns how many.
+/// Deletes some answers that ended before `oldest`, with their topics; returns how many.
 pub(super) fn forget(tx: &mut Tx<'_>, oldest: Timestamp) -> Result<usize, Error> {
-    let sql = "SELECT id FROM answers WHERE ended_at < $1 LIMIT $2";
-    let old: Vec<AnswerId> = tx.query(sql, &[oldest.into(), SOME.into()], |row| row.get(0))?;
-    for id in &old {
+    delete_some(tx, "ended_at < $1", oldest.into())
+}
+
+/// Deletes some answers about a project, with their topics; returns how many. Whoever writes one notices that it is gone.
+pub(super) fn forget_project(tx: &mut Tx<'_>, project: ProjectId) -> Result<usize, Error> {
+    delete_some(tx, "project_id = $1", project.into())
+}
+
+fn delete_some(tx: &mut Tx<'_>, condition: &str, param: Value<'_>) -> Result<usize, Error> {
+    let sql = format!("SELECT id FROM answers WHERE {condition} LIMIT $2");
+    let ids: Vec<AnswerId> = tx.query(&sql, &[param, DELETED.into()], |row| row.get(0))?;
+    for id in &ids {
         tx.forget(&Topic::answer(*id))?;
         tx.execute("DELETE FROM answers WHERE id = $1", &[(*id).into()])?;
     }
-    Ok(old.len())
+    Ok(ids.len())
 }

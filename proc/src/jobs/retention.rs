@@ -1,46 +1,69 @@
 //! Deletes jobs that ended long ago, with what they left.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use shared::{
     ids::{JobId, UserId},
     journal::Topic,
     store::{Error, Store, Tx, Value},
+    sweep::{self, MAX_ROWS},
     time::Timestamp,
 };
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{artifacts, blobs::Blobs, webhooks};
 
+/// How often old jobs are deleted.
+pub(crate) const INTERVAL: Duration = Duration::from_mins(10);
 /// Deliveries have a log of their own, so their jobs, of which there are many, are kept for this long.
 const DELIVERIES: Duration = Duration::from_hours(1);
-/// Jobs deleted in one go.
+/// Jobs that one query finds.
 const MOST: i64 = 200;
 const ENDED: &str = "state IN ('succeeded', 'failed', 'cancelled')";
 
-/// Deletes what ended longer ago than `age`, now and then, until shutdown.
-pub(crate) async fn keep(store: Store, blobs: Blobs, age: Duration, shutdown: CancellationToken) {
-    let mut tick = tokio::time::interval(Duration::from_mins(10));
-    while shutdown.run_until_cancelled(tick.tick()).await.is_some() {
-        let all = (None, age);
-        let deliveries = (Some(webhooks::BUNDLE), age.min(DELIVERIES));
-        for (bundle, age) in [all, deliveries] {
-            let sweep = sweep(&store, &blobs, bundle, Timestamp::now().before(age));
-            match shutdown.run_until_cancelled(sweep).await {
-                Some(Err(error)) => tracing::warn!(%error, "old jobs were not deleted"),
-                Some(Ok(jobs)) if jobs > 0 => tracing::info!(jobs, "old jobs deleted"),
-                _ => {}
-            }
+/// Jobs that are kept for equally long.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Any,
+    /// They have an index of their own.
+    Delivery,
+}
+
+impl Kind {
+    fn condition(self) -> String {
+        match self {
+            Self::Any => String::new(),
+            // Spelled as in the index.
+            Self::Delivery => format!("AND bundle = '{}'", webhooks::BUNDLE),
         }
     }
 }
 
-/// Deletes jobs of a bundle, or of all, that ended before `oldest`, and returns how many.
+/// Deletes the jobs that ended longer ago than `age`, and the webhooks' jobs that ended longer than an hour ago. Returns how
+/// many.
+pub(crate) async fn run(
+    store: &Store,
+    blobs: &Blobs,
+    age: Duration,
+    now: Timestamp,
+) -> anyhow::Result<usize> {
+    let deliveries = sweep(store, blobs, Kind::Delivery, now.before(age.min(DELIVERIES))).await?;
+    Ok(deliveries + sweep(store, blobs, Kind::Any, now.before(age)).await?)
+}
+
+/// Returns the query for jobs that ended before `$3`, in the order of their ids.
+pub(super) fn old(kind: Kind) -> String {
+    format!(
+        "SELECT id, owner FROM jobs WHERE id > $1 AND id < $2 AND {ENDED} AND finished_at < $3 {} ORDER BY id LIMIT $4",
+        kind.condition()
+    )
+}
+
+/// Deletes jobs of a kind that ended before `oldest`, and returns how many.
 pub(super) async fn sweep(
     store: &Store,
     blobs: &Blobs,
-    bundle: Option<&'static str>,
+    kind: Kind,
     oldest: Timestamp,
 ) -> anyhow::Result<usize> {
     // Ids are in the order of their making, and a job has ended after it was made.
@@ -48,35 +71,50 @@ pub(super) async fn sweep(
     let (mut after, until) = (JobId(Uuid::nil()), JobId(Uuid::from_u128(made)));
     let mut deleted = 0;
     loop {
-        let sql = format!(
-            "SELECT id, owner FROM jobs WHERE id > $1 AND id < $2 AND {ENDED} AND finished_at < $3 \
-             AND bundle = COALESCE($4, bundle) ORDER BY id LIMIT $5"
-        );
+        let sql = old(kind);
         let old = store.read(move |reader| {
-            let params = [after.into(), until.into(), oldest.into(), bundle.into(), MOST.into()];
+            let params = [after.into(), until.into(), oldest.into(), MOST.into()];
             reader.query(&sql, &params, |row| Ok((row.get(0)?, row.get(1)?)))
         });
         let old: Result<Vec<(JobId, UserId)>, Error> = old.await;
         let old = old?;
         let Some((last, _)) = old.last() else { return Ok(deleted) };
         after = *last;
+        let mut by_owner: BTreeMap<UserId, Vec<JobId>> = BTreeMap::new();
         for (id, owner) in old {
             // Bytes first: the row is what a next sweep finds them by.
             blobs.sweep(&artifacts::folder(id), Duration::ZERO).await?;
-            let log = Topic::user(&owner);
-            deleted += store.write_in(log, move |tx| delete(tx, id, oldest)).await?;
+            by_owner.entry(owner).or_default().push(id);
+        }
+        for (owner, mut ids) in by_owner {
+            while !ids.is_empty() {
+                let some = ids.clone();
+                let delete = move |tx: &mut Tx<'_>| delete(tx, &some, oldest);
+                let (done, rows) = store.write_in(Topic::user(&owner), delete).await?;
+                ids.drain(..done);
+                deleted += rows;
+            }
         }
     }
 }
 
-/// Deletes the job unless somebody has begun it anew.
-fn delete(tx: &mut Tx<'_>, id: JobId, oldest: Timestamp) -> Result<usize, Error> {
-    let sql = format!("DELETE FROM jobs WHERE id = $1 AND {ENDED} AND finished_at < $2");
-    let deleted = tx.execute(&sql, &[id.into(), oldest.into()])?;
-    if deleted > 0 {
-        let id = [Value::from(id)];
-        tx.execute("DELETE FROM job_logs WHERE job_id = $1", &id)?;
-        tx.execute("DELETE FROM artifacts WHERE job_id = $1", &id)?;
+/// Deletes jobs in their order, unless somebody has begun them anew, and as many as one transaction may. Returns how many it
+/// is done with, and how many of them it deleted.
+fn delete(tx: &mut Tx<'_>, ids: &[JobId], oldest: Timestamp) -> Result<(usize, usize), Error> {
+    let (mut done, mut deleted, mut rows) = (0, 0, 0);
+    for id in ids {
+        let is_old = format!("SELECT 1 FROM jobs WHERE id = $1 AND {ENDED} AND finished_at < $2");
+        if tx.find(&is_old, &[(*id).into(), oldest.into()], |_| Ok(()))?.is_some() {
+            let id = [Value::from(*id)];
+            rows += sweep::delete_some(tx, "job_logs", "job_id, line", "job_id = $1", &id)?;
+            if rows >= MAX_ROWS {
+                // The rest of the lines, and the job with them, in the next transaction.
+                break;
+            }
+            rows += tx.execute("DELETE FROM artifacts WHERE job_id = $1", &id)?;
+            deleted += tx.execute("DELETE FROM jobs WHERE id = $1", &id)?;
+        }
+        done += 1;
     }
-    Ok(deleted)
+    Ok((done, deleted))
 }

@@ -164,6 +164,7 @@ impl Feed {
             reason = "the method is of readers of one lifetime, the closure of all"
         )]
         let heads = sources.read(&self.store, |reader| reader.project_heads())?;
+        self.drop_projects(&heads);
         let mut behind = Vec::new();
         let mut lag = 0;
         for (project, epoch, head) in heads {
@@ -192,6 +193,29 @@ impl Feed {
         }
         self.commit()?;
         Ok(is_more)
+    }
+
+    /// Drops projects whose topics are gone, from the index and from the list of positions.
+    fn drop_projects(&mut self, heads: &[(ProjectId, i64, i64)]) {
+        if self.places.len() <= heads.len() {
+            return;
+        }
+        let there: HashSet<ProjectId> = heads.iter().map(|(project, ..)| *project).collect();
+        let gone: Vec<ProjectId> =
+            self.places.keys().filter(|project| !there.contains(project)).copied().collect();
+        for project in gone {
+            let build = self.places.remove(&project).map_or(0, |place| place.build);
+            self.building.remove(&project);
+            self.shared.building().remove(&project);
+            self.moved.remove(&project);
+            // A build that was under way has the next number.
+            for build in [build, build + 1] {
+                self.index.remove_all(Scope { project, build });
+            }
+            self.index.drop_place(Topic::project(project).as_str());
+            self.shared.drop_place(project);
+            tracing::info!(project.id = %project, "dropped the index of a project that is gone");
+        }
     }
 
     fn needs_build(&self, project: ProjectId) -> bool {

@@ -100,6 +100,12 @@ impl Index {
         Ok(())
     }
 
+    /// Drops what says how far a log is.
+    pub(super) fn drop_place(&mut self, log: &str) {
+        self.writer.delete_term(Term::from_field_bytes(self.fields.id, log.as_bytes()));
+        self.changed = true;
+    }
+
     /// Adds a message that is not in the index.
     pub(super) fn add(&mut self, of: Scope, message: &Told) -> anyhow::Result<()> {
         let Fields { id, scope, channel, text, high, low, asks, .. } = self.fields;

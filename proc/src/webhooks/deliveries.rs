@@ -7,10 +7,12 @@ use serde_json::json;
 use shared::{
     http::{Json, Limit, Path, Query, current_trace},
     ids::{TraceId, WebhookId},
-    store::{Error, Reader, Row, Tx, Value},
+    store::{Error, Reader, Row, Store, Tx, Value},
+    sweep,
     time::Timestamp,
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
 
 use super::{
     attempt::{Attempt, Message},
@@ -200,18 +202,64 @@ pub(super) fn record(
     tx.execute(sql, &params).map(drop)
 }
 
-/// Deletes deliveries from before `oldest`, and those of each webhook beyond the newest thousand.
-pub(super) fn prune(tx: &mut Tx<'_>, oldest: Timestamp) -> Result<(), Error> {
-    tx.execute(
-        "DELETE FROM webhook_deliveries WHERE at < $1 AND status <> $2",
-        &[oldest.into(), PENDING.into()],
-    )?;
-    let sql = "SELECT webhook_id FROM webhook_deliveries GROUP BY webhook_id HAVING COUNT(*) > $1";
-    let many: Vec<WebhookId> = tx.query(sql, &[MOST.into()], |row| row.get(0))?;
-    for id in many {
-        let sql = "DELETE FROM webhook_deliveries WHERE webhook_id = $1 AND seq <= (SELECT seq FROM webhook_deliveries \
-                   WHERE webhook_id = $1 ORDER BY seq DESC LIMIT 1 OFFSET $2)";
-        tx.execute(sql, &[id.into(), MOST.into()])?;
+/// Webhooks that one query looks through for too many deliveries.
+const LOOKED_AT: usize = 100;
+
+/// Deletes deliveries from before `oldest`, those of each webhook beyond the newest thousand, and all of webhooks that are
+/// gone. Returns how many.
+pub(super) async fn prune(store: &Store, oldest: Timestamp) -> Result<usize, Error> {
+    let old = move |tx: &mut Tx<'_>| {
+        let params = [oldest.into(), PENDING.into()];
+        sweep::delete_some(tx, TABLE, KEY, "at < $1 AND status <> $2", &params)
+    };
+    let mut deleted = sweep::delete_all(store, old).await?;
+    let mut after = Some(WebhookId(Uuid::nil()));
+    while let Some(from) = after {
+        let (surplus, next) = store.read(move |reader| surplus(reader, from)).await?;
+        after = next;
+        for (id, last) in surplus {
+            let delete = move |tx: &mut Tx<'_>| {
+                let params = [id.into(), last.into()];
+                sweep::delete_some(tx, TABLE, KEY, "webhook_id = $1 AND seq <= $2", &params)
+            };
+            deleted += sweep::delete_all(store, delete).await?;
+        }
     }
-    Ok(())
+    Ok(deleted)
+}
+
+const TABLE: &str = "webhook_deliveries";
+const KEY: &str = "webhook_id, seq";
+
+/// Looks through the deliveries of some webhooks after one. Returns each that has too many, with the number of the last one
+/// to delete, and the last webhook that it looked at, `None` at the end.
+#[expect(clippy::type_complexity, reason = "two lists of one step")]
+fn surplus(
+    reader: &Reader<'_>,
+    after: WebhookId,
+) -> Result<(Vec<(WebhookId, i64)>, Option<WebhookId>), Error> {
+    let (mut after, mut surplus) = (after, Vec::new());
+    for _ in 0..LOOKED_AT {
+        // From one webhook to the next in the key, not through all rows.
+        let next = "SELECT webhook_id FROM webhook_deliveries WHERE webhook_id > $1 ORDER BY webhook_id LIMIT 1";
+        let Some(id) = reader.find(next, &[after.into()], |row| row.get(0))? else {
+            return Ok((surplus, None));
+        };
+        after = id;
+        let exists =
+            reader.find("SELECT 1 FROM webhooks WHERE id = $1", &[id.into()], |_| Ok(()))?;
+        let last = if exists.is_some() {
+            let sql = "SELECT seq FROM webhook_deliveries WHERE webhook_id = $1 ORDER BY seq DESC LIMIT 1 OFFSET $2";
+            reader.find(sql, &[id.into(), MOST.into()], |row| row.get(0))?
+        } else {
+            Some(i64::MAX)
+        };
+        surplus.extend(last.map(|last| (id, last)));
+    }
+    Ok((surplus, Some(after)))
+}
+
+/// Deletes some deliveries of a webhook, and returns how many.
+pub(super) fn delete_some(tx: &mut Tx<'_>, id: WebhookId) -> Result<usize, Error> {
+    sweep::delete_some(tx, TABLE, KEY, "webhook_id = $1", &[id.into()])
 }

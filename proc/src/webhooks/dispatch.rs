@@ -9,7 +9,7 @@ use shared::{
     store::{Error, Reader, Store},
     time::Timestamp,
 };
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -24,34 +24,28 @@ const AT_ONCE: i64 = 64;
 /// Entries that are looked through for one that a webhook wants.
 const AHEAD: i64 = 200;
 
-const TIDY: Duration = Duration::from_mins(10);
+/// How often what is kept for too long is deleted.
+pub(crate) const TIDY_INTERVAL: Duration = Duration::from_mins(10);
 /// How long deliveries are kept.
 const DELIVERIES: Duration = Duration::from_hours(7 * 24);
 /// How long a webhook is kept that was disabled since its owner is none any more.
 const LEFT_BEHIND: Duration = Duration::from_hours(30 * 24);
 
-/// Makes jobs, and deletes what is old, until shutdown.
+/// Makes jobs until shutdown.
 pub(crate) async fn dispatch(engine: Engine, store: Store, shutdown: CancellationToken) {
     let mut tick = interval(LOOK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut tidied: Option<Instant> = None;
     while shutdown.run_until_cancelled(tick.tick()).await.is_some() {
         if let Err(error) = look(&engine, &store).await {
             tracing::warn!(%error, "webhooks were not looked at");
         }
-        if tidied.is_none_or(|tidied| tidied.elapsed() >= TIDY) {
-            tidied = Some(Instant::now());
-            let now = Timestamp::now();
-            let tidy = store.write(move |tx| {
-                deliveries::prune(tx, now.before(DELIVERIES))?;
-                store::forget(tx, now.before(LEFT_BEHIND))
-            });
-            let tidy: Result<(), Error> = tidy.await;
-            if let Err(error) = tidy {
-                tracing::warn!(%error, "old deliveries were not deleted");
-            }
-        }
     }
+}
+
+/// Deletes what is kept of webhooks for too long. Returns how many rows.
+pub(crate) async fn tidy(store: &Store, now: Timestamp) -> Result<usize, Error> {
+    let webhooks = store::forget(store, now.before(LEFT_BEHIND)).await?;
+    Ok(webhooks + deliveries::prune(store, now.before(DELIVERIES)).await?)
 }
 
 /// What is to be done for a webhook whose log has grown.

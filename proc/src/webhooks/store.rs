@@ -9,12 +9,13 @@ use serde_json::json;
 use shared::{
     ids::{ProjectId, UserId, WebhookId},
     journal::{Cursor, Position, Topic},
-    store::{Error, Reader, Row, Tx, Value},
+    store::{Error, Reader, Row, Store, Tx, Value},
+    sweep,
     time::Timestamp,
 };
 use uuid::Uuid;
 
-use super::{deliver, events::Events};
+use super::{deliver, deliveries, events::Events};
 use crate::outgoing::Secret;
 
 const COLUMNS: &str = "w.id, w.project_id, w.owner, w.url, w.secret, w.events, w.state, w.reason, w.revision, w.cursor, \
@@ -212,10 +213,25 @@ pub(super) fn rotate(
     find(tx, id)
 }
 
-/// Forgets a webhook and its deliveries.
+/// Deletes a webhook. Its deliveries, of which there may be many, go with the next tidying.
 pub(super) fn delete(tx: &mut Tx<'_>, id: WebhookId) -> Result<(), Error> {
-    tx.execute("DELETE FROM webhooks WHERE id = $1", &[id.into()])?;
-    tx.execute("DELETE FROM webhook_deliveries WHERE webhook_id = $1", &[id.into()]).map(drop)
+    tx.execute("DELETE FROM webhooks WHERE id = $1", &[id.into()]).map(drop)
+}
+
+/// Deletes all webhooks of a project with their deliveries. Returns how many rows.
+pub(crate) async fn delete_of_project(store: &Store, project: ProjectId) -> Result<usize, Error> {
+    let webhooks = move |reader: &Reader<'_>| {
+        let sql = "SELECT id FROM webhooks WHERE project_id = $1 ORDER BY id";
+        reader.query(sql, &[project.into()], |row| row.get::<WebhookId>(0))
+    };
+    let mut deleted = 0;
+    for id in store.read(webhooks).await? {
+        let step = move |tx: &mut Tx<'_>| deliveries::delete_some(tx, id);
+        deleted += sweep::delete_all(store, step).await?;
+        store.write(move |tx| delete(tx, id)).await?;
+        deleted += 1;
+    }
+    Ok(deleted)
 }
 
 /// Moves a webhook from one place in its log to a later one. Returns its revision, `None` if it was not there any more.
@@ -258,9 +274,13 @@ pub(super) fn disable(tx: &mut Tx<'_>, webhook: Revision, reason: &str) -> Resul
 
 /// Forgets webhooks whose owner had lost the right before `oldest` and that nobody has switched on since: those of
 /// projects that are gone too.
-pub(super) fn forget(tx: &mut Tx<'_>, oldest: Timestamp) -> Result<(), Error> {
-    let sql = "DELETE FROM webhooks WHERE state = 'disabled' AND reason = $1 AND updated_at < $2";
-    tx.execute(sql, &[deliver::NOT_OWNER.into(), oldest.into()]).map(drop)
+pub(super) async fn forget(store: &Store, oldest: Timestamp) -> Result<usize, Error> {
+    let step = move |tx: &mut Tx<'_>| {
+        let condition = "state = 'disabled' AND reason = $1 AND updated_at < $2";
+        let params = [deliver::NOT_OWNER.into(), oldest.into()];
+        sweep::delete_some(tx, "webhooks", "id", condition, &params)
+    };
+    sweep::delete_all(store, step).await
 }
 
 fn read(row: &Row<'_>) -> Result<Stored, Error> {

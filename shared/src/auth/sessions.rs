@@ -16,6 +16,7 @@ use crate::{
     http::{ClaimedSession, Limit},
     ids::{SessionId, UserId},
     store::{Error, Reader, Row, Store, Tx},
+    sweep,
     time::Timestamp,
 };
 
@@ -188,8 +189,10 @@ impl Sessions {
     pub(super) async fn trim(&self, now: Timestamp) -> Result<usize, Error> {
         let oldest = now.before(MAX_AGE);
         // Both, since a replica of the version before knows nothing of `seen_at` and leaves it zero.
-        let sql = "DELETE FROM sessions WHERE seen_at < $1 AND created_at < $1";
-        self.store.write(move |tx| tx.execute(sql, &[oldest.into()])).await
+        let old = "seen_at < $1 AND created_at < $1";
+        let step =
+            move |tx: &mut Tx<'_>| sweep::delete_some(tx, "sessions", "id", old, &[oldest.into()]);
+        sweep::delete_all(&self.store, step).await
     }
 }
 

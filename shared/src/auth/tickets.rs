@@ -13,6 +13,7 @@ use crate::{
     http::{ClaimedSession, claimed_session, query_value},
     ids::{ProjectId, SessionId},
     store::{Error, Reader, Row, Tx, Value},
+    sweep,
     time::Timestamp,
 };
 
@@ -156,8 +157,10 @@ impl Auth {
 
     /// Deletes tickets that nobody has spent in time. Returns how many.
     pub async fn trim_tickets(&self, now: Timestamp) -> Result<usize, Error> {
-        let sql = "DELETE FROM tickets WHERE expires_at <= $1";
-        self.inner.sessions.store().write(move |tx| tx.execute(sql, &[now.into()])).await
+        let step = move |tx: &mut Tx<'_>| {
+            sweep::delete_some(tx, "tickets", "digest", "expires_at <= $1", &[now.into()])
+        };
+        sweep::delete_all(self.inner.sessions.store(), step).await
     }
 }
 

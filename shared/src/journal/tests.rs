@@ -20,6 +20,9 @@ on_both_stores!(
     tags_are_random_and_the_head_has_the_last_one,
     cursors_from_before_stored_tags_stay_valid,
     a_row_can_be_rewritten_and_keeps_its_tags,
+    retention_reads_the_topics_that_are_due_and_no_other,
+    retention_finds_a_topic_again_when_it_is_over_a_limit_again,
+    retention_of_many_entries_takes_bounded_transactions,
 );
 
 fn open(home: Home, folder: &std::path::Path, bus: &Bus) -> Store {
@@ -149,7 +152,7 @@ async fn retention_keeps_the_newest_and_expires_the_rest(home: Home) {
     let by_count =
         RetentionConfig { journal_max_age: Duration::from_hours(1), journal_max_entries: 4 };
     let deleted = trim(&fixture.store, &by_count, Timestamp::now()).await.unwrap();
-    assert_eq!(deleted, 6);
+    assert_eq!(deleted.rows, 6);
     assert_eq!(fixture.start(&fixture.cursor(&entries[5])).await.reset, Some(ResetReason::Expired));
     assert_eq!(fixture.start(&fixture.cursor(&entries[6])).await.reset, None);
 
@@ -312,4 +315,93 @@ async fn a_row_can_be_rewritten_and_keeps_its_tags(home: Home) {
     assert_eq!(data, ["one", "redacted", "three"]);
     let positions = |entries: &[Arc<Entry>]| entries.iter().map(|e| e.position).collect::<Vec<_>>();
     assert_eq!(positions(&after), positions(&before), "number and tag stay");
+}
+
+const HOUR: Duration = Duration::from_hours(1);
+
+/// Makes topics, each with one entry from `at`, by one statement.
+async fn many_topics(store: &Store, count: i64, at: Timestamp) {
+    let make = move |tx: &mut Tx<'_>| {
+        let numbers = "WITH RECURSIVE n(i) AS (SELECT CAST(1 AS BIGINT) UNION ALL SELECT i + 1 FROM n WHERE i < $1)";
+        let sql = format!(
+            "INSERT INTO topics (name, epoch, head, floor) {numbers} SELECT 'user/' || CAST(i AS TEXT), 1, 1, 1 FROM n"
+        );
+        tx.execute(&sql, &[count.into()])?;
+        let sql = format!(
+            "INSERT INTO entries (topic, seq, type, data, at) {numbers} \
+             SELECT 'user/' || CAST(i AS TEXT), 1, 'test', '{{}}', CAST($2 AS BIGINT) FROM n"
+        );
+        tx.execute(&sql, &[count.into(), at.into()])
+    };
+    store.write(make).await.unwrap();
+}
+
+async fn retention_reads_the_topics_that_are_due_and_no_other(home: Home) {
+    let fixture = fixture(home);
+    let config = RetentionConfig { journal_max_age: HOUR, journal_max_entries: 1_000 };
+    let now = Timestamp::now();
+    many_topics(&fixture.store, 4_000, now).await;
+    // Each topic is looked at once, as those of before the upgrade are.
+    let first = trim(&fixture.store, &config, now).await.unwrap();
+    assert_eq!(first, Trimmed { topics: 4_000, rows: 0 });
+    fixture.append("1").await;
+    fixture.append("2").await;
+    trim(&fixture.store, &config, now).await.unwrap();
+    let late = now.after(HOUR * 2);
+    for (at, due) in [
+        (now.after(HOUR / 2), Trimmed::default()),
+        (late, Trimmed { topics: 1, rows: 1 }),
+        (late, Trimmed::default()),
+    ] {
+        assert_eq!(trim(&fixture.store, &config, at).await.unwrap(), due, "at {at}");
+    }
+    // The count says what retention looks at, the plan what the database reads for that.
+    let is_sqlite = home.url().is_none();
+    let explain = if is_sqlite { "EXPLAIN QUERY PLAN" } else { "EXPLAIN" };
+    fixture.store.write(|tx| tx.execute("ANALYZE topics", &[])).await.unwrap();
+    let due = retention::DUE.replace("$1", "1").replace("$2", "200");
+    let plan = fixture.store.read(move |reader| {
+        let column = if is_sqlite { 3 } else { 0 };
+        reader.query(&format!("{explain} {due}"), &[], |row| row.get::<String>(column))
+    });
+    let plan = plan.await.unwrap().join("\n");
+    assert!(plan.contains("topics_due"), "the plan does not use the index of due topics: {plan}");
+}
+
+async fn retention_finds_a_topic_again_when_it_is_over_a_limit_again(home: Home) {
+    let fixture = fixture(home);
+    let config = RetentionConfig { journal_max_age: HOUR, journal_max_entries: 64 };
+    let now = Timestamp::now();
+    let run = async |at| trim(&fixture.store, &config, at).await.unwrap().rows;
+    for _ in 0..64 {
+        fixture.append("x").await;
+    }
+    assert_eq!(run(now).await, 0);
+    // Within the slack nothing is due; beyond it the topic goes back to its limit.
+    for deleted in [0, 0, 3] {
+        fixture.append("x").await;
+        assert_eq!(run(now).await, deleted);
+    }
+    // By age down to the newest, and once more after an entry that came to that one.
+    assert_eq!(run(now.after(HOUR * 2)).await, 63);
+    assert_eq!(run(now.after(HOUR * 4)).await, 0);
+    fixture.append("y").await;
+    assert_eq!(run(now.after(HOUR * 4)).await, 1);
+    assert_eq!(run(now.after(HOUR * 4)).await, 0);
+    let topic = fixture.topic.clone();
+    let left = fixture.store.read(move |reader| reader.entries(&topic, 0, 10)).await.unwrap();
+    assert_eq!(left.iter().map(|entry| entry.position.seq).collect::<Vec<_>>(), [68]);
+}
+
+async fn retention_of_many_entries_takes_bounded_transactions(home: Home) {
+    let fixture = fixture(home);
+    let config = RetentionConfig { journal_max_age: HOUR, journal_max_entries: 1_000_000 };
+    let topic = fixture.topic.clone();
+    // Rows of their own: what is appended together is packed.
+    let fill = move |tx: &mut Tx<'_>| {
+        (0..5_000).try_for_each(|_| tx.append(&topic, "test", "x").map(drop))
+    };
+    fixture.store.write(fill).await.unwrap();
+    let trimmed = trim(&fixture.store, &config, Timestamp::now().after(HOUR * 2)).await.unwrap();
+    assert_eq!(trimmed, Trimmed { topics: 3, rows: 4_999 });
 }

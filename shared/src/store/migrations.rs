@@ -21,6 +21,7 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0014_answers.sql"),
     include_str!("migrations/0015_packed_entries.sql"),
     include_str!("migrations/0016_stored_tags.sql"),
+    include_str!("migrations/0017_retention.sql"),
 ];
 
 /// Held by the replica that migrates; the number means nothing.

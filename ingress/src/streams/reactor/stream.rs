@@ -11,10 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use mio::net::TcpStream;
-use shared::{
-    ids::UserId,
-    journal::{Cursor, Position, Topic},
-};
+use shared::journal::{Cursor, Position, Topic};
 
 use super::{
     super::{
@@ -212,8 +209,7 @@ impl Stream {
     }
 
     fn is_removed_by(&self, frame: &Frame) -> bool {
-        let is_me = |user: &UserId| *user == self.about.user;
-        frame.removes.as_ref().is_some_and(is_me)
+        frame.removes.as_ref().is_some_and(|removal| removal.covers(&self.about.user))
             && frame.position.is_some_and(|position| position.seq > self.member_at)
     }
 

@@ -70,7 +70,8 @@ impl Folder {
         self.path.join(name)
     }
 
-    pub(crate) fn make(&self, name: &str) -> anyhow::Result<PathBuf> {
+    /// Makes a folder in it, open to every user, and returns its path.
+    pub fn make(&self, name: &str) -> anyhow::Result<PathBuf> {
         let path = self.path.join(name);
         fs::create_dir_all(&path)?;
         Ok(path)

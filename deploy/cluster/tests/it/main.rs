@@ -3,6 +3,7 @@
 mod answers;
 mod batches;
 mod bundles;
+mod fixture;
 mod link;
 mod nginx;
 mod origin;

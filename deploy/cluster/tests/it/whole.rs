@@ -24,8 +24,17 @@ pub(crate) struct Whole {
 
 impl Whole {
     pub(crate) async fn start(change: impl FnOnce(&mut Options)) -> Self {
+        Self::start_filled(async |_| {}, change).await
+    }
+
+    /// Starts a cluster in a folder that `fill` has put something into.
+    pub(crate) async fn start_filled(
+        fill: impl AsyncFnOnce(&Path),
+        change: impl FnOnce(&mut Options),
+    ) -> Self {
         cluster::build_programs();
         let dir = open_folder();
+        fill(&dir.path().join("cluster")).await;
         let mut options = Options::new(dir.path().join("cluster"));
         options = options.without_rate_limits().set("DRAIN_SPREAD", "0s");
         change(&mut options);

@@ -26,6 +26,7 @@ mod durability;
 mod ends;
 mod fault_proxy;
 mod faults;
+mod fixture;
 mod grpc;
 mod http_bundles;
 mod import;

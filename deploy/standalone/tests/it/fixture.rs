@@ -1,0 +1,47 @@
+//! A data folder of an earlier version, opened by this one.
+
+use std::{path::Path, process::Command, sync::Arc};
+
+use crate::support::Parley;
+
+const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures");
+/// Longer than any fixture will be old.
+const NEVER: &str = "36500d";
+
+#[tokio::test]
+async fn a_data_folder_of_version_0_1_0_opens_with_everything_in_it() {
+    let dir = Arc::new(tempfile::tempdir().expect("a folder for data"));
+    run("restore.py", &["0.1.0", "sqlite", path(dir.path())]);
+    let keep_all = [
+        "--journal-max-age",
+        NEVER,
+        "--proc-job-max-age",
+        NEVER,
+        "--proc-upload-max-age",
+        NEVER,
+        "--answer-max-age",
+        NEVER,
+        "--proc-http-bundles-loopback",
+        "true",
+    ];
+    let mut parley = Parley::start_in(&dir, &keep_all).await;
+    run("check.py", &["0.1.0", "sqlite", &parley.ingress, &parley.proc]);
+    // The migrations ran once; a second start finds the same.
+    assert!(parley.terminate().await.success(), "the upgraded process stops well");
+    let parley = Parley::start_in(&dir, &keep_all).await;
+    run("check.py", &["0.1.0", "sqlite", &parley.ingress, &parley.proc]);
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().expect("its name is text")
+}
+
+/// Runs a program of the fixtures, which fails with what it prints.
+fn run(program: &str, arguments: &[&str]) {
+    let program = Path::new(FIXTURES).join(program);
+    let output = Command::new("python3").arg(&program).args(arguments).output();
+    let output = output.expect("python3 is installed");
+    let printed = [output.stdout, output.stderr].concat();
+    let printed = String::from_utf8_lossy(&printed);
+    assert!(output.status.success(), "{}: {printed}", program.display());
+}

@@ -9,7 +9,9 @@
  * @typedef {{id: string, project_id: string, name: string, topic: string | null, created_at: string, updated_at:
  *   string}} Channel
  */
-/** @typedef {{emoji: string, users: string[]}} Reaction */
+/**
+ * @typedef {{emoji: string, users: string[], count: number}} Reaction `users` are at most 100, the caller first; in events ten.
+ */
 /**
  * @typedef {object} Message
  * @property {string} id

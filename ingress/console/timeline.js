@@ -143,7 +143,10 @@ export class Timeline extends EventTarget {
     if (reaction) return this.#react(type, reaction);
     if (!message || message.channel !== this.#channel) return false;
     const at = this.messages.findIndex((one) => one.id >= message.id);
-    if (this.messages[at]?.id === message.id) this.messages = this.messages.with(at, message);
+    const known = this.messages[at];
+    // An event names few of the users who reacted, and reactions have events of their own.
+    const edited = type === 'message.updated' && known ? { ...message, reactions: known.reactions } : message;
+    if (known?.id === message.id) this.messages = this.messages.with(at, edited);
     else if (type !== 'message.created' || (at === -1 ? !this.atEnd : at === 0 && !this.atStart)) return false;
     else {
       this.messages = this.messages.toSpliced(at === -1 ? this.messages.length : at, 0, message);
@@ -161,12 +164,14 @@ export class Timeline extends EventTarget {
     const at = this.messages.findIndex(({ id }) => id === message_id);
     const message = this.messages[at];
     if (!message) return false;
-    const users = new Set(message.reactions.find((one) => one.emoji === emoji)?.users);
+    const before = message.reactions.find((one) => one.emoji === emoji);
+    const users = new Set(before?.users);
     if (type === 'reaction.added') users.add(user);
     else users.delete(user);
+    const count = (before?.count ?? 0) + (type === 'reaction.added' ? 1 : -1);
     const others = message.reactions.filter((one) => one.emoji !== emoji);
     const place = message.reactions.findIndex((one) => one.emoji === emoji);
-    const own = users.size ? [{ emoji, users: [...users] }] : [];
+    const own = count > 0 ? [{ emoji, users: [...users], count }] : [];
     this.messages = this.messages.with(at, {
       ...message,
       reactions: others.toSpliced(place < 0 ? others.length : place, 0, ...own),

@@ -18,6 +18,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     access::{As, Viewer},
     error::ApiError,
+    presence::Presence,
     state::AppState,
     streams::hub::Hub,
 };
@@ -56,6 +57,7 @@ struct EventPage {
 async fn list(
     State(hub): State<Hub>,
     State(lifecycle): State<Lifecycle>,
+    State(presence): State<Presence>,
     aside: Aside,
     viewer: As<Viewer>,
     user: User,
@@ -69,6 +71,9 @@ async fn list(
     let read = async || read(&viewer, user.clone(), poll.after.clone()).await;
     let (mut start, mut entries) = read().await?;
     let quiet = |start: &Start, entries: &[Arc<Entry>]| entries.is_empty() && start.reset.is_none();
+    if !wait.is_zero() {
+        presence.poll(&viewer);
+    }
     if quiet(&start, &entries) && poll.after.is_some() && !wait.is_zero() {
         // Once more after listening began, so that nothing falls between.
         let follower = hub.follow(&topic).await?;

@@ -8,16 +8,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use shared::{
     http::{Json, Limit, Path, Query, RetryKey},
-    ids::{ChannelName, Emoji, IdempotencyKey, MessageId, ProjectId, UserId},
+    ids::{ChannelName, IdempotencyKey, MessageId, ProjectId, UserId},
     journal::Cursor,
     time::Timestamp,
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use self::store::{Draft, Sent};
+use self::store::{Draft, History, Sent};
 use crate::{
     access::{As, Member, Viewer},
     error::ApiError,
+    reactions::store::Reaction,
     state::AppState,
 };
 
@@ -50,11 +51,13 @@ pub(crate) struct Message {
     pub(crate) deleted_at: Option<Timestamp>,
 }
 
-/// Who reacted to a message in one way.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub(crate) struct Reaction {
-    pub(crate) emoji: Emoji,
-    pub(crate) users: Vec<UserId>,
+impl Message {
+    /// Returns roughly how many bytes of JSON the message is.
+    fn json_bytes(&self) -> usize {
+        let metadata = self.metadata.as_ref().map_or(0, |metadata| metadata.get().len());
+        let reactions = self.reactions.iter().map(Reaction::json_bytes);
+        self.text.len() + metadata + reactions.sum::<usize>() + 400
+    }
 }
 
 #[derive(Serialize)]
@@ -156,12 +159,12 @@ async fn list(viewer: As<Viewer>, Query(page): Query<Page>) -> Result<Json<Messa
     viewer
         .read(move |reader, caller| {
             let channel = page.channel.as_ref();
-            let mut messages = if page.after.is_some() {
-                store::after(reader, caller, channel, page.after, page.limit.and_one())?
+            let History { mut messages, has_more } = if page.after.is_some() {
+                store::after(reader, caller, channel, page.after, page.limit)?
             } else {
-                store::before(reader, caller, channel, page.before, page.limit.and_one())?
+                store::before(reader, caller, channel, page.before, page.limit)?
             };
-            let next = page.limit.cut(&mut messages).map(|message| message.id);
+            let next = messages.last().filter(|_| has_more).map(|message| message.id);
             if page.after.is_some() {
                 messages.reverse();
             }

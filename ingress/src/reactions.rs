@@ -1,9 +1,11 @@
 //! Reactions to messages.
 
+pub(crate) mod store;
+
 use serde::Serialize;
 use shared::{
     http::{Json, Path},
-    ids::{Emoji, MessageId, ProjectId, UserId},
+    ids::{ChannelName, Emoji, MessageId, ProjectId, UserId},
     store::Tx,
     time::Timestamp,
 };
@@ -12,7 +14,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     access::{As, Granted, Member},
     error::ApiError,
-    messages::{Message, store},
+    messages::{self, Message},
     state::AppState,
 };
 
@@ -38,12 +40,17 @@ async fn add(
     member: As<Member>,
     Path((_project, id, emoji)): Path<(ProjectId, MessageId, Emoji)>,
 ) -> Result<Json<Message>, ApiError> {
-    let sql = "INSERT INTO reactions (message_id, emoji, user_id, at) VALUES ($1, $2, $3, $4) \
-               ON CONFLICT (message_id, emoji, user_id) DO NOTHING";
     member
-        .write(move |tx, caller| change(tx, caller, id, &emoji, "reaction.added", sql))
+        .write(move |tx, caller| {
+            let channel = messages::store::channel_of_undeleted(tx, caller, id)?;
+            let added = store::add(tx, id, &emoji, &caller.user, Timestamp::now())?
+                .ok_or(ApiError::Conflict("a message has at most 50 kinds of reaction"))?;
+            if added {
+                record(tx, caller, "reaction.added", id, &channel, &emoji)?;
+            }
+            messages::store::get(tx, caller, id).map(Json)
+        })
         .await
-        .map(Json)
 }
 
 #[utoipa::path(delete, path = "/{project}/messages/{id}/reactions/{emoji}", responses((status = 200, body = Message)))]
@@ -51,33 +58,27 @@ async fn remove(
     member: As<Member>,
     Path((_project, id, emoji)): Path<(ProjectId, MessageId, Emoji)>,
 ) -> Result<Json<Message>, ApiError> {
-    let sql =
-        "DELETE FROM reactions WHERE message_id = $1 AND emoji = $2 AND user_id = $3 AND $4 > 0";
     member
-        .write(move |tx, caller| change(tx, caller, id, &emoji, "reaction.removed", sql))
+        .write(move |tx, caller| {
+            let channel = messages::store::channel_of_undeleted(tx, caller, id)?;
+            if store::remove(tx, id, &emoji, &caller.user)? {
+                record(tx, caller, "reaction.removed", id, &channel, &emoji)?;
+            }
+            messages::store::get(tx, caller, id).map(Json)
+        })
         .await
-        .map(Json)
 }
 
-/// Runs `sql` and tells of it, if it changed anything; returns the message as it is then.
-fn change(
+/// Appends the event of a reaction by the caller.
+fn record(
     tx: &mut Tx<'_>,
     caller: &Granted<'_, Member>,
-    id: MessageId,
-    emoji: &Emoji,
     kind: &str,
-    sql: &str,
-) -> Result<Message, ApiError> {
-    if store::get(tx, caller, id)?.deleted_at.is_some() {
-        return Err(ApiError::Conflict("the message is deleted"));
-    }
-    let params = [id.into(), emoji.into(), (&caller.user).into(), Timestamp::now().into()];
-    let changed = tx.execute(sql, &params)? > 0;
-    let message = store::get(tx, caller, id)?;
-    if changed {
-        let channel = message.channel.as_str();
-        let reaction = ReactionFields { message_id: id, channel, emoji, user: &caller.user };
-        caller.record(tx, kind, &ReactionEvent { reaction })?;
-    }
-    Ok(message)
+    message_id: MessageId,
+    channel: &ChannelName,
+    emoji: &Emoji,
+) -> Result<(), ApiError> {
+    let channel = channel.as_str();
+    let reaction = ReactionFields { message_id, channel, emoji, user: &caller.user };
+    caller.record(tx, kind, &ReactionEvent { reaction })
 }

@@ -68,10 +68,11 @@ export function messageView(room, account, message, { isCompact, onReply, onJump
             (await confirmed('Delete this message for everybody?', 'Delete')) && api.deleteMessage(project, id),
         ),
     );
-  const reactions = message.reactions.map(({ emoji, users }) => {
-    const names = users.map((user) => room.nameOf(user)).join(', ');
+  const reactions = message.reactions.map(({ emoji, users, count }) => {
+    const more = count > users.length ? [`${count - users.length} more`] : [];
+    const names = [...users.map((user) => room.nameOf(user)), ...more].join(', ');
     const mine = users.includes(account.me.user);
-    const label = `${emoji} ${users.length}`;
+    const label = `${emoji} ${count}`;
     return button(label, () => toggle(emoji), {
       class: 'reaction',
       'aria-pressed': `${mine}`,

@@ -19,7 +19,8 @@ use super::status;
 use crate::{
     access::{As, Granted, Viewer},
     error::ApiError,
-    messages::{Message, store::after},
+    messages::{Message, store::after_bare},
+    reactions,
 };
 
 /// Records in a page at most.
@@ -150,14 +151,15 @@ fn messages(
     from: Option<MessageId>,
     lines: &mut Lines,
 ) -> Result<Option<MessageId>, ApiError> {
-    let messages = after(reader, caller, channel, from, PAGE)?;
+    let mut messages = after_bare(reader, caller, channel, from, PAGE)?;
     let full = messages.len() == usize::try_from(PAGE).unwrap_or(0);
     let mut places = Places::default();
     let mut last = from;
-    for message in &messages {
+    for message in &mut messages {
         if lines.text.len() > PAGE_BYTES {
             return Ok(last);
         }
+        message.reactions = reactions::store::whole(reader, message.id)?;
         let place = channel.map(|_| places.of(reader, message)).transpose()?;
         lines.push(&Record { kind: "message", message, place })?;
         lines.messages += 1;

@@ -160,14 +160,7 @@ fn insert(
         ],
     )?;
     if made > 0 {
-        // A time each, so that they are shown in their order.
-        for ((emoji, user), at) in message.reactions.iter().zip(message.created_at.as_ms()..) {
-            tx.execute(
-                "INSERT INTO reactions (message_id, emoji, user_id, at) VALUES ($1, $2, $3, $4) \
-                 ON CONFLICT (message_id, emoji, user_id) DO NOTHING",
-                &[message.id.into(), emoji.into(), user.into(), Timestamp::from_ms(at).into()],
-            )?;
-        }
+        message.reactions.insert(tx, message.id, message.created_at)?;
     }
     Ok(made)
 }

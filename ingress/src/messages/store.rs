@@ -5,17 +5,24 @@ pub(crate) mod many;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use shared::{
-    ids::{ChannelName, Emoji, IdempotencyKey, MessageId, ProjectId, UserId},
+    http::Limit,
+    ids::{ChannelName, IdempotencyKey, MessageId, ProjectId, UserId},
     store::{Error, Reader, Row, Tx, Value},
     time::Timestamp,
 };
 
-use super::{Message, MessageEvent, Reaction};
+use super::{Message, MessageEvent};
 use crate::{
     access::{AtLeast, Caller, Granted, Member, Role, Viewer},
     channels::no_such_channel,
     error::ApiError,
+    reactions,
 };
+
+/// Bytes of JSON beyond which a page of history ends; its first message is always in it.
+const MAX_PAGE_BYTES: usize = 4 << 20;
+/// Messages of a page whose reactions are read at once.
+const MESSAGES_A_STEP: usize = 16;
 
 /// What a caller wants to say.
 pub(crate) struct Draft {
@@ -81,43 +88,65 @@ pub(crate) fn get<R: AtLeast>(
     let mut message = reader
         .find(&sql, &[caller.project.into(), id.into()], read)?
         .ok_or(ApiError::NotFound("the message"))?;
-    message.reactions = reactions(reader, id)?;
+    message.reactions = reactions::store::of_message(reader, &caller.user, id)?;
     Ok(message)
 }
 
-/// Returns the reactions to a message, the first kind of reaction first.
-fn reactions(reader: &Reader<'_>, id: MessageId) -> Result<Vec<Reaction>, Error> {
-    let sql =
-        "SELECT emoji, user_id FROM reactions WHERE message_id = $1 ORDER BY at, emoji, user_id";
-    let rows = reader
-        .query(sql, &[id.into()], |row| Ok((row.parse::<Emoji>(0)?, row.parse::<UserId>(1)?)))?;
-    let mut kinds: Vec<Reaction> = Vec::new();
-    for (emoji, user) in rows {
-        match kinds.iter_mut().find(|kind| kind.emoji == emoji) {
-            Some(kind) => kind.users.push(user),
-            None => kinds.push(Reaction { emoji, users: vec![user] }),
-        }
+/// Returns the channel of a message that is not deleted.
+pub(crate) fn channel_of_undeleted<R: AtLeast>(
+    reader: &Reader<'_>,
+    caller: &Granted<'_, R>,
+    id: MessageId,
+) -> Result<ChannelName, ApiError> {
+    let sql = "SELECT channel, deleted_at FROM messages WHERE project_id = $1 AND id = $2";
+    let found = reader.find(sql, &[caller.project.into(), id.into()], |row| {
+        Ok((row.parse(0)?, row.get::<Option<Timestamp>>(1)?))
+    })?;
+    match found {
+        None => Err(ApiError::NotFound("the message")),
+        Some((_, Some(_))) => Err(ApiError::Conflict("the message is deleted")),
+        Some((channel, None)) => Ok(channel),
     }
-    Ok(kinds)
 }
 
-/// Returns at most `limit` messages older than the anchor, newest first.
+/// A page of history.
+pub(crate) struct History {
+    pub(crate) messages: Vec<Message>,
+    /// Whether there are further messages in the direction of the page.
+    pub(crate) has_more: bool,
+}
+
+/// Returns messages older than the anchor, newest first: at most `limit`, and at most [`MAX_PAGE_BYTES`].
 pub(crate) fn before(
     reader: &Reader<'_>,
     caller: &Granted<'_, Viewer>,
     channel: Option<&ChannelName>,
     anchor: Option<MessageId>,
-    limit: i64,
-) -> Result<Vec<Message>, ApiError> {
+    limit: Limit,
+) -> Result<History, ApiError> {
     let anchor = match anchor {
         Some(id) => place(reader, caller.project, id)?,
         None => (Timestamp::from_ms(i64::MAX), MessageId(uuid::Uuid::max())),
     };
-    page(reader, caller.project, channel, anchor, "<", "DESC", limit)
+    let rows = page(reader, caller.project, channel, anchor, "<", "DESC", limit.and_one())?;
+    history(reader, caller, rows, limit)
 }
 
-/// Returns at most `limit` messages newer than the anchor, or from the first on, oldest first.
+/// Returns messages newer than the anchor, or from the first on, oldest first: at most `limit`, and at most
+/// [`MAX_PAGE_BYTES`].
 pub(crate) fn after(
+    reader: &Reader<'_>,
+    caller: &Granted<'_, Viewer>,
+    channel: Option<&ChannelName>,
+    anchor: Option<MessageId>,
+    limit: Limit,
+) -> Result<History, ApiError> {
+    let rows = after_bare(reader, caller, channel, anchor, limit.and_one())?;
+    history(reader, caller, rows, limit)
+}
+
+/// Returns at most `limit` messages newer than the anchor, oldest first, without their reactions.
+pub(crate) fn after_bare(
     reader: &Reader<'_>,
     caller: &Granted<'_, Viewer>,
     channel: Option<&ChannelName>,
@@ -129,6 +158,35 @@ pub(crate) fn after(
         None => (Timestamp::from_ms(i64::MIN), MessageId(uuid::Uuid::nil())),
     };
     page(reader, caller.project, channel, anchor, ">", "ASC", limit)
+}
+
+/// Adds the reactions, and cuts the page where it has enough messages or bytes.
+fn history(
+    reader: &Reader<'_>,
+    caller: &Granted<'_, Viewer>,
+    mut messages: Vec<Message>,
+    limit: Limit,
+) -> Result<History, ApiError> {
+    let mut has_more = limit.cut(&mut messages).is_some();
+    let mut bytes = 0;
+    let mut done = 0;
+    while done < messages.len() && bytes <= MAX_PAGE_BYTES {
+        let end = messages.len().min(done + MESSAGES_A_STEP);
+        let step = &mut messages[done..end];
+        let ids: Vec<MessageId> = step.iter().map(|message| message.id).collect();
+        let mut found = reactions::store::of_messages(reader, &caller.user, &ids)?;
+        for message in step {
+            message.reactions = found.remove(&message.id).unwrap_or_default();
+            bytes += message.json_bytes();
+            if bytes > MAX_PAGE_BYTES && done > 0 {
+                break;
+            }
+            done += 1;
+        }
+    }
+    has_more |= done < messages.len();
+    messages.truncate(done);
+    Ok(History { messages, has_more })
 }
 
 fn place(
@@ -160,11 +218,7 @@ fn page(
         "{COLUMNS} AND (m.created_at, m.id) {side} ($2, $3) {filter} \
          ORDER BY m.created_at {order}, m.id {order} LIMIT $4"
     );
-    let mut messages = reader.query(&sql, &params, read)?;
-    for message in &mut messages {
-        message.reactions = reactions(reader, message.id)?;
-    }
-    Ok(messages)
+    Ok(reader.query(&sql, &params, read)?)
 }
 
 /// Writes the message and its event, or finds what was sent under the same key before.
@@ -277,8 +331,11 @@ pub(crate) fn edit(
         "UPDATE messages SET text = $2, updated_at = $3 WHERE id = $1",
         &[id.into(), text.into(), Timestamp::now().into()],
     )?;
-    let message = get(tx, caller, id)?;
+    let mut message = get(tx, caller, id)?;
+    let all = std::mem::take(&mut message.reactions);
+    message.reactions = reactions::store::for_event(&all);
     caller.record(tx, "message.updated", &MessageEvent { message: &message })?;
+    message.reactions = all;
     Ok(message)
 }
 
@@ -299,7 +356,7 @@ pub(crate) fn delete(
         "UPDATE messages SET text = '', metadata = NULL, deleted_at = $2 WHERE id = $1",
         &[id.into(), Timestamp::now().into()],
     )?;
-    tx.execute("DELETE FROM reactions WHERE message_id = $1", &[id.into()])?;
+    reactions::store::clear(tx, id)?;
     let message = get(tx, caller, id)?;
     caller.record(tx, "message.deleted", &MessageEvent { message: &message })?;
     Ok(message)

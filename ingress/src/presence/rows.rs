@@ -1,8 +1,10 @@
 //! Presence in the database.
 
+use std::collections::BTreeSet;
+
 use shared::{
-    ids::{ProjectId, UserId},
-    store::{Error, Reader, Row, Tx},
+    ids::{ProjectId, ReplicaId, UserId},
+    store::{Error, Reader, Row, Tx, Value},
     time::Timestamp,
 };
 
@@ -10,9 +12,20 @@ use super::{Presentness, UserPresence};
 use crate::{access::Caller, replica, streams::slots::Scope};
 
 const COLUMNS: &str = "user_id, state, since FROM presence";
-/// Of a row whose user has no stream on any replica.
+/// Users that one sweep takes out; the next one goes on.
+const MAX_SWEPT: usize = 1_000;
+/// Projects whose rows one query reads.
+const PROJECTS_A_QUERY: usize = 256;
+/// Condition of a row whose user has no stream on any replica.
 const ABSENT: &str = "NOT EXISTS (SELECT 1 FROM slots s JOIN replicas r ON r.id = s.replica \
                       WHERE s.scope = presence.scope AND r.seen_at >= $1)";
+
+/// Condition of a row that belongs to no replica that is there.
+const OWNER_IS_GONE: &str = "NOT EXISTS (SELECT 1 FROM replicas o \
+                             WHERE o.id = presence.replica AND o.seen_at >= $1)";
+/// Replica that has a stream of the row's user.
+const HOLDER: &str = "SELECT s.replica FROM slots s JOIN replicas r ON r.id = s.replica \
+                      WHERE s.scope = presence.scope AND r.seen_at >= $1 LIMIT 1";
 
 fn read(row: &Row<'_>) -> Result<UserPresence, Error> {
     let state: String = row.get(1)?;
@@ -27,46 +40,62 @@ pub(super) fn list(reader: &Reader<'_>, project: ProjectId) -> Result<Vec<UserPr
     reader.query(&sql, &[project.into()], read)
 }
 
-/// Writes down how present the caller is; returns `None` if that is nothing new.
+/// Writes the state that the caller chose; returns `None` if nothing changed.
 pub(super) fn set(
     tx: &mut Tx<'_>,
     caller: &Caller,
+    replica: ReplicaId,
     state: Presentness,
     now: Timestamp,
 ) -> Result<Option<UserPresence>, Error> {
-    put(tx, caller, state, now, "presence.state <> excluded.state")
+    put(tx, caller, replica, state, now, "presence.state <> excluded.state")
 }
 
-/// Writes down that the caller has come; returns `None` if they were there.
+/// Writes that the caller came back after an absence; returns `None` if the caller was present.
 pub(super) fn come(
     tx: &mut Tx<'_>,
     caller: &Caller,
+    replica: ReplicaId,
     now: Timestamp,
 ) -> Result<Option<UserPresence>, Error> {
-    put(tx, caller, Presentness::Online, now, "presence.state = 'offline'")
+    put(tx, caller, replica, Presentness::Online, now, "presence.state = 'offline'")
 }
 
+/// Writes that the caller is still there; returns `None` if there is a row, whose state is kept.
+pub(super) fn stay(
+    tx: &mut Tx<'_>,
+    caller: &Caller,
+    replica: ReplicaId,
+    now: Timestamp,
+) -> Result<Option<UserPresence>, Error> {
+    put(tx, caller, replica, Presentness::Online, now, "1 = 0")
+}
+
+/// Inserts the caller's row, or changes its state `if_there` is true of it; the row becomes the replica's in any case.
 fn put(
     tx: &mut Tx<'_>,
     caller: &Caller,
+    replica: ReplicaId,
     state: Presentness,
     now: Timestamp,
     if_there: &str,
 ) -> Result<Option<UserPresence>, Error> {
     let scope = Scope::Project(caller.project, caller.user.clone()).key();
     let sql = format!(
-        "INSERT INTO presence (project_id, user_id, scope, state, since) VALUES ($1, $2, $3, $4, $5) \
-         ON CONFLICT (project_id, user_id) DO UPDATE SET state = excluded.state, since = excluded.since WHERE {if_there}"
+        "INSERT INTO presence (project_id, user_id, scope, state, since, replica) VALUES ($1, $2, $3, $4, $5, $6) \
+         ON CONFLICT (project_id, user_id) DO UPDATE SET state = excluded.state, since = excluded.since, \
+         replica = excluded.replica WHERE {if_there}"
     );
-    let params = [
-        caller.project.into(),
-        (&caller.user).into(),
-        (&*scope).into(),
-        state.as_str().into(),
-        now.into(),
-    ];
-    let changed = tx.execute(&sql, &params)? > 0;
-    Ok(changed.then(|| UserPresence { user: caller.user.clone(), state, since: now }))
+    let (project, user) = (caller.project.into(), (&caller.user).into());
+    let params =
+        [project, user, (&*scope).into(), state.as_str().into(), now.into(), replica.into()];
+    if tx.execute(&sql, &params)? > 0 {
+        return Ok(Some(UserPresence { user: caller.user.clone(), state, since: now }));
+    }
+    let sql = "UPDATE presence SET replica = $3 WHERE project_id = $1 AND user_id = $2 \
+               AND (replica IS NULL OR replica <> $3)";
+    tx.execute(sql, &[project, user, replica.into()])?;
+    Ok(None)
 }
 
 /// Returns how present the caller is.
@@ -75,21 +104,56 @@ pub(super) fn get(reader: &Reader<'_>, caller: &Caller) -> Result<Option<UserPre
     reader.find(&sql, &[caller.project.into(), (&caller.user).into()], read)
 }
 
-/// Takes the caller out, unless they have a stream somewhere; says whether it did.
-pub(super) fn leave(tx: &mut Tx<'_>, caller: &Caller, now: Timestamp) -> Result<bool, Error> {
-    let sql = format!("DELETE FROM presence WHERE project_id = $2 AND user_id = $3 AND {ABSENT}");
+/// Takes the caller out, unless a stream is open on some replica or the row belongs to another replica that is there; returns
+/// whether it did. A row of `replica` whose user has a stream elsewhere is handed to the replica with the stream.
+pub(super) fn leave(
+    tx: &mut Tx<'_>,
+    caller: &Caller,
+    replica: ReplicaId,
+    now: Timestamp,
+) -> Result<bool, Error> {
     let oldest = replica::oldest(now);
-    Ok(tx.execute(&sql, &[oldest.into(), caller.project.into(), (&caller.user).into()])? > 0)
+    let params =
+        [oldest.into(), caller.project.into(), (&caller.user).into(), Value::from(replica)];
+    let row =
+        format!("project_id = $2 AND user_id = $3 AND (presence.replica = $4 OR {OWNER_IS_GONE})");
+    let sql = format!("DELETE FROM presence WHERE {row} AND {ABSENT}");
+    if tx.execute(&sql, &params)? > 0 {
+        return Ok(true);
+    }
+    let sql = format!("UPDATE presence SET replica = ({HOLDER}) WHERE {row} AND NOT ({ABSENT})");
+    tx.execute(&sql, &params)?;
+    Ok(false)
 }
 
-/// Returns whom nobody took out who should have: their replica is gone.
-pub(super) fn forgotten(
+/// Returns at most [`MAX_SWEPT`] users without a stream whose row belongs to a replica that is gone.
+pub(super) fn of_lost_replicas(
     reader: &Reader<'_>,
-    before: Timestamp,
     now: Timestamp,
 ) -> Result<Vec<(ProjectId, UserId)>, Error> {
-    let sql = format!("SELECT project_id, user_id FROM presence WHERE since < $2 AND {ABSENT}");
-    reader.query(&sql, &[replica::oldest(now).into(), before.into()], |row| {
-        Ok((row.get(0)?, row.get(1)?))
-    })
+    let sql = format!(
+        "SELECT project_id, user_id FROM presence WHERE {OWNER_IS_GONE} AND {ABSENT} LIMIT {MAX_SWEPT}"
+    );
+    reader.query(&sql, &[replica::oldest(now).into()], |row| Ok((row.get(0)?, row.get(1)?)))
+}
+
+/// Returns which users of the projects have a row.
+pub(super) fn present(
+    reader: &Reader<'_>,
+    projects: &[ProjectId],
+) -> Result<BTreeSet<(ProjectId, UserId)>, Error> {
+    let mut users = BTreeSet::new();
+    for ids in projects.chunks(PROJECTS_A_QUERY) {
+        // Few lengths of the list, so that few statements are prepared: the last id fills it up.
+        let length = ids.len().next_power_of_two();
+        let filled = ids.iter().chain(ids.last().into_iter().cycle()).take(length);
+        let params: Vec<Value<'_>> = filled.map(|id| (*id).into()).collect();
+        let numbers: Vec<String> = (1..=length).map(|number| format!("${number}")).collect();
+        let sql = format!(
+            "SELECT project_id, user_id FROM presence WHERE project_id IN ({})",
+            numbers.join(", ")
+        );
+        users.extend(reader.query(&sql, &params, |row| Ok((row.get(0)?, row.get(1)?)))?);
+    }
+    Ok(users)
 }

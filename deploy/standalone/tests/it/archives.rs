@@ -93,8 +93,8 @@ async fn every_kind_of_record_is_kept_or_counted() {
         (&json!("2020-09-13T12:26:41.000Z"), &Value::Null)
     );
     let reactions = parent["reactions"].as_array().unwrap();
-    assert_eq!(reactions[0], json!({"emoji": "+1", "users": ["slack:U2", "slack:U1"]}));
-    assert_eq!(reactions[1], json!({"emoji": "tada", "users": ["slack:U1"]}));
+    assert_eq!(reactions[0], json!({"emoji": "+1", "users": ["slack:U2", "slack:U1"], "count": 2}));
+    assert_eq!(reactions[1], json!({"emoji": "tada", "users": ["slack:U1"], "count": 1}));
     assert_eq!(find(texts[2])["reply_to"], parent["id"]);
     assert_eq!(find("corrected")["updated_at"], "2020-09-13T12:28:20.000Z");
     assert_eq!(find("waves")["metadata"]["slack"]["subtype"], "me_message");

@@ -83,10 +83,10 @@ async fn an_edit_a_deletion_and_reactions_are_seen_by_all() {
     // Once more changes nothing and tells nobody.
     grace.call("PUT", &reaction, &json!({})).await.is(200);
     let reacted = grace.call("PUT", &format!("{path}/reactions/+1"), &json!({})).await.is(200);
-    let expected =
-        json!([{"emoji": "👍", "users": ["ada", "grace"]}, {"emoji": "+1", "users": ["grace"]}]);
-    assert_eq!(reacted["reactions"], expected);
-    assert_eq!(ada.get(&path).await.is(200)["reactions"], expected);
+    // The caller is the first of the users.
+    let expected = |users: [&str; 2]| json!([{"emoji": "👍", "users": users, "count": 2}, {"emoji": "+1", "users": ["grace"], "count": 1}]);
+    assert_eq!(reacted["reactions"], expected(["grace", "ada"]));
+    assert_eq!(ada.get(&path).await.is(200)["reactions"], expected(["ada", "grace"]));
     for user in ["ada", "grace"] {
         let told = stream.expect("reaction.added").await;
         assert_eq!((&told["actor"], &told["reaction"]["message_id"]), (&json!(user), &json!(id)));
@@ -108,6 +108,24 @@ async fn an_edit_a_deletion_and_reactions_are_seen_by_all() {
     let answer = ada.call("POST", "/messages", &answer).await.is(201);
     assert_eq!(ada.history().await, [deleted, answer.clone()]);
     assert_eq!(stream.expect("message.created").await["message"], answer);
+}
+
+#[tokio::test]
+async fn a_message_has_at_most_fifty_kinds_of_reaction() {
+    let parley = Parley::start().await;
+    let ada = parley.as_user("ada").project().await;
+    let path = format!("/messages/{}", text(&ada.send("react").await["id"]));
+    for kind in 0..50 {
+        ada.call("PUT", &format!("{path}/reactions/kind{kind}"), &json!({})).await.is(200);
+    }
+    let refused = ada.call("PUT", &format!("{path}/reactions/one-more"), &json!({})).await;
+    refused.refused(409, "conflict");
+    // A kind that is there takes further users, and one that goes makes room.
+    let grace = ada.with("grace", "member").await;
+    grace.call("PUT", &format!("{path}/reactions/kind49"), &json!({})).await.is(200);
+    ada.delete(&format!("{path}/reactions/kind0")).await.is(200);
+    let message = ada.call("PUT", &format!("{path}/reactions/one-more"), &json!({})).await.is(200);
+    assert_eq!(message["reactions"].as_array().expect("a list").len(), 50, "{message}");
 }
 
 #[tokio::test]

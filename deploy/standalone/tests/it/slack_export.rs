@@ -90,13 +90,11 @@ async fn told(project: &Project) -> BTreeMap<String, Vec<Value>> {
         if let Some(parent) = message["reply_to"].as_str() {
             shown["reply_to"] = places[parent].clone().into();
         }
-        for user in shown["reactions"]
-            .as_array_mut()
-            .expect("a list")
-            .iter_mut()
-            .flat_map(|reaction| reaction["users"].as_array_mut().expect("a list").iter_mut())
-        {
-            *user = names(user).into();
+        for reaction in shown["reactions"].as_array_mut().expect("a list") {
+            let users = reaction["users"].as_array_mut().expect("a list");
+            users.iter_mut().for_each(|user| *user = names(user).into());
+            // The caller comes first, and is another user in the import.
+            users.sort_by_key(ToString::to_string);
         }
         told.entry(text(&message["channel"])).or_default().push(shown);
     }

@@ -8,6 +8,8 @@ use shared::{
     time::Timestamp,
 };
 
+use crate::reactions::store::Imported;
+
 /// The longest imported text in bytes; other systems allow more characters than ours.
 const MAX_TEXT_BYTES: usize = 64 * 1024;
 /// The longest imported metadata in bytes.
@@ -29,7 +31,7 @@ pub(super) struct Checked {
     /// Whether the message that this one answers need not be here yet.
     pub(super) reply_to_any: bool,
     pub(super) metadata: Option<String>,
-    pub(super) reactions: Vec<(Emoji, UserId)>,
+    pub(super) reactions: Imported,
 }
 
 impl Checked {
@@ -58,10 +60,10 @@ impl Checked {
         let parents = answers.as_ref().unwrap_or(&channel);
         let reply_to =
             message.reply_to_sent_at_us.and_then(|at| identity(project, source, parents, at));
-        let reactions = message.reactions.into_iter().flat_map(|reaction| {
-            let emoji = reaction.emoji.parse::<Emoji>().ok();
+        let reactions = message.reactions.into_iter().filter_map(|reaction| {
+            let emoji = reaction.emoji.parse::<Emoji>().ok()?;
             let users = reaction.users.into_iter().filter_map(|user| imported(&user));
-            users.filter_map(|user| Some((emoji.clone()?, user))).collect::<Vec<_>>()
+            Some((emoji, users.collect()))
         });
         Some(Self {
             id: identity(project, source, &channel, message.sent_at_us)?,
@@ -73,7 +75,7 @@ impl Checked {
             reply_to,
             reply_to_any: answers.is_some(),
             metadata,
-            reactions: reactions.collect(),
+            reactions: Imported::new(reactions),
             channel,
         })
     }

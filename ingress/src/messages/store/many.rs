@@ -6,10 +6,11 @@ use shared::{
     time::Timestamp,
 };
 
-use super::{COLUMNS, Message, reactions, read};
+use super::{COLUMNS, Message, read};
 use crate::{
     access::{Granted, Viewer},
     error::ApiError,
+    reactions,
 };
 
 /// A place among a project's messages.
@@ -56,8 +57,9 @@ pub(crate) fn whole(
     ids: &[MessageId],
 ) -> Result<Vec<Message>, ApiError> {
     let mut messages = some(reader, caller, ids)?;
+    let mut found = reactions::store::of_messages(reader, &caller.user, ids)?;
     for message in &mut messages {
-        message.reactions = reactions(reader, message.id)?;
+        message.reactions = found.remove(&message.id).unwrap_or_default();
     }
     Ok(messages)
 }

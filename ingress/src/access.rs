@@ -81,7 +81,7 @@ impl Caller {
     }
 
     /// Returns the caller's role, `None` for a stranger.
-    fn role(&self, reader: &Reader<'_>) -> Result<Option<Role>, Error> {
+    pub(crate) fn role(&self, reader: &Reader<'_>) -> Result<Option<Role>, Error> {
         // Of a deleted project the members are there for a while.
         let sql = "SELECT m.role FROM members m JOIN projects p ON p.id = m.project_id \
                    WHERE m.project_id = $1 AND m.user_id = $2";

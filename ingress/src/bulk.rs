@@ -12,8 +12,8 @@ use futures_util::Stream;
 use proto::{
     ExportPage, ExportProjectRequest, GetAccessRequest, GetAccessResponse, GetEventsRequest,
     GetEventsResponse, GetMessagesRequest, GetMessagesResponse, ImportChannelsRequest,
-    ImportMessagesRequest, ImportPeopleRequest, ImportResponse, Principal, ReadMessagesRequest,
-    ReadMessagesResponse,
+    ImportMessagesRequest, ImportPeopleRequest, ImportResponse, ListAccessRequest,
+    ListAccessResponse, Principal, ReadMessagesRequest, ReadMessagesResponse,
     chat_server::{self, ChatServer},
 };
 use shared::{
@@ -27,13 +27,22 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use crate::{
-    access::{As, AtLeast, Caller, Owner, Viewer},
+    ChatConfig,
+    access::{As, AtLeast, Caller, Owner, Role, Viewer},
     error::ApiError,
 };
 
+/// Users whose roles one call may ask for.
+const MAX_ASKED: usize = 1_000;
+
 /// Returns the internal listener's routes.
-pub(crate) fn service(store: Store, token: ServiceToken, lifecycle: &Lifecycle) -> Router {
-    let chat = Chat { store, closing: lifecycle.closing() };
+pub(crate) fn service(
+    store: Store,
+    token: ServiceToken,
+    limits: ChatConfig,
+    lifecycle: &Lifecycle,
+) -> Router {
+    let chat = Chat { store, limits, closing: lifecycle.closing() };
     let chat = ChatServer::new(chat)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
@@ -42,6 +51,7 @@ pub(crate) fn service(store: Store, token: ServiceToken, lifecycle: &Lifecycle) 
 
 struct Chat {
     store: Store,
+    limits: ChatConfig,
     closing: CancellationToken,
 }
 
@@ -54,6 +64,23 @@ impl chat_server::Chat for Chat {
         let viewer = self.caller::<Viewer>(request.into_inner().principal)?;
         let role = viewer.read(|_, caller| Ok(caller.role)).await.map_err(status)?;
         Ok(Response::new(GetAccessResponse { role: role.as_str().into() }))
+    }
+
+    async fn list_access(
+        &self,
+        request: Request<ListAccessRequest>,
+    ) -> Result<Response<ListAccessResponse>, Status> {
+        let principals = request.into_inner().principals;
+        if principals.len() > MAX_ASKED {
+            return Err(Status::invalid_argument("these are too many principals"));
+        }
+        let callers: Vec<Caller> = principals.iter().map(caller).collect::<Result<_, _>>()?;
+        let read = self.store.read(move |reader| {
+            callers.iter().map(|caller| Ok(caller.role(reader)?)).collect::<Result<Vec<_>, _>>()
+        });
+        let roles = read.await.map_err(status)?.into_iter();
+        let roles = roles.map(|role| role.map_or("", Role::as_str).to_owned());
+        Ok(Response::new(ListAccessResponse { roles: roles.collect() }))
     }
 
     async fn import_people(
@@ -73,8 +100,9 @@ impl chat_server::Chat for Chat {
     ) -> Result<Response<ImportResponse>, Status> {
         let ImportChannelsRequest { principal, import_id, channels } = request.into_inner();
         let (owner, import) = (self.caller::<Owner>(principal)?, id(&import_id)?);
+        let limits = self.limits;
         let outcome = owner
-            .write_bulk(move |tx, caller| import::channels(tx, caller, import, &channels))
+            .write_bulk(move |tx, caller| import::channels(tx, caller, import, &channels, limits))
             .await;
         outcome.map(Response::new).map_err(status)
     }
@@ -145,14 +173,17 @@ impl Chat {
     fn caller<R: AtLeast>(&self, principal: Option<Principal>) -> Result<As<R>, Status> {
         let principal =
             principal.ok_or_else(|| Status::invalid_argument("principal is missing"))?;
-        let invalid = |what: &str| Status::invalid_argument(format!("{what} is not valid"));
-        let caller = Caller {
-            project: principal.project_id.parse().map_err(|_| invalid("project_id"))?,
-            user: principal.user.parse().map_err(|_| invalid("user"))?,
-            trace: principal.trace_id.parse().unwrap_or_else(|_| TraceId::mint()),
-        };
-        Ok(As::new(self.store.clone(), caller))
+        Ok(As::new(self.store.clone(), caller(&principal)?))
     }
+}
+
+fn caller(principal: &Principal) -> Result<Caller, Status> {
+    let invalid = |what: &str| Status::invalid_argument(format!("{what} is not valid"));
+    Ok(Caller {
+        project: principal.project_id.parse().map_err(|_| invalid("project_id"))?,
+        user: principal.user.parse().map_err(|_| invalid("user"))?,
+        trace: principal.trace_id.parse().unwrap_or_else(|_| TraceId::mint()),
+    })
 }
 
 fn id(text: &str) -> Result<uuid::Uuid, Status> {

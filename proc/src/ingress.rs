@@ -3,8 +3,8 @@
 use std::{str::FromStr, time::Duration};
 
 use proto::{
-    GetAccessRequest, GetMessagesRequest, GetMessagesResponse, Principal, ReadMessagesRequest,
-    ReadMessagesResponse, chat_client::ChatClient,
+    GetAccessRequest, GetMessagesRequest, GetMessagesResponse, ListAccessRequest, Principal,
+    ReadMessagesRequest, ReadMessagesResponse, chat_client::ChatClient,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,9 @@ use tonic::{Code, Response, Status};
 const ASKING: Duration = Duration::from_millis(1_800);
 /// How long it may take to write a batch of an import, or to begin an export.
 const WORKING: Duration = Duration::from_secs(30);
+
+/// Users whose roles ingress is asked for in one call.
+const MAX_ASKED: usize = 1_000;
 
 /// What a member may do; each role may do what the ones before it may.
 #[derive(
@@ -96,6 +99,34 @@ impl Ingress {
             Err(status) if status.code() == Code::NotFound => Ok(None),
             Err(status) => Err(status),
         }
+    }
+
+    /// Returns the role of each user in the project beside it, in this order; `None` for a stranger.
+    pub(crate) async fn roles(
+        &self,
+        asked: &[(UserId, ProjectId)],
+        trace: &TraceId,
+    ) -> Result<Vec<Option<Role>>, Status> {
+        let mut roles = Vec::with_capacity(asked.len());
+        for some in asked.chunks(MAX_ASKED) {
+            let principals = some.iter().map(|(user, project)| principal(user, *project, trace));
+            let request = ListAccessRequest { principals: principals.collect() };
+            let answer = client(self.asking.clone()).list_access(request).await?.into_inner();
+            if answer.roles.len() != some.len() {
+                return Err(Status::internal("ingress left out a role"));
+            }
+            for role in answer.roles {
+                let unknown = |()| Status::internal("ingress names an unknown role");
+                let role = Some(role).filter(|role| !role.is_empty());
+                roles.push(role.map(|role| role.parse().map_err(unknown)).transpose()?);
+            }
+        }
+        Ok(roles)
+    }
+
+    /// Returns whether ingress answers.
+    pub(crate) async fn answers(&self) -> bool {
+        client(self.asking.clone()).list_access(ListAccessRequest::default()).await.is_ok()
     }
 
     /// Returns messages as a user may read them now.

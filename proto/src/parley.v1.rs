@@ -20,6 +20,18 @@ pub struct GetAccessResponse {
     #[prost(string, tag = "1")]
     pub role: ::prost::alloc::string::String,
 }
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListAccessRequest {
+    /// At most 1,000. None at all asks whether ingress answers.
+    #[prost(message, repeated, tag = "1")]
+    pub principals: ::prost::alloc::vec::Vec<Principal>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListAccessResponse {
+    /// One role for each principal, as in `GetAccessResponse`; empty where the user is no member of the project.
+    #[prost(string, repeated, tag = "1")]
+    pub roles: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
 /// One batch's outcome. A record counts as `written` also when the same import wrote it in an earlier attempt.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ImportResponse {
@@ -360,6 +372,30 @@ pub mod chat_client {
             req.extensions_mut().insert(GrpcMethod::new("parley.v1.Chat", "GetAccess"));
             self.inner.unary(req, path, codec).await
         }
+        /// Returns the roles of several users in several projects, in the order asked for.
+        pub async fn list_access(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListAccessRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListAccessResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/parley.v1.Chat/ListAccess",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("parley.v1.Chat", "ListAccess"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Writes people who are no members: authors of imported messages.
         pub async fn import_people(
             &mut self,
@@ -550,6 +586,14 @@ pub mod chat_server {
             tonic::Response<super::GetAccessResponse>,
             tonic::Status,
         >;
+        /// Returns the roles of several users in several projects, in the order asked for.
+        async fn list_access(
+            &self,
+            request: tonic::Request<super::ListAccessRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListAccessResponse>,
+            tonic::Status,
+        >;
         /// Writes people who are no members: authors of imported messages.
         async fn import_people(
             &self,
@@ -712,6 +756,49 @@ pub mod chat_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetAccessSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/parley.v1.Chat/ListAccess" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListAccessSvc<T: Chat>(pub Arc<T>);
+                    impl<T: Chat> tonic::server::UnaryService<super::ListAccessRequest>
+                    for ListAccessSvc<T> {
+                        type Response = super::ListAccessResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListAccessRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Chat>::list_access(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListAccessSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

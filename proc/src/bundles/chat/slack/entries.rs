@@ -21,6 +21,8 @@ pub const RATIO_JUDGED_FROM_BYTES: u64 = 1 << 20;
 const MAX_NAME_BYTES: usize = 1024;
 /// Room for a name and the usual extra fields; keeps the directory itself within memory.
 const MAX_DIRECTORY_BYTES_PER_ENTRY: u64 = 1024;
+/// What every entry has before its name: signature, versions, sizes.
+const LOCAL_HEADER_BYTES: u64 = 30;
 const MAX_ZIP_COMMENT_BYTES: u64 = 1 << 16;
 
 /// Holds a checked ZIP directory and the file it belongs to.
@@ -54,6 +56,7 @@ impl Entries {
         let mut names = HashSet::new();
         let mut total_bytes = 0_u64;
         let mut list = Vec::new();
+        let (mut places, mut directory_start) = (Vec::new(), file_bytes);
         for entry in directory.files().map_err(unreadable)? {
             let entry = entry.map_err(unreadable)?;
             if file_bytes.saturating_sub(entry.central_header_start()) > max_directory_bytes {
@@ -64,6 +67,8 @@ impl Entries {
             if total_bytes > limits.max_total_bytes {
                 return Err(Error::TotalTooLarge { max_bytes: limits.max_total_bytes });
             }
+            directory_start = directory_start.min(entry.central_header_start());
+            places.push(Place::of(&entry, &name));
             if !names.insert(name.clone()) {
                 return Err(Error::DuplicateName { name: shortened(&name) });
             }
@@ -71,6 +76,13 @@ impl Entries {
                 list.push(Entry { name, packed: entry.into() });
             }
         }
+        let max_ratio = limits.max_ratio;
+        if total_bytes > RATIO_JUDGED_FROM_BYTES
+            && total_bytes > file_bytes.saturating_mul(max_ratio)
+        {
+            return Err(Error::TotalRatioTooHigh { max_ratio });
+        }
+        check_overlaps(places, directory_start)?;
         Ok(Self { file, list })
     }
 
@@ -94,6 +106,30 @@ impl Entries {
         let checked = CheckedReader { name, unpacked, missing_bytes: packed.size() };
         Ok(BufReader::with_capacity(1 << 16, checked))
     }
+}
+
+/// The bytes of the archive that an entry takes, at the least.
+struct Place {
+    start: u64,
+    end: u64,
+    name: String,
+}
+
+impl Place {
+    fn of(entry: &ZipFileEntry<'_>, name: &str) -> Self {
+        let start = entry.header_start();
+        let header_bytes = LOCAL_HEADER_BYTES.saturating_add(name.len() as u64);
+        let end = start.saturating_add(header_bytes).saturating_add(entry.compressed_size());
+        Self { start, end, name: shortened(name) }
+    }
+}
+
+/// Refuses entries that share bytes: the same packed bytes would be unpacked again and again.
+fn check_overlaps(mut places: Vec<Place>, directory_start: u64) -> Result<(), Error> {
+    places.sort_unstable_by_key(|place| place.start);
+    let ends = places.iter().skip(1).map(|next| next.start).chain([directory_start]);
+    let overlapping = places.iter().zip(ends).find(|(place, end)| place.end > *end);
+    overlapping.map_or(Ok(()), |(place, _)| Err(Error::Overlap { name: place.name.clone() }))
 }
 
 fn unreadable(error: ZipError) -> Error {

@@ -66,6 +66,18 @@ pub enum Error {
         /// The limit.
         max_ratio: u64,
     },
+    /// All entries together are packed so tightly that it must be made to fill memory or disk.
+    #[error("the archive unpacks to more than {max_ratio} times its size")]
+    TotalRatioTooHigh {
+        /// The limit.
+        max_ratio: u64,
+    },
+    /// An entry shares packed bytes with another, or with the directory.
+    #[error("the entry {name:?} overlaps another one")]
+    Overlap {
+        /// Name of the entry, shortened.
+        name: String,
+    },
     /// An entry unpacks to other bytes than were packed.
     #[error("the entry {name:?} is damaged: its checksum is wrong")]
     Checksum {

@@ -99,6 +99,36 @@ fn refuses_what_is_over_a_limit() {
 }
 
 #[test]
+fn refuses_entries_that_share_their_bytes() {
+    const LOCAL_HEADER: usize = 42;
+    let days: Vec<String> = (1..=9).map(|day| format!("general/2020-01-0{day}.json")).collect();
+    let text = format!("[{MESSAGE}]");
+    let files: Vec<(&str, &str)> = days.iter().map(|day| (day.as_str(), &*text)).collect();
+    let bytes = export(&files);
+    survey(&bytes).unwrap();
+    let offset = {
+        let name = days[0].as_bytes();
+        let is_record = |at: usize| {
+            bytes[at..].starts_with(b"PK\x01\x02") && bytes[at + 46..].starts_with(name)
+        };
+        let at = (0..bytes.len()).find(|at| is_record(*at)).unwrap();
+        bytes[at + LOCAL_HEADER..at + LOCAL_HEADER + 4].to_vec()
+    };
+    let overlapping = days[1..]
+        .iter()
+        .fold(bytes, |bytes, day| patched_directory(bytes, day, LOCAL_HEADER, &offset));
+    assert!(matches!(open(&overlapping), Err(Error::Overlap { .. })));
+}
+
+#[test]
+fn refuses_many_small_entries_that_unpack_to_much() {
+    let blanks = format!("[{}]", " ".repeat(1 << 20 >> 1));
+    let days: Vec<String> = (1..=9).map(|day| format!("general/2020-01-0{day}.json")).collect();
+    let files: Vec<(&str, &str)> = days.iter().map(|day| (day.as_str(), &*blanks)).collect();
+    assert!(matches!(open(&export(&files)), Err(Error::TotalRatioTooHigh { max_ratio: 200 })));
+}
+
+#[test]
 fn refuses_a_bomb() {
     let zeros = "0".repeat(10 << 20);
     let bytes = export(&[(DAY, &zeros)]);

@@ -16,6 +16,7 @@ use crate::{
     access::{As, AtLeast, Granted, Owner, Role, Viewer},
     error::ApiError,
     state::AppState,
+    streams::job_view,
 };
 
 pub(crate) fn routes() -> OpenApiRouter<AppState> {
@@ -88,6 +89,7 @@ pub(crate) fn put(
          ON CONFLICT (project_id, id) DO UPDATE SET name = excluded.name",
         &[caller.project.into(), user.into(), name.into()],
     )?;
+    let is_new = find(tx, caller.project, user)?.is_none();
     tx.execute(
         "INSERT INTO members (project_id, user_id, role, added_at) VALUES ($1, $2, $3, $4) \
          ON CONFLICT (project_id, user_id) DO UPDATE SET role = excluded.role",
@@ -95,6 +97,9 @@ pub(crate) fn put(
     )?;
     let member = find(tx, caller.project, user)?.ok_or(ApiError::NotFound("the member"))?;
     caller.record(tx, "member.added", &MemberEvent { member: &member })?;
+    if is_new {
+        job_view::record(tx, user, caller.project, true)?;
+    }
     Ok(member)
 }
 
@@ -108,7 +113,8 @@ fn remove<R: AtLeast>(
         "DELETE FROM members WHERE project_id = $1 AND user_id = $2",
         &[caller.project.into(), (&member.user).into()],
     )?;
-    caller.record(tx, "member.removed", &MemberEvent { member })
+    caller.record(tx, "member.removed", &MemberEvent { member })?;
+    Ok(job_view::record(tx, &member.user, caller.project, false)?)
 }
 
 /// A project without an owner could not be changed by anybody.

@@ -9,6 +9,7 @@ mod frame;
 mod gzip;
 pub(crate) mod hub;
 mod inspect;
+pub(crate) mod job_view;
 mod log;
 mod open;
 pub(crate) mod reactor;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use shared::{
     deletion::{self, Deletion},
-    ids::{MessageId, ProjectId},
+    ids::{MessageId, ProjectId, UserId},
     journal::Topic,
     service_token::Service,
     store::{Error, Reader, Store, Tx, Value},
@@ -12,20 +12,23 @@ use shared::{
     time::Timestamp,
 };
 
+use crate::streams::job_view;
+
 /// How often deleted projects are looked for.
 pub(crate) const INTERVAL: Duration = Duration::from_secs(5);
 
 /// Messages whose reactions are deleted together, and which go when they have none any more.
 const MESSAGES: usize = 64;
+/// Members whose memberships end together.
+const MEMBERS: i64 = 64;
 /// Topics of projects that one step compares with the projects.
 const TOPICS: i64 = 500;
 
 /// Tables of a project beside its messages and its topic, with their keys.
-const TABLES: [(&str, &str); 5] = [
+const TABLES: [(&str, &str); 4] = [
     ("read_marks", "project_id, channel, user_id"),
     ("channels", "project_id, name"),
     ("people", "project_id, id"),
-    ("members", "project_id, user_id"),
     ("presence", "project_id, user_id"),
 ];
 
@@ -49,6 +52,13 @@ async fn purge(store: &Store, Deletion { project, .. }: Deletion) -> Result<usiz
     while let Some(rows) = store.write(move |tx| messages(tx, project)).await? {
         deleted += rows;
     }
+    loop {
+        let rows = store.write(move |tx| members(tx, project)).await?;
+        deleted += rows;
+        if rows == 0 {
+            break;
+        }
+    }
     for (table, key) in TABLES {
         let step = move |tx: &mut Tx<'_>| {
             sweep::delete_some(tx, table, key, "project_id = $1", &[project.into()])
@@ -56,6 +66,19 @@ async fn purge(store: &Store, Deletion { project, .. }: Deletion) -> Result<usiz
         deleted += sweep::delete_all::<Error>(store, step).await?;
     }
     Ok(deleted)
+}
+
+/// Ends some memberships. Streams of the members' jobs learn of it from the members' own topics.
+fn members(tx: &mut Tx<'_>, project: ProjectId) -> Result<usize, Error> {
+    let sql = "SELECT user_id FROM members WHERE project_id = $1 ORDER BY user_id LIMIT $2";
+    let params = [project.into(), MEMBERS.into()];
+    let users: Vec<UserId> = tx.query(sql, &params, |row| row.parse(0))?;
+    for user in &users {
+        let sql = "DELETE FROM members WHERE project_id = $1 AND user_id = $2";
+        tx.execute(sql, &[project.into(), user.into()])?;
+        job_view::record(tx, user, project, false)?;
+    }
+    Ok(users.len())
 }
 
 /// Deletes some entries from before the newest one.

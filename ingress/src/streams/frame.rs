@@ -18,7 +18,10 @@ use shared::{
     time::Timestamp,
 };
 
-use super::gzip::Block;
+use super::{
+    gzip::Block,
+    job_view::{self, Concern},
+};
 
 /// A control event's name. Application events have none, so that `onmessage` sees them.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -69,6 +72,9 @@ pub(crate) struct Frame {
     pub(crate) totals: Option<Totals>,
     /// Nothing follows it.
     pub(crate) is_last: bool,
+    /// What it means to who may see what of jobs.
+    pub(super) concern: Option<Concern>,
+    stripped: OnceLock<Option<Box<Frame>>>,
     /// One HTTP chunk: its size, the event, a line end.
     chunk: Bytes,
     /// Where in the chunk the event begins, and where the rest of it after its `id:` line.
@@ -100,7 +106,19 @@ impl Frame {
             });
         }
         let told = Told::by(&entry.kind, &entry.data);
-        Arc::new(Self::new(Some(entry.position), told, &id, &event(&entry.data)))
+        let frame = Self::new(Some(entry.position), told, &id, &event(&entry.data));
+        Arc::new(Self { concern: Concern::of(entry), ..frame })
+    }
+
+    /// Returns a job's event without the job's content, made when the first stream asks for it, for all of them.
+    pub(super) fn stripped(&self) -> Option<&Self> {
+        let stripped = self.stripped.get_or_init(|| {
+            let data = std::str::from_utf8(self.data()).ok()?;
+            let stripped = job_view::stripped(data.strip_prefix("data: ")?.trim_end())?;
+            let id = std::str::from_utf8(&self.chunk[self.begins..self.data_begins]).ok()?;
+            Some(Box::new(Self::new(self.position, Told::default(), id, &event(&stripped))))
+        });
+        stripped.as_deref()
     }
 
     /// Encodes an event that no log has.
@@ -126,6 +144,8 @@ impl Frame {
             removes: told.removes,
             totals: None,
             is_last: false,
+            concern: None,
+            stripped: OnceLock::new(),
             chunk: chunk.into(),
             begins,
             data_begins: begins + id.len(),

@@ -25,6 +25,7 @@ use super::{
     answering::Answering,
     filter::ChannelFilter,
     hub::{Follower, Hub},
+    job_view::JobView,
     reactor::Parked,
     slots::{Holder, Lease, Wanted, release},
     wire::Wire,
@@ -115,6 +116,7 @@ pub(super) async fn open(state: AppState, asked: Asked, plan: Plan) -> Result<Re
     let announced = state.reactor.announce(connection, &user.id, &user.session);
     let caller = asked.caller.clone();
     let heeds_project = plan.heeds_project;
+    let jobs_reader = plan.jobs_of.as_ref().map(|_| user.clone());
     let opened = own.write(move |tx| {
         let let_in_at = caller.enter(tx, Timestamp::now())?;
         let member_at = require(tx, member.as_ref())?;
@@ -122,10 +124,11 @@ pub(super) async fn open(state: AppState, asked: Asked, plan: Plan) -> Result<Re
         if let Some(member) = member.as_ref().filter(|_| heeds_project) {
             begins.heeded = tx.head(&Topic::project(member.project))?;
         }
+        let view = JobView::of(tx, jobs_reader.as_ref())?;
         let lease = slots.take(tx, &wanted, &holder, Timestamp::now())?;
-        Ok::<_, ApiError>((let_in_at, member_at, begins, lease))
+        Ok::<_, ApiError>((let_in_at, member_at, begins, view, lease))
     });
-    let (let_in_at, member_at, begins, lease) = opened.await.inspect_err(|error| {
+    let (let_in_at, member_at, begins, view, lease) = opened.await.inspect_err(|error| {
         if matches!(error, ApiError::TooManyConnections { .. }) {
             state.stats.rejected();
         }
@@ -134,7 +137,7 @@ pub(super) async fn open(state: AppState, asked: Asked, plan: Plan) -> Result<Re
     let resumed = resuming && begins.reset.is_none();
     // The place in the log was taken before the snapshot: what changes in between is told again, not left out.
     let jobs_of = plan.jobs_of.filter(|_| begins.is_new);
-    let first = first(&state, jobs_of, &own, &lease).await?;
+    let first = first(&state, jobs_of.zip(view.as_ref()), &own, &lease).await?;
     count.admit();
     if resuming {
         state.stats.reconnected();
@@ -171,6 +174,7 @@ pub(super) async fn open(state: AppState, asked: Asked, plan: Plan) -> Result<Re
             told,
             answering,
             first,
+            jobs: view.map(Box::new),
             filter: plan.filter,
             member_at,
             idle_timeout: plan.idle_timeout,
@@ -185,12 +189,12 @@ pub(super) async fn open(state: AppState, asked: Asked, plan: Plan) -> Result<Re
 /// comes again at once is not to meet it.
 async fn first(
     state: &AppState,
-    jobs_of: Option<Owners>,
+    jobs_of: Option<(Owners, &JobView)>,
     own: &Own,
     lease: &Lease,
 ) -> Result<Option<String>, ApiError> {
-    let Some(owners) = jobs_of else { return Ok(None) };
-    let snapshot = snapshot(state, &owners, &own.user.id).await;
+    let Some((owners, view)) = jobs_of else { return Ok(None) };
+    let snapshot = snapshot(state, &owners, view, &own.user.id).await;
     if snapshot.is_err() {
         let freed = lease.freed();
         let free = own.write(move |tx| Ok::<_, ApiError>(release(tx, slice::from_ref(&freed))?));

@@ -36,6 +36,7 @@ use super::{
     control::Reason,
     filter::ChannelFilter,
     hub::Follower,
+    job_view::JobView,
     refill::{Fed, Refill},
     stats::Stats,
     wire::Wire,
@@ -71,6 +72,8 @@ pub(crate) struct Parked {
     pub(crate) answering: Option<Box<Answering>>,
     /// An event to begin with.
     pub(crate) first: Option<String>,
+    /// What it shows of jobs, if it carries any.
+    pub(crate) jobs: Option<Box<JobView>>,
     pub(crate) filter: ChannelFilter,
     pub(crate) member_at: i64,
     pub(crate) idle_timeout: Option<Duration>,

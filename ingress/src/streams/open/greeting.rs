@@ -12,6 +12,7 @@ use super::{
         about::About,
         control::{Hello, Reset, retry_ms},
         frame::{self, Control},
+        job_view::JobView,
     },
     Begins, Owners, Pace,
 };
@@ -47,10 +48,11 @@ pub(super) fn greeting(
     greeting
 }
 
-/// Returns the event with all jobs that have not ended.
+/// Returns the event with all jobs that have not ended, as the stream shows them.
 pub(super) async fn snapshot(
     state: &AppState,
     owners: &Owners,
+    view: &JobView,
     actor: &UserId,
 ) -> Result<String, ApiError> {
     let trace = current_trace().unwrap_or_else(TraceId::mint);
@@ -59,6 +61,7 @@ pub(super) async fn snapshot(
         Owners::One(owner) => Some(owner),
     };
     let jobs = state.jobs.unfinished(owner, &trace).await?;
+    let jobs: Vec<_> = jobs.iter().filter_map(|job| view.job(job.get())).collect();
     let event = serde_json::to_string(&serde_json::json!({
         "type": "job.snapshot", "at": Timestamp::now(), "actor": actor, "trace_id": trace, "jobs": jobs,
     }))?;

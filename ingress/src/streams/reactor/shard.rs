@@ -203,6 +203,7 @@ impl Shard {
             places: parked.places.iter().map(place).collect(),
             told: parked.told,
             answering: parked.answering,
+            jobs: parked.jobs,
             filter: (!parked.filter.is_all()).then(|| Box::new(parked.filter)),
             outbox: None,
             times,

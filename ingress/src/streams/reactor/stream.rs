@@ -21,6 +21,7 @@ use super::{
         filter::ChannelFilter,
         frame::Frame,
         hub::Follower,
+        job_view::{Concern, JobView, Sight},
         ring,
         wire::Wire,
     },
@@ -43,6 +44,8 @@ pub(super) struct Stream {
     pub(super) told: usize,
     /// The answer that it is the stream of.
     pub(super) answering: Option<Box<Answering>>,
+    /// What it shows of jobs, if it carries any.
+    pub(super) jobs: Option<Box<JobView>>,
     /// `None` carries every channel.
     pub(super) filter: Option<Box<ChannelFilter>>,
     pub(super) outbox: Option<Box<Outbox>>,
@@ -173,8 +176,18 @@ impl Stream {
         self.wire.is_simple()
             && self.places.len() == 1
             && self.filter.is_none()
+            && self.shows_whole(frame)
             && frame.removes.is_none()
             && !self.ending
+    }
+
+    /// Says whether a frame changes nothing of what is shown of jobs, and is shown whole.
+    fn shows_whole(&self, frame: &Frame) -> bool {
+        match (frame.concern, &self.jobs) {
+            (Some(Concern::Job(project)), Some(view)) => view.of_project(project) == Sight::Whole,
+            (Some(_), _) => false,
+            (None, _) => true,
+        }
     }
 
     /// Queues one frame, if the stream is to have it.
@@ -188,6 +201,16 @@ impl Stream {
         if which >= self.told {
             return;
         }
+        let sight = self.jobs.as_mut().map_or(Sight::Whole, |view| view.of_frame(frame));
+        let frame = match sight {
+            Sight::Whole => Some(frame),
+            Sight::Stripped => frame.stripped(),
+            Sight::Nothing => None,
+        };
+        let Some(frame) = frame else {
+            self.skipped = true;
+            return;
+        };
         if let (Some(answering), Some(totals)) = (&mut self.answering, frame.totals) {
             answering.totals = totals;
         }

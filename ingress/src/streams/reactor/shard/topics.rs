@@ -88,6 +88,9 @@ impl Shard {
         }
         if let Some(reset) = page.reset {
             stream.places[which].position = page.position;
+            if let Some(view) = &mut stream.jobs {
+                view.begin_again();
+            }
             let cursor = stream.cursor().to_string();
             let reset = Reset { reason: reset, cursor: &cursor };
             stream.say(&frame::control(Control::Reset, &reset), self.now);

@@ -57,7 +57,8 @@ pub(crate) fn routes() -> OpenApiRouter<AppState> {
 struct Webhook {
     id: WebhookId,
     project_id: ProjectId,
-    /// Who made it or last switched it on: it gets what they would see, for as long as they are an owner.
+    /// Who made it, or last changed its URL or events, gave it a new secret or switched it on: it gets what they would see,
+    /// for as long as they are an owner.
     owner: UserId,
     url: String,
     events: Events,
@@ -196,7 +197,8 @@ struct ChangeWebhook {
     active: Option<bool>,
 }
 
-/// Changes a webhook, pauses it, or switches it on again. What waits is tried at once.
+/// Changes a webhook, pauses it, or switches it on again. What waits is tried at once. Who changes its URL or events, or
+/// switches it on, is its owner from then on.
 #[utoipa::path(patch, path = "/webhooks/{id}", tag = "webhooks", params(("id" = WebhookId, Path)),
     request_body = ChangeWebhook,
     responses((status = 200, body = Webhook), (status = 403), (status = 404), (status = 422)))]
@@ -217,13 +219,14 @@ async fn change(
     Ok(Json(Webhook::from(&changed)))
 }
 
-/// Gives a webhook a new secret. For a day calls are signed with the one before as well.
+/// Gives a webhook a new secret and makes the caller its owner. For a day calls are signed with the one before as well.
 #[utoipa::path(post, path = "/webhooks/{id}/rotate", tag = "webhooks", params(("id" = WebhookId, Path)),
     responses((status = 200, body = WithSecret), (status = 403), (status = 404)))]
 async fn rotate(webhook: OfWebhook) -> Result<Json<WithSecret>, ApiError> {
     let (id, secret) = (webhook.id, Secret::random().text());
     let (new, until) = (secret.clone(), Timestamp::now().after(ROTATION));
-    let rotated = webhook.owner.write(move |tx| store::rotate(tx, id, &new, until)).await?;
+    let by = webhook.owner.id.clone();
+    let rotated = webhook.owner.write(move |tx| store::rotate(tx, id, &new, until, &by)).await?;
     let rotated = rotated.ok_or(ApiError::NotFound("the webhook"))?;
     Ok(Json(WithSecret { webhook: Webhook::from(&rotated), secret: secret.to_string() }))
 }

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     bundles::{Operation, parse, schema_of},
     ingress::Role,
-    jobs::{JobContext, JobError, Share, machine::Job},
+    jobs::{JobContext, JobError, Share, deliveries_at_once, machine::Job},
     outgoing::Outgoing,
 };
 
@@ -94,6 +94,21 @@ impl Operation for Deliver {
         schema_of::<Input>()
     }
 
+    async fn refused(&self, context: &JobContext) {
+        let Ok(Input { webhook_id, seq: None }) = Input::deserialize(&*context.job().input) else {
+            return;
+        };
+        let found = context.store().read(move |reader| webhooks::find(reader, webhook_id)).await;
+        let Ok::<_, store::Error>(Some(webhook)) = found else { return };
+        // Who is the owner by now is judged by another job.
+        if webhook.owner == context.job().owner && webhook.state == State::Active {
+            let work = Work { outgoing: &self.outgoing, context: context.clone(), webhook };
+            if let Err(error) = work.disable(NOT_OWNER, None).await {
+                tracing::warn!(webhook.id = %webhook_id, error.message, "a webhook was not disabled");
+            }
+        }
+    }
+
     async fn run(&self, context: JobContext, input: Value) -> Result<Value, JobError> {
         let Input { webhook_id, seq } = parse(input)?;
         let found = context.store().read(move |reader| webhooks::find(reader, webhook_id)).await;
@@ -110,9 +125,11 @@ impl Operation for Deliver {
 }
 
 impl Deliver {
-    /// A receiver that hangs keeps a worker for as long as it is waited for, so one owner's have half of a process' workers.
+    /// A receiver that hangs keeps its delivery for as long as it is waited for, so one owner has half of those that a
+    /// process makes at once.
     pub(crate) fn new(outgoing: Outgoing, workers: NonZeroUsize) -> Self {
-        Self { outgoing, at_once: i64::try_from(workers.get() / 2).unwrap_or(i64::MAX).max(1) }
+        let at_once = i64::try_from(deliveries_at_once(workers) / 2).unwrap_or(i64::MAX);
+        Self { outgoing, at_once }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::{StreamExt as _, stream};
 use serde_json::json;
 use shared::{
     ids::TraceId,
@@ -14,13 +15,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     deliver, deliveries,
-    store::{self, Stored},
+    store::{self, Place, Stored},
 };
 use crate::jobs::{self, Engine, NewJob};
 
 const LOOK: Duration = Duration::from_secs(1);
-/// Webhooks that are looked at in one go.
-const AT_ONCE: i64 = 64;
+/// Webhooks that are read in one go.
+const PAGE: i64 = 64;
+/// Webhooks that are seen to side by side.
+const AT_ONCE: usize = 16;
 /// Entries that are looked through for one that a webhook wants.
 const AHEAD: i64 = 200;
 
@@ -35,8 +38,9 @@ const LEFT_BEHIND: Duration = Duration::from_hours(30 * 24);
 pub(crate) async fn dispatch(engine: Engine, store: Store, shutdown: CancellationToken) {
     let mut tick = interval(LOOK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut last = None;
     while shutdown.run_until_cancelled(tick.tick()).await.is_some() {
-        if let Err(error) = look(&engine, &store).await {
+        if let Err(error) = look(&engine, &store, &mut last).await {
             tracing::warn!(%error, "webhooks were not looked at");
         }
     }
@@ -56,30 +60,80 @@ pub(super) enum Ahead {
     Skip(Cursor),
 }
 
-async fn look(engine: &Engine, store: &Store) -> Result<(), jobs::Error> {
-    let due = store.read(|reader| {
-        let due = store::due(reader, Timestamp::now(), AT_ONCE)?;
+/// Sees to every webhook that is due, once, beginning behind the `last` one that the look before has seen to: where the queue
+/// has no room for all, they have their turns.
+async fn look(engine: &Engine, store: &Store, last: &mut Option<Place>) -> Result<(), jobs::Error> {
+    let (began, now) = (last.take(), Timestamp::now());
+    let (mut after, mut wrapped) = (began, began.is_none());
+    loop {
+        let due = page(store, now, after).await?;
+        let is_whole = i64::try_from(due.len()).is_ok_and(|length| length == PAGE);
+        let end = due.last().map(|(_, webhook)| webhook.place());
+        // Beyond where it began all have had their turn.
+        let is_round = |place: Place| wrapped && began.is_some_and(|began| place > began);
+        let turn: Vec<_> =
+            due.into_iter().filter(|(_, webhook)| !is_round(webhook.place())).collect();
+        let acting = turn.iter().filter(|(ahead, _)| matches!(ahead, Ahead::Deliver));
+        let acting = acting.map(|(_, webhook)| (webhook.owner.clone(), webhook.project_id));
+        // One call for all; if it fails, each job asks for itself.
+        let _ = engine.know_roles(acting).await;
+        let mut turn = stream::iter(turn)
+            .map(async |(ahead, webhook)| {
+                (webhook.place(), see_to(engine, store, ahead, webhook).await)
+            })
+            .buffered(AT_ONCE);
+        while let Some((place, outcome)) = turn.next().await {
+            match outcome {
+                Ok(()) => after = Some(place),
+                // The next look begins here, and what it waits for stays where it is.
+                Err(jobs::Error::QueueFull { .. }) => {
+                    *last = after;
+                    return Ok(());
+                }
+                Err(error) => {
+                    *last = Some(place);
+                    return Err(error);
+                }
+            }
+        }
+        match end {
+            Some(end) if is_whole && !is_round(end) => after = Some(end),
+            _ if wrapped => return Ok(()),
+            _ => (after, wrapped) = (None, true),
+        }
+    }
+}
+
+async fn page(
+    store: &Store,
+    now: Timestamp,
+    after: Option<Place>,
+) -> Result<Vec<(Ahead, Stored)>, jobs::Error> {
+    let due = store.read(move |reader| {
+        let due = store::due(reader, now, after, PAGE)?;
         let look = |webhook: Stored| Ok((ahead(reader, &webhook)?, webhook));
         due.into_iter().map(look).collect::<Result<Vec<_>, Error>>()
     });
-    for (ahead, webhook) in due.await? {
-        match ahead {
-            Ahead::Deliver => match engine.submit_aside(job(&webhook).into()).await {
-                Ok(_) => {}
-                // It is looked at again, and what it waits for stays where it is.
-                Err(jobs::Error::QueueFull { .. }) => return Ok(()),
-                Err(error) => return Err(error),
-            },
-            Ahead::Skip(to) => {
-                let project = Topic::project(webhook.project_id);
-                let Some(position) = to.position(&project) else { continue };
-                let (id, from, to) = (webhook.id, webhook.cursor, to.to_string());
-                let skip = store.write(move |tx| store::advance(tx, id, &from, (&to, position)));
-                let _: Option<_> = skip.await.map_err(jobs::Error::Store)?;
-            }
+    Ok(due.await?)
+}
+
+async fn see_to(
+    engine: &Engine,
+    store: &Store,
+    ahead: Ahead,
+    webhook: Stored,
+) -> Result<(), jobs::Error> {
+    match ahead {
+        Ahead::Deliver => engine.submit_aside(job(&webhook).into()).await.map(drop),
+        Ahead::Skip(to) => {
+            let project = Topic::project(webhook.project_id);
+            let Some(position) = to.position(&project) else { return Ok(()) };
+            let (id, from, to) = (webhook.id, webhook.cursor, to.to_string());
+            let skip = store.write(move |tx| store::advance(tx, id, &from, (&to, position)));
+            let _: Option<_> = skip.await.map_err(jobs::Error::Store)?;
+            Ok(())
         }
     }
-    Ok(())
 }
 
 /// Looks by the types of events alone, so that what nobody wants makes no jobs. What is in them is asked of ingress.

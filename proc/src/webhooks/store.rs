@@ -140,16 +140,41 @@ pub(super) fn list(reader: &Reader<'_>, project: ProjectId) -> Result<Vec<Stored
     reader.query(&sql, &[project.into()], read)
 }
 
-/// Returns active webhooks whose log has grown, whose time has come, and that nobody is delivering to.
-pub(super) fn due(reader: &Reader<'_>, now: Timestamp, limit: i64) -> Result<Vec<Stored>, Error> {
+/// Place of a webhook in the order in which those that are due are served.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place(Timestamp, Uuid);
+
+impl Stored {
+    pub(super) fn place(&self) -> Place {
+        Place(self.next_at, self.id.0)
+    }
+}
+
+/// Returns active webhooks behind a place whose log has grown, whose time has come, and that nobody is delivering to.
+pub(super) fn due(
+    reader: &Reader<'_>,
+    now: Timestamp,
+    after: Option<Place>,
+    limit: i64,
+) -> Result<Vec<Stored>, Error> {
+    let Place(next_at, id) = after.unwrap_or(Place(Timestamp::from_ms(i64::MIN), Uuid::nil()));
+    // A job of an owner before counts too: it may still be delivering.
     let sql = format!(
         "SELECT {COLUMNS} FROM webhooks w JOIN topics t ON t.name = w.log \
          WHERE w.state = 'active' AND w.next_at <= $1 AND (t.head > w.seq OR t.epoch <> w.epoch) \
-         AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.owner = w.owner AND j.bundle = $2 AND j.operation = $3 \
+         AND (w.next_at > $4 OR (w.next_at = $4 AND w.id > $5)) \
+         AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.bundle = $2 AND j.operation = $3 \
          AND j.unique_key = w.job_key AND j.state IN ('queued', 'running', 'interrupted')) \
-         ORDER BY w.next_at, w.id LIMIT $4"
+         ORDER BY w.next_at, w.id LIMIT $6"
     );
-    let params = [now.into(), deliver::BUNDLE.into(), deliver::OPERATION.into(), limit.into()];
+    let params = [
+        now.into(),
+        deliver::BUNDLE.into(),
+        deliver::OPERATION.into(),
+        next_at.into(),
+        Value::Uuid(id),
+        limit.into(),
+    ];
     reader.query(&sql, &params, read)
 }
 
@@ -174,6 +199,10 @@ pub(super) fn change(
     }
     if let Some(events) = &change.events {
         webhook.events = events.clone();
+    }
+    // What goes where is the right of who said so: with that user's role it ends.
+    if change.url.is_some() || change.events.is_some() {
+        webhook.owner = change.by.clone();
     }
     match change.active {
         Some(true) if webhook.state != State::Active => {
@@ -200,16 +229,17 @@ pub(super) fn change(
     find(tx, id)
 }
 
-/// Gives a webhook a new secret, beside which the one before is good until `until`.
+/// Gives a webhook a new secret, which only `by` knows, who becomes its owner. The secret before is good until `until`.
 pub(super) fn rotate(
     tx: &mut Tx<'_>,
     id: WebhookId,
     secret: &str,
     until: Timestamp,
+    by: &UserId,
 ) -> Result<Option<Stored>, Error> {
-    let sql = "UPDATE webhooks SET old_secret = secret, old_until = $3, secret = $2, revision = $4 WHERE id = $1";
+    let sql = "UPDATE webhooks SET old_secret = secret, old_until = $3, secret = $2, revision = $4, owner = $5 WHERE id = $1";
     let revision = Value::Uuid(Uuid::now_v7());
-    tx.execute(sql, &[id.into(), secret.into(), until.into(), revision])?;
+    tx.execute(sql, &[id.into(), secret.into(), until.into(), revision, by.into()])?;
     find(tx, id)
 }
 

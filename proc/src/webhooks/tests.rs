@@ -86,7 +86,7 @@ impl Scratch {
 
     async fn is_due(&self, id: WebhookId) -> bool {
         let now = Timestamp::now().after(Duration::from_secs(1));
-        let due = self.store.read(move |reader| store::due(reader, now, 100)).await;
+        let due = self.store.read(move |reader| store::due(reader, now, None, 100)).await;
         due.map_err(|error: Error| error).unwrap().iter().any(|webhook| webhook.id == id)
     }
 

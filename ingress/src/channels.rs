@@ -1,6 +1,9 @@
 //! Channels: what messages of a project are sorted by.
 
-use axum::response::{AppendHeaders, IntoResponse};
+use axum::{
+    extract::State,
+    response::{AppendHeaders, IntoResponse},
+};
 use http::{StatusCode, header};
 use serde::{Deserialize, Serialize};
 use shared::{
@@ -12,6 +15,7 @@ use shared::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
+    ChatConfig,
     access::{As, AtLeast, Granted, Member, Viewer, Writes},
     error::ApiError,
     state::AppState,
@@ -163,6 +167,12 @@ pub(crate) fn create<R: Writes>(
     Ok(channel)
 }
 
+/// Returns the number of a project's channels.
+pub(crate) fn count(reader: &Reader<'_>, project: ProjectId) -> Result<i64, ApiError> {
+    let sql = "SELECT COUNT(*) FROM channels WHERE project_id = $1";
+    Ok(reader.find(sql, &[project.into()], |row| row.get(0))?.unwrap_or(0))
+}
+
 /// Gives a topic to a channel that nobody has changed since its project began.
 pub(crate) fn describe_untouched<R: Writes>(
     tx: &mut Tx<'_>,
@@ -198,11 +208,15 @@ async fn list(viewer: As<Viewer>, Query(page): Query<Page>) -> Result<Json<Chann
 
 #[utoipa::path(post, path = "/{project}/channels", request_body = NewChannel, responses((status = 201, body = Channel)))]
 async fn add(
+    State(limits): State<ChatConfig>,
     member: As<Member>,
     Json(NewChannel { name, topic }): Json<NewChannel>,
 ) -> Result<impl IntoResponse, ApiError> {
     let channel = member
         .write(move |tx, caller| {
+            if count(tx, caller.project)? >= i64::from(limits.channels_per_project) {
+                return Err(ApiError::Conflict("the project has as many channels as it may"));
+            }
             create(tx, caller, name.clone(), topic.as_ref().map(|topic| topic.0.clone()))
         })
         .await?;

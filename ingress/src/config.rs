@@ -27,7 +27,21 @@ pub struct Config {
     #[arg(long, env = "ENABLE_CONSOLE", default_value_t = true, action = clap::ArgAction::Set)]
     pub enable_console: bool,
     #[command(flatten)]
+    pub chat: ChatConfig,
+    #[command(flatten)]
     pub streams: StreamsConfig,
+}
+
+/// Settings of projects.
+#[derive(Copy, Clone, Debug, clap::Args)]
+#[group(skip)]
+pub struct ChatConfig {
+    /// Number of projects that a user may own and still make another.
+    #[arg(long, env = "PROJECTS_PER_USER", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub projects_per_user: u32,
+    /// Number of channels that a project may have. An import leaves out the others.
+    #[arg(long, env = "CHANNELS_PER_PROJECT", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub channels_per_project: u32,
 }
 
 impl StreamsConfig {

@@ -44,7 +44,7 @@ use tokio::{net::TcpListener, sync::mpsc};
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
-pub use self::config::{Config, StreamsConfig};
+pub use self::config::{ChatConfig, Config, StreamsConfig};
 use self::{
     access::Guarded,
     answers::Answers,
@@ -136,6 +136,7 @@ impl App {
             answers: Answers::new(&proc),
             finder,
             lifecycle: lifecycle.clone(),
+            chat: config.chat,
             streams: config.streams.clone(),
             reactor: reactor.clone(),
             stats: stats.clone(),
@@ -167,7 +168,8 @@ impl App {
         let routes = metrics.watch(routes);
         let public = serve_public(public, routes, lifecycle.clone(), connections);
         lifecycle.serve("ingress http", public);
-        let grpc = bulk::service(store.clone(), service_token, &lifecycle).merge(internal_routes);
+        let grpc = bulk::service(store.clone(), service_token, config.chat, &lifecycle)
+            .merge(internal_routes);
         lifecycle.serve("ingress grpc", serve_internal(internal, grpc, lifecycle.clone()));
         lifecycle.spawn("proc replicas", proc.run(lifecycle.shutdown()));
         let ending = reactor.clone();

@@ -2,19 +2,20 @@
 
 pub(crate) mod purge;
 
-use axum::response::IntoResponse;
+use axum::{extract::State, response::IntoResponse};
 use http::{StatusCode, header};
 use serde::{Deserialize, Serialize};
 use shared::{
     deletion,
     http::{Json, Limit, Query},
-    ids::ProjectId,
+    ids::{ProjectId, UserId},
     store::{Reader, Row, Tx},
     time::Timestamp,
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
+    ChatConfig,
     access::{As, AtLeast, Granted, Own, Owner, Role, Viewer},
     channels,
     error::ApiError,
@@ -112,14 +113,18 @@ async fn list(own: Own, Query(page): Query<Page>) -> Result<Json<Projects>, ApiE
     .await
 }
 
-#[utoipa::path(post, path = "/", request_body = ProjectFields, responses((status = 201, body = Project)))]
+#[utoipa::path(post, path = "/", request_body = ProjectFields, responses((status = 201, body = Project), (status = 409)))]
 async fn create(
+    State(limits): State<ChatConfig>,
     own: Own,
     Json(fields): Json<ProjectFields>,
 ) -> Result<impl IntoResponse, ApiError> {
     let name = own.user.name.clone();
     let project = own
         .found(move |tx, caller| {
+            if owned(tx, &caller.user)? >= i64::from(limits.projects_per_user) {
+                return Err(ApiError::Conflict("you own as many projects as a user may"));
+            }
             let now = Timestamp::now();
             tx.execute(
                 "INSERT INTO projects (id, name, created_at, updated_at) VALUES ($1, $2, $3, $3)",
@@ -132,6 +137,13 @@ async fn create(
         .await?;
     let location = format!("/api/chat/projects/{}", project.id);
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(project)))
+}
+
+/// Returns the number of projects that a user owns.
+fn owned(reader: &Reader<'_>, user: &UserId) -> Result<i64, ApiError> {
+    let sql = "SELECT COUNT(*) FROM members m JOIN projects p ON p.id = m.project_id \
+               WHERE m.user_id = $1 AND m.role = 'owner'";
+    Ok(reader.find(sql, &[user.into()], |row| row.get(0))?.unwrap_or(0))
 }
 
 #[utoipa::path(get, path = "/{project}", responses((status = 200, body = Project)))]

@@ -16,7 +16,7 @@ use shared::{
 use tonic::{Code, Status};
 
 use crate::{
-    StreamsConfig,
+    ChatConfig, StreamsConfig,
     access::Guarded,
     answers::Answers,
     error::ApiError,
@@ -40,6 +40,7 @@ pub(crate) struct AppState {
     pub(crate) answers: Answers,
     pub(crate) finder: Finder,
     pub(crate) lifecycle: Lifecycle,
+    pub(crate) chat: ChatConfig,
     pub(crate) streams: StreamsConfig,
     pub(crate) reactor: Reactor,
     pub(crate) stats: Arc<Stats>,

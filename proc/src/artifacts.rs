@@ -11,17 +11,19 @@ use serde::Serialize;
 use shared::{
     http::Path,
     ids::JobId,
-    store::{Reader, Tx},
+    store::{self, Reader, Row, Store, Tx},
     time::Timestamp,
 };
-use std::ops::RangeInclusive;
+use std::{ops::RangeInclusive, time::Duration};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    access::Mine,
+    UploadsConfig,
+    access::Content,
     blobs::{Blobs, Written},
+    bundles,
     error::ApiError,
-    jobs,
+    jobs::{self, Job},
     state::AppState,
 };
 
@@ -41,6 +43,10 @@ impl Artifact {
         let url = format!("/api/integrations/jobs/{job}/artifacts/{name}");
         Self { job, name: name.into(), bytes: written.bytes, sha256: written.sha256, url }
     }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
 }
 
 /// Returns where a job's artifacts are.
@@ -51,13 +57,14 @@ pub(crate) fn folder(job: JobId) -> String {
 /// Writes down an artifact that is complete, in place of one that an attempt before made.
 pub(crate) fn insert(
     tx: &mut Tx<'_>,
+    job: &Job,
     artifact: &Artifact,
     blob: &str,
     media_type: &str,
 ) -> Result<(), jobs::Error> {
     tx.execute(
-        "INSERT INTO artifacts (job_id, name, blob, media_type, bytes, sha256, created_at, project_id) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, (SELECT project_id FROM jobs WHERE id = $1)) \
+        "INSERT INTO artifacts (job_id, name, blob, media_type, bytes, sha256, created_at, owner, project_id) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
          ON CONFLICT (job_id, name) DO UPDATE SET blob = excluded.blob, media_type = excluded.media_type, \
          bytes = excluded.bytes, sha256 = excluded.sha256, created_at = excluded.created_at",
         &[
@@ -68,8 +75,85 @@ pub(crate) fn insert(
             i64::try_from(artifact.bytes).unwrap_or(i64::MAX).into(),
             (&artifact.sha256).into(),
             Timestamp::now().into(),
+            (&job.owner).into(),
+            job.project_id.into(),
         ],
     )?;
+    Ok(())
+}
+
+/// How often the files of old exports are deleted.
+pub(crate) const EXPORT_SWEEP_INTERVAL: Duration = Duration::from_secs(5);
+/// Artifacts that are deleted in one go.
+const MAX_SWEPT: i64 = 200;
+
+/// An artifact that is to be deleted.
+type Doomed = (JobId, String, String);
+
+/// Deletes the files of exports that are older than `max_age` at `now`. Returns how many.
+pub(crate) async fn sweep_exports(
+    store: &Store,
+    blobs: &Blobs,
+    max_age: Duration,
+    now: Timestamp,
+) -> anyhow::Result<usize> {
+    let (oldest, mut deleted) = (now.before(max_age), 0);
+    loop {
+        let sql = "SELECT a.job_id, a.name, a.blob FROM artifacts a JOIN jobs j ON j.id = a.job_id \
+                   WHERE a.created_at < $1 AND j.bundle = $2 AND j.operation = $3 ORDER BY a.created_at LIMIT $4";
+        let read = store.read(move |reader| {
+            let (bundle, operation) = bundles::EXPORT;
+            let params = [oldest.into(), bundle.into(), operation.into(), MAX_SWEPT.into()];
+            reader.query(sql, &params, doomed)
+        });
+        let expired: Result<Vec<Doomed>, store::Error> = read.await;
+        let expired = expired?;
+        if expired.is_empty() {
+            return Ok(deleted);
+        }
+        deleted += expired.len();
+        delete(store, blobs, expired).await?;
+    }
+}
+
+/// Deletes artifacts whose job is gone: a process left them behind that ended between the two. Returns how many.
+pub(crate) async fn sweep_orphans(store: &Store, blobs: &Blobs) -> anyhow::Result<usize> {
+    let sql = "SELECT a.job_id, a.name, a.blob FROM artifacts a \
+               WHERE NOT EXISTS (SELECT 1 FROM jobs j WHERE j.id = a.job_id) LIMIT $1";
+    let read = store.read(move |reader| reader.query(sql, &[MAX_SWEPT.into()], doomed));
+    let orphans: Result<Vec<Doomed>, store::Error> = read.await;
+    let orphans = orphans?;
+    let deleted = orphans.len();
+    delete(store, blobs, orphans).await?;
+    Ok(deleted)
+}
+
+/// Deletes everything that a job made, once the job is gone.
+pub(crate) async fn delete_of_job(store: &Store, blobs: &Blobs, job: JobId) -> anyhow::Result<()> {
+    // Bytes first: the rows are what the sweep of orphans finds them by.
+    blobs.sweep(&folder(job), Duration::ZERO).await?;
+    let sql = "DELETE FROM artifacts WHERE job_id = $1";
+    let deleted: Result<usize, store::Error> =
+        store.write(move |tx| tx.execute(sql, &[job.into()])).await;
+    deleted?;
+    Ok(())
+}
+
+fn doomed(row: &Row<'_>) -> Result<Doomed, store::Error> {
+    Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+}
+
+/// Deletes bytes first: a row is what a next sweep finds them by.
+async fn delete(store: &Store, blobs: &Blobs, artifacts: Vec<Doomed>) -> anyhow::Result<()> {
+    for (job, name, blob) in artifacts {
+        blobs.delete(&blob).await?;
+        // An attempt may have written it anew meanwhile.
+        let sql = "DELETE FROM artifacts WHERE job_id = $1 AND name = $2 AND blob = $3";
+        let delete =
+            store.write(move |tx| tx.execute(sql, &[job.into(), (&name).into(), (&blob).into()]));
+        let deleted: Result<usize, store::Error> = delete.await;
+        deleted?;
+    }
     Ok(())
 }
 
@@ -78,14 +162,20 @@ struct Stored {
     media_type: String,
     bytes: u64,
     sha256: String,
+    created_at: Timestamp,
 }
 
-fn find(reader: &Reader<'_>, job: &Mine, name: &str) -> Result<Option<Stored>, jobs::Error> {
-    let sql =
-        "SELECT blob, media_type, bytes, sha256 FROM artifacts WHERE job_id = $1 AND name = $2";
+fn find(reader: &Reader<'_>, job: &Content, name: &str) -> Result<Option<Stored>, jobs::Error> {
+    let sql = "SELECT blob, media_type, bytes, sha256, created_at FROM artifacts WHERE job_id = $1 AND name = $2";
     let found = reader.find(sql, &[job.id.into(), name.into()], |row| {
         let bytes = u64::try_from(row.get::<i64>(2)?).unwrap_or(0);
-        Ok(Stored { blob: row.get(0)?, media_type: row.get(1)?, bytes, sha256: row.get(3)? })
+        Ok(Stored {
+            blob: row.get(0)?,
+            media_type: row.get(1)?,
+            bytes,
+            sha256: row.get(3)?,
+            created_at: row.get(4)?,
+        })
     })?;
     Ok(found)
 }
@@ -100,14 +190,18 @@ pub(crate) fn routes() -> OpenApiRouter<AppState> {
     responses((status = 200), (status = 206), (status = 404), (status = 416)))]
 async fn download(
     State(blobs): State<Blobs>,
-    job: Mine,
+    State(config): State<UploadsConfig>,
+    job: Content,
     Path((_id, name)): Path<(JobId, String)>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let wanted = name.clone();
-    let found = job.read(move |reader, job| find(reader, job, &wanted));
-    let Stored { blob, media_type, bytes, sha256 } =
-        found.await?.ok_or(ApiError::NotFound("the artifact"))?;
+    let is_export = (job.bundle.as_str(), job.operation.as_str()) == bundles::EXPORT;
+    let found = job.read(move |reader, job| find(reader, job, &wanted)).await?;
+    let oldest = Timestamp::now().before(config.export_max_age);
+    let found = found.filter(|stored| !is_export || stored.created_at >= oldest);
+    let Stored { blob, media_type, bytes, sha256, .. } =
+        found.ok_or(ApiError::NotFound("the artifact"))?;
     let etag = format!("\"{sha256}\"");
     let range = range(&headers, &etag, bytes)?;
     let part = range.as_ref().map(|range| *range.start()..range.end() + 1);

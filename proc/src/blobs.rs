@@ -89,6 +89,14 @@ impl Blobs {
         &self.scratch
     }
 
+    /// Deletes a blob; one that is not there is none.
+    pub(crate) async fn delete(&self, path: &str) -> object_store::Result<()> {
+        match self.store.delete(&path.into()).await {
+            Err(object_store::Error::NotFound { .. }) => Ok(()),
+            deleted => deleted,
+        }
+    }
+
     /// Deletes the blobs under `prefix` that were written longer ago than `age`.
     pub(crate) async fn sweep(&self, prefix: &str, age: Duration) -> object_store::Result<()> {
         let oldest = Timestamp::now().before(age).as_ms();

@@ -15,7 +15,10 @@ use shared::{
     store::Store,
 };
 
-use crate::search::{Feed, Search};
+use crate::{
+    search::{Feed, Search},
+    storage::StorageLimit,
+};
 
 /// Settings of proc.
 #[derive(Clone, Debug, clap::Args)]
@@ -64,7 +67,7 @@ impl SearchConfig {
 /// Settings of the job engine.
 #[derive(Clone, Debug, clap::Args)]
 pub struct JobsConfig {
-    /// How many jobs run at once.
+    /// Number of jobs that run at once, whoever owns them. Beyond them half as many, one at least, may run for owners of whom nothing runs in the process, and four deliveries to webhooks for each.
     #[arg(long, env = "PROC_WORKERS", default_value = "2")]
     pub proc_workers: NonZeroUsize,
     /// How many jobs may wait; more are refused. Roles may go further.
@@ -73,6 +76,9 @@ pub struct JobsConfig {
     /// How long a job that has ended is kept, with its log and artifacts.
     #[arg(long, env = "PROC_JOB_MAX_AGE", default_value = "30d", value_parser = duration)]
     pub proc_job_max_age: Duration,
+    /// Whether the bundle `demo` is offered; without it, only where the integrations API is on loopback.
+    #[arg(long, env = "PROC_DEMO_BUNDLE", action = clap::ArgAction::Set)]
+    pub proc_demo_bundle: Option<bool>,
     /// How long a worker that is not heard of keeps its job.
     #[arg(long, env = "PROC_LEASE", default_value = "30s", value_parser = duration)]
     pub proc_lease: Duration,
@@ -122,6 +128,12 @@ pub struct UploadsConfig {
     /// The largest upload in bytes.
     #[arg(long, env = "PROC_MAX_UPLOAD_BYTES", default_value_t = 2 << 30)]
     pub proc_max_upload_bytes: u64,
+    /// Bytes that a user may store in all, as uploads and as artifacts of their jobs, exports among them: a number with `KiB`, `MiB`, `GiB` or `TiB`, or `off`.
+    #[arg(long, env = "STORAGE_PER_USER", default_value = "10GiB")]
+    pub storage_per_user: StorageLimit,
+    /// Age at which the files of exports are deleted, even though their jobs are kept.
+    #[arg(long, env = "EXPORT_MAX_AGE", default_value = "24h", value_parser = duration)]
+    pub export_max_age: Duration,
     /// How long an upload is kept.
     #[arg(long, env = "PROC_UPLOAD_MAX_AGE", default_value = "7d", value_parser = duration)]
     pub proc_upload_max_age: Duration,

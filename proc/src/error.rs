@@ -11,7 +11,7 @@ use shared::{
     store,
 };
 
-use crate::{jobs, outgoing::Refused};
+use crate::{jobs, outgoing::Refused, storage::Exceeded};
 
 /// One variant for each outcome that a client can act on; all else is `Internal`.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +43,9 @@ pub(crate) enum ApiError {
     /// There is too much of it.
     #[error("the body is larger than {max_bytes} bytes")]
     TooLarge { max_bytes: u64 },
+    /// The caller would store more than they may.
+    #[error(transparent)]
+    Quota(#[from] Exceeded),
     /// The range begins after the end.
     #[error("the range is outside of the {bytes} bytes that there are")]
     Range { bytes: u64 },
@@ -141,6 +144,12 @@ impl IntoResponse for ApiError {
             Self::Body(error) => error.into(),
             Self::Invalid(_) => refuse(StatusCode::BAD_REQUEST, "invalid_request"),
             Self::TooLarge { .. } => refuse(StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
+            Self::Quota(Exceeded { max, used }) => {
+                refuse(StatusCode::PAYLOAD_TOO_LARGE, "quota_exceeded")
+                    .with("quota", "storage")
+                    .with("max", max)
+                    .with("used", used)
+            }
             Self::Range { bytes } => {
                 let failure = refuse(StatusCode::RANGE_NOT_SATISFIABLE, "invalid_range");
                 let range = [(http::header::CONTENT_RANGE, format!("bytes */{bytes}"))];

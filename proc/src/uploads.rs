@@ -16,7 +16,14 @@ use shared::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{UploadsConfig, access::Own, blobs::Blobs, error::ApiError, state::AppState};
+use crate::{
+    UploadsConfig,
+    access::Own,
+    blobs::Blobs,
+    error::ApiError,
+    state::AppState,
+    storage::{self, Incoming, Quota},
+};
 
 const FOLDER: &str = "uploads";
 
@@ -36,10 +43,11 @@ pub(crate) fn routes() -> OpenApiRouter<AppState> {
 
 /// Uploads a file: the body is its bytes.
 #[utoipa::path(post, path = "/uploads", tag = "uploads", request_body(content_type = "application/octet-stream"),
-    responses((status = 201, body = Upload), (status = 413)))]
+    responses((status = 201, body = Upload), (status = 408), (status = 413)))]
 async fn create(
     State(blobs): State<Blobs>,
     State(config): State<UploadsConfig>,
+    State(quota): State<Quota>,
     aside: Aside,
     own: Own,
     headers: HeaderMap,
@@ -48,9 +56,13 @@ async fn create(
 ) -> Result<(StatusCode, Json<Upload>), ApiError> {
     let max_bytes = config.proc_max_upload_bytes;
     let stated = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
-    if stated.and_then(|length| length.parse().ok()).is_some_and(|length: u64| length > max_bytes) {
+    let stated: u64 = stated.and_then(|length| length.parse().ok()).unwrap_or(0);
+    if stated > max_bytes {
         return Err(ApiError::TooLarge { max_bytes });
     }
+    let mut incoming = quota.receive(own.user.id.clone());
+    reread(&own, &mut incoming).await?;
+    incoming.announce(stated)?;
     let id = UploadId::mint();
     let mut writer = blobs.writer(&path(id));
     let mut parts = body.into_data_stream();
@@ -60,6 +72,8 @@ async fn create(
         if bytes > max_bytes {
             return Err(ApiError::TooLarge { max_bytes });
         }
+        reread(&own, &mut incoming).await?;
+        incoming.add(part.len() as u64)?;
         writer.write(part).await?;
     }
     if bytes == 0 {
@@ -68,14 +82,33 @@ async fn create(
     let written = writer.finish().await.map_err(anyhow::Error::from)?;
     let sha256 = written.sha256.clone();
     let owner = own.user.id.clone();
-    let insert = own.write(move |tx| {
+    let insert = own.write_log(move |tx| {
+        storage::hold(tx, &owner)?;
+        quota.admit(tx, &owner, None, written.bytes)??;
         let bytes = i64::try_from(written.bytes).unwrap_or(i64::MAX);
         let sql = "INSERT INTO uploads (id, owner, bytes, sha256, created_at) VALUES ($1, $2, $3, $4, $5)";
         let params = [id.into(), (&owner).into(), bytes.into(), (&written.sha256).into()];
-        tx.execute(sql, &[&params[..], &[Timestamp::now().into()]].concat())
+        tx.execute(sql, &[&params[..], &[Timestamp::now().into()]].concat())?;
+        Ok::<_, ApiError>(())
     });
-    insert.await?;
+    if let Err(error) = insert.await {
+        // Whether it counts or not, the sweep finds what stays behind.
+        if let Err(error) = blobs.delete(&path(id)).await {
+            tracing::debug!(upload.id = %id, %error, "an upload that was refused stays until it is swept");
+        }
+        return Err(error);
+    }
     Ok((StatusCode::CREATED, Json(Upload { id, bytes, sha256 })))
+}
+
+/// Reads what the caller stores, if enough has come since the last time.
+async fn reread(own: &Own, incoming: &mut Incoming) -> Result<(), ApiError> {
+    if incoming.wants_reading() {
+        let owner = own.user.id.clone();
+        let used = own.read(move |reader| storage::used(reader, &owner, None)).await;
+        incoming.know(used.map_err(|error: store::Error| error)?);
+    }
+    Ok(())
 }
 
 /// Returns where an upload's blob is.

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use self::message::{Checked, LATEST_US, imported};
 use crate::{
+    ChatConfig,
     access::{Granted, Owner},
     error::ApiError,
 };
@@ -61,8 +62,11 @@ pub(super) fn channels(
     caller: &Granted<'_, Owner>,
     import: Uuid,
     channels: &[Channel],
+    limits: ChatConfig,
 ) -> Result<ImportResponse, ApiError> {
     let mut response = ImportResponse::default();
+    let has = crate::channels::count(tx, caller.project)?;
+    let mut room = i64::from(limits.channels_per_project) - has;
     for channel in channels {
         let Ok(name) = channel.name.parse::<ChannelName>() else {
             response.failed += 1;
@@ -76,7 +80,11 @@ pub(super) fn channels(
                 crate::channels::describe_untouched(tx, caller, &name, topic)?;
             }
             0
+        } else if room <= 0 {
+            response.failed += 1;
+            continue;
         } else {
+            room -= 1;
             crate::channels::create(tx, caller, name.clone(), channel.topic.clone())?;
             let shown = |ms: &i64| (0..LATEST_US / 1_000).contains(ms);
             let at = channel.created_at_ms.filter(shown);

@@ -1,9 +1,13 @@
 //! The ways from a handler to the database: as the owner of a job, as who may see a schedule, for what is the caller's own,
 //! as an owner of a project, and as an admin. There is no other.
 
+mod project_roles;
 mod schedules;
 
-use std::ops::Deref;
+use std::{
+    collections::{BTreeSet, HashSet},
+    ops::Deref,
+};
 
 use axum::{
     extract::{FromRef, FromRequestParts},
@@ -12,7 +16,7 @@ use axum::{
 use http::request::Parts;
 use serde::Deserialize;
 use shared::{
-    auth::{Roles, User},
+    auth::User,
     http::{Path, current_trace},
     ids::{JobId, ProjectId, TraceId, WebhookId},
     journal::Topic,
@@ -27,7 +31,7 @@ use crate::{
     webhooks::{self, Stored as Webhook},
 };
 
-pub(crate) use self::schedules::Scheduled;
+pub(crate) use self::{project_roles::ProjectRoles, schedules::Scheduled};
 
 /// The database as handlers' state has it: closed.
 #[derive(Clone, Debug)]
@@ -49,29 +53,107 @@ const _: () = {
     let _ = <AppState as Either<_>>::only;
 };
 
-/// A job as it was when its owner, or an admin, began to ask; another's job does not exist for them.
+/// A job as it was when its owner, or an admin, began to ask; another's job does not exist for them. Neither does their own
+/// in a project of which they are no member any more.
 #[derive(Clone, Debug)]
 pub(crate) struct Mine {
     job: Job,
-    /// What they may do besides.
-    pub(crate) roles: Roles,
+    /// The caller.
+    pub(crate) user: User,
+    /// Whether the caller is a member of the project. An admin who is none sees no content.
+    is_member: bool,
     store: Store,
 }
 
 impl Mine {
+    /// Returns the job as the caller may see it.
+    pub(crate) fn shown(&self) -> Job {
+        self.show(self.job.clone())
+    }
+
+    /// Returns a later state of the job as the caller may see it.
+    pub(crate) fn show(&self, job: Job) -> Job {
+        if self.is_member { job } else { job.without_content() }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn new(job: Job, store: Store) -> Self {
+        let (id, session) = (job.owner.clone(), shared::ids::SessionId::mint());
+        let user = User {
+            name: id.to_string(),
+            id,
+            roles: shared::auth::Roles::default(),
+            session,
+            expires_at: None,
+        };
+        Self { job, user, is_member: true, store }
+    }
+}
+
+/// A job of which the caller may see everything: as [`Mine`], and a member of its project now.
+#[derive(Clone, Debug)]
+pub(crate) struct Content(Mine);
+
+impl Content {
     /// Reads what belongs to the job.
     pub(crate) async fn read<T: Send + 'static, E: From<store::Error> + Send + 'static>(
         self,
         work: impl Fn(&Reader<'_>, &Self) -> Result<T, E> + Send + 'static,
     ) -> Result<T, E> {
-        let store = self.store.clone();
+        let store = self.0.store.clone();
         store.read(move |reader| work(reader, &self)).await
     }
 
     #[cfg(test)]
     pub(crate) fn new(job: Job, store: Store) -> Self {
-        Self { job, roles: Roles::default(), store }
+        Self(Mine::new(job, store))
     }
+}
+
+impl Deref for Content {
+    type Target = Job;
+
+    fn deref(&self) -> &Job {
+        &self.0.job
+    }
+}
+
+impl FromRequestParts<AppState> for Content {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Response> {
+        let job = Mine::from_request_parts(parts, state).await?;
+        if job.is_member { Ok(Self(job)) } else { Err(no_job()) }
+    }
+}
+
+/// Returns jobs as the user may see them now: those of projects in which the user is a member. An admin sees the others too,
+/// without their content.
+pub(crate) async fn visible(
+    ingress: &Ingress,
+    user: &User,
+    jobs: Vec<Job>,
+) -> Result<Vec<Job>, ApiError> {
+    let projects: BTreeSet<ProjectId> = jobs.iter().map(|job| job.project_id).collect();
+    let asked: Vec<_> = projects.iter().map(|project| (user.id.clone(), *project)).collect();
+    let roles = ingress.roles(&asked, &trace()).await?;
+    let member_of = projects.into_iter().zip(roles).filter(|(_, role)| role.is_some());
+    let member_of: HashSet<ProjectId> = member_of.map(|(project, _)| project).collect();
+    let visible = jobs.into_iter().filter_map(|job| {
+        if member_of.contains(&job.project_id) {
+            return Some(job);
+        }
+        user.roles.admin.then(|| job.without_content())
+    });
+    Ok(visible.collect())
+}
+
+fn no_job() -> Response {
+    ApiError::from(jobs::Error::NotFound).into_response()
+}
+
+fn trace() -> TraceId {
+    current_trace().unwrap_or_else(TraceId::mint)
 }
 
 impl Deref for Mine {
@@ -97,11 +179,15 @@ impl FromRequestParts<AppState> for Mine {
         let Path(OfJob { id }) = path.map_err(IntoResponse::into_response)?;
         let found = store.read(move |reader| jobs::find(reader, id)).await;
         let job = found.map_err(|error| ApiError::from(error).into_response())?;
-        if job.owner == user.id || user.roles.admin {
-            Ok(Self { job, roles: user.roles, store })
-        } else {
-            Err(ApiError::from(jobs::Error::NotFound).into_response())
+        if job.owner != user.id && !user.roles.admin {
+            return Err(no_job());
         }
+        let role = state.ingress.role(&user.id, job.project_id, &trace()).await;
+        let role = role.map_err(|status| ApiError::from(status).into_response())?;
+        if role.is_none() && !user.roles.admin {
+            return Err(no_job());
+        }
+        Ok(Self { job, user, is_member: role.is_some(), store })
     }
 }
 
@@ -128,6 +214,16 @@ impl Own {
     }
 }
 
+impl Own {
+    /// Writes under the caller's log, so that no other write of theirs happens meanwhile.
+    pub(crate) async fn write_log<T: Send + 'static, E: From<store::Error> + Send + 'static>(
+        &self,
+        work: impl Fn(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E> {
+        self.store.write_in(Topic::user(&self.user.id), work).await
+    }
+}
+
 impl FromRequestParts<AppState> for Own {
     type Rejection = Response;
 
@@ -145,8 +241,7 @@ impl Own {
         project: ProjectId,
         ingress: &Ingress,
     ) -> Result<OwnerOf, ApiError> {
-        let trace = current_trace().unwrap_or_else(TraceId::mint);
-        let role = ingress.role(&self.user.id, project, &trace).await?;
+        let role = ingress.role(&self.user.id, project, &trace()).await?;
         match role.ok_or(ApiError::NotFound("the project"))? {
             Role::Owner => Ok(OwnerOf { own: self, project }),
             Role::Viewer | Role::Member => {
@@ -233,7 +328,7 @@ impl FromRequestParts<AppState> for OfWebhook {
 #[derive(Clone, Debug)]
 pub(crate) struct Admin {
     pub(crate) store: Store,
-    pub(crate) roles: Roles,
+    pub(crate) user: User,
 }
 
 impl FromRequestParts<AppState> for Admin {
@@ -242,7 +337,7 @@ impl FromRequestParts<AppState> for Admin {
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Response> {
         let Own { store, user } = Own::from_request_parts(parts, state).await?;
         if user.roles.admin {
-            Ok(Self { store, roles: user.roles })
+            Ok(Self { store, user })
         } else {
             Err(ApiError::Forbidden("this is for admins").into_response())
         }

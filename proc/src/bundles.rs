@@ -28,6 +28,9 @@ use crate::{
     state::AppState,
 };
 
+/// Bundle and operation that write exports.
+pub(crate) const EXPORT: (&str, &str) = ("chat", "export");
+
 /// Something that a job can do. It must bear being run twice: a worker may be lost at any point.
 #[async_trait]
 pub(crate) trait Operation: Send + Sync + 'static {
@@ -55,8 +58,24 @@ pub(crate) trait Operation: Send + Sync + 'static {
 
     /// Returns the JSON Schema of its input.
     fn schema(&self) -> Value;
+
+    /// Holds an input, which its schema lets pass, to rules that no schema can say.
+    fn check(&self, _input: &Value) -> Result<(), Unfit> {
+        Ok(())
+    }
+
+    /// Learns that an attempt was refused, since the job's owner may not call it any more.
+    async fn refused(&self, _context: &JobContext) {}
+
     /// Does it, and returns the job's result.
     async fn run(&self, context: JobContext, input: Value) -> Result<Value, JobError>;
+}
+
+/// Field of an input that an operation cannot take, and why.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Unfit {
+    pub(crate) field: &'static str,
+    pub(crate) reason: &'static str,
 }
 
 /// An operation with its schema made ready.
@@ -130,15 +149,17 @@ impl std::fmt::Debug for Registry {
 }
 
 impl Registry {
-    /// Returns the bundles that are built in.
-    pub(crate) fn built_in() -> anyhow::Result<Self> {
-        Self::default()
-            .with(
-                "chat",
-                "Brings chat into Parley and out of it.",
-                vec![Arc::new(chat::Import), Arc::new(chat::Export)],
-            )?
-            .with("demo", "Something to look at while it runs.", vec![Arc::new(demo::Count)])
+    /// Returns the bundles that are built in; that for demonstrations is one `with_demo`.
+    pub(crate) fn built_in(with_demo: bool) -> anyhow::Result<Self> {
+        let registry = Self::default().with(
+            "chat",
+            "Brings chat into Parley and out of it.",
+            vec![Arc::new(chat::Import), Arc::new(chat::Export)],
+        )?;
+        if !with_demo {
+            return Ok(registry);
+        }
+        registry.with("demo", "Something to look at while it runs.", vec![Arc::new(demo::Count)])
     }
 
     /// Adds a bundle.

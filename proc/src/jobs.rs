@@ -25,16 +25,17 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use self::machine::{Refused, State as JobState};
 pub(crate) use self::{
     context::JobContext,
-    engine::{Engine, Tools},
+    engine::{Engine, Refusal, Tools, lanes::deliveries_at_once},
     logs::append as log,
     machine::{Job, JobError, Progress, Share},
     queue::QueueLimit,
     store::{Filter, Idempotency, find, list, submit},
 };
 use crate::{
-    access::{Mine, Own},
+    access::{Mine, Own, visible},
     bundles::Name,
     error::ApiError,
+    ingress::Ingress,
     state::AppState,
 };
 
@@ -132,9 +133,14 @@ struct Jobs {
     next: Option<JobId>,
 }
 
-/// Lists the caller's jobs, newest first; an admin's list has everybody's.
+/// Lists the caller's jobs, newest first; an admin's list has everybody's. Jobs of projects in which the caller is no member
+/// are left out, so that a page may be short, or for an admin are without their content.
 #[utoipa::path(get, path = "/jobs", tag = "jobs", params(JobsPage), responses((status = 200, body = Jobs)))]
-async fn index(own: Own, Query(page): Query<JobsPage>) -> Result<Json<Jobs>, ApiError> {
+async fn index(
+    own: Own,
+    State(ingress): State<Ingress>,
+    Query(page): Query<JobsPage>,
+) -> Result<Json<Jobs>, ApiError> {
     let limit = page.limit;
     let filter = Filter {
         owner: (!own.user.roles.admin).then(|| own.user.id.clone()),
@@ -146,6 +152,7 @@ async fn index(own: Own, Query(page): Query<JobsPage>) -> Result<Json<Jobs>, Api
     };
     let mut jobs = own.read(move |reader| list(reader, &filter, limit.and_one())).await?;
     let next = limit.cut(&mut jobs).map(|last| last.id);
+    let jobs = visible(&ingress, &own.user, jobs).await?;
     Ok(Json(Jobs { jobs, next }))
 }
 
@@ -153,25 +160,29 @@ async fn index(own: Own, Query(page): Query<JobsPage>) -> Result<Json<Jobs>, Api
 #[utoipa::path(get, path = "/jobs/{id}", tag = "jobs", params(("id" = JobId, Path)),
     responses((status = 200, body = Job), (status = 404)))]
 async fn show(job: Mine) -> Json<Job> {
-    Json(Job::clone(&job))
+    Json(job.shown())
 }
 
 /// Ends a job that has not ended.
 #[utoipa::path(post, path = "/jobs/{id}/cancel", tag = "jobs", params(("id" = JobId, Path)),
     responses((status = 200, body = Job), (status = 404), (status = 409, description = "It has ended otherwise")))]
 async fn cancel(State(engine): State<Engine>, job: Mine) -> Result<Json<Job>, ApiError> {
-    Ok(Json(engine.cancel(&job).await?))
+    Ok(Json(job.show(engine.cancel(&job).await?)))
 }
 
-/// Starts a failed or cancelled job over; it goes on from its checkpoint.
+/// Starts a failed or cancelled job over, if its owner may still call its operation; it goes on from its checkpoint.
 #[utoipa::path(post, path = "/jobs/{id}/retry", tag = "jobs", params(("id" = JobId, Path)),
-    responses((status = 202, body = Job), (status = 404), (status = 409), (status = 503)))]
+    responses((status = 202, body = Job), (status = 403), (status = 404), (status = 409), (status = 503)))]
 async fn retry(
     State(engine): State<Engine>,
     job: Mine,
 ) -> Result<(http::StatusCode, Json<Job>), ApiError> {
-    let job = engine.retry(&job, job.roles).await?;
-    Ok((http::StatusCode::ACCEPTED, Json(job)))
+    engine.may_run(&job).await?.map_err(|refusal| match refusal {
+        Refusal::NoMember => ApiError::Conflict(refusal.to_string()),
+        Refusal::RoleTooLow => ApiError::Forbidden("the role of the job's owner is too low"),
+    })?;
+    let retried = engine.retry(&job, job.user.roles).await?;
+    Ok((http::StatusCode::ACCEPTED, Json(job.show(retried))))
 }
 
 #[cfg(test)]

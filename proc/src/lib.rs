@@ -15,6 +15,7 @@ mod outgoing;
 mod schedules;
 mod search;
 mod state;
+mod storage;
 mod uploads;
 mod webhooks;
 
@@ -42,8 +43,9 @@ use utoipa_axum::router::OpenApiRouter;
 pub use self::config::{
     AnswersConfig, Config, HttpBundlesConfig, JobsConfig, SearchConfig, UploadsConfig, WriterKind,
 };
+pub use self::storage::StorageLimit;
 use self::{
-    access::Guarded,
+    access::{Guarded, ProjectRoles},
     answers::Answers,
     blobs::Blobs,
     bundles::{HttpBundles, Registry},
@@ -53,6 +55,7 @@ use self::{
     schedules::Scheduler,
     search::{Feed, Reindex, Search},
     state::AppState,
+    storage::Quota,
     webhooks::Deliver,
 };
 
@@ -109,7 +112,8 @@ impl App {
         let http_bundles = HttpBundles::new(parts.store.clone(), outgoing.clone(), &base);
         let reindex = vec![Arc::new(Reindex::new(search.clone())) as _];
         let deliver = Deliver::new(outgoing.clone(), config.jobs.proc_workers);
-        let registry = Registry::built_in()?
+        let with_demo = config.jobs.proc_demo_bundle.unwrap_or(addr.ip().is_loopback());
+        let registry = Registry::built_in(with_demo)?
             .with("search", "Keeps what is found in chat.", reindex)?
             .with_hidden(webhooks::BUNDLE, vec![Arc::new(deliver)])?
             .with_registered(http_bundles.clone());
@@ -166,12 +170,16 @@ impl App {
         let peer = Peer::new(Service::Proc, ingress, service_token.clone());
         let ingress = Ingress::new(&peer);
         let registry = Arc::new(registry);
+        let roles = ProjectRoles::new(ingress.clone());
+        let quota = Quota::new(config.uploads.storage_per_user);
         let tools = Tools {
             store: store.clone(),
             bus,
             blobs: blobs.clone(),
             ingress: ingress.clone(),
+            roles: roles.clone(),
             registry: registry.clone(),
+            quota: quota.clone(),
         };
         let job_age = config.jobs.proc_job_max_age;
         let engine = Engine::new(tools, config.jobs);
@@ -181,16 +189,15 @@ impl App {
             lifecycle: lifecycle.clone(),
             blobs: blobs.clone(),
             ingress: ingress.clone(),
+            roles: roles.clone(),
             registry: registry.clone(),
             http_bundles: http_bundles.clone(),
             engine: engine.clone(),
             outgoing,
             uploads: config.uploads.clone(),
+            quota,
         };
-        let (routes, document) = routes().split_for_parts();
-        let document = document.to_json().context("failed to write the OpenAPI document")?;
-        let document = async move || ([(http::header::CONTENT_TYPE, "application/json")], document);
-        let routes = routes.route("/openapi.json", axum::routing::get(document)).with_state(state);
+        let routes = documented(routes())?.with_state(state);
         let proxies = common.proxies.trusted_proxies.clone().unwrap_or_default();
         let routes = limits.guard(routes, auth, proxies);
         let routes = layered(routes, &lifecycle, &common.cors_origin)?;
@@ -219,7 +226,7 @@ impl App {
         );
         let grpc = grpc.merge(jobs::figures::routes(store.clone(), metrics));
         lifecycle.serve("proc grpc", serve_internal(internal, grpc, lifecycle.clone()));
-        let scheduler = Scheduler::new(store.clone(), registry, ingress.clone(), engine.clone());
+        let scheduler = Scheduler::new(store.clone(), registry, roles, engine.clone());
         lifecycle.spawn("answers", answers.clone().run());
         lifecycle.spawn("schedules", scheduler.run(lifecycle.closing()));
         lifecycle.spawn("job engine", engine.clone().run(lifecycle.closing()));
@@ -230,8 +237,7 @@ impl App {
         // There is nothing here that outlives a request.
         lifecycle.spawn("ended sessions", endings.run(drop, lifecycle.shutdown()));
         lifecycle.spawn("bundle cancels", http_bundles.tell_of_cancels(lifecycle.shutdown()));
-        let upload_age = config.uploads.proc_upload_max_age;
-        let deps = SweepDeps { store, blobs, answers, job_age, upload_age };
+        let deps = SweepDeps { store, blobs, answers, job_age, uploads: config.uploads };
         deps.start(&sweeps, &lifecycle);
         lifecycle.spawn("search index", feed.run(ingress, lifecycle.shutdown()));
         Ok(())
@@ -245,7 +251,7 @@ struct SweepDeps {
     blobs: Blobs,
     answers: Answers,
     job_age: Duration,
-    upload_age: Duration,
+    uploads: UploadsConfig,
 }
 
 impl SweepDeps {
@@ -267,9 +273,16 @@ impl SweepDeps {
             )
         });
         spawn("uploads", uploads::SWEEP_INTERVAL, |deps, now| {
-            Box::pin(
-                async move { uploads::sweep(&deps.store, &deps.blobs, deps.upload_age, now).await },
-            )
+            Box::pin(async move {
+                let age = deps.uploads.proc_upload_max_age;
+                uploads::sweep(&deps.store, &deps.blobs, age, now).await
+            })
+        });
+        spawn("exports", artifacts::EXPORT_SWEEP_INTERVAL, |deps, now| {
+            Box::pin(async move {
+                let age = deps.uploads.export_max_age;
+                artifacts::sweep_exports(&deps.store, &deps.blobs, age, now).await
+            })
         });
         spawn("webhooks", webhooks::TIDY_INTERVAL, |deps, now| {
             Box::pin(async move { Ok(webhooks::tidy(&deps.store, now).await?) })
@@ -282,6 +295,14 @@ impl SweepDeps {
 
 /// Rows that a periodic deletion deleted.
 type Swept = anyhow::Result<usize>;
+
+/// Returns the routes, with one more for their document.
+fn documented(routes: OpenApiRouter<AppState>) -> anyhow::Result<axum::Router<AppState>> {
+    let (routes, document) = routes.split_for_parts();
+    let document = document.to_json().context("failed to write the OpenAPI document")?;
+    let document = async move || ([(http::header::CONTENT_TYPE, "application/json")], document);
+    Ok(routes.route("/openapi.json", axum::routing::get(document)))
+}
 
 fn routes() -> OpenApiRouter<AppState> {
     let integrations = OpenApiRouter::new()

@@ -24,7 +24,7 @@ use self::{
     times::{Invalid, Times},
 };
 use crate::{
-    access::{Own, Scheduled},
+    access::{Own, ProjectRoles, Scheduled},
     bundles::{Name, Registry, no_data},
     error::ApiError,
     ingress::{Ingress, Role},
@@ -66,12 +66,17 @@ async fn list(
 ) -> Result<Json<Schedules>, ApiError> {
     let user = own.user.id.clone();
     let role = ingress.role(&user, project_id, &trace()).await?;
+    let is_member = role.is_some();
     if role.is_none() && !own.user.roles.admin {
         return Err(ApiError::NotFound("the project"));
     }
     let sees_all = own.user.roles.admin || role == Some(Role::Owner);
     let owner = (!sees_all).then_some(user);
-    let schedules = own.read(move |reader| store::list(reader, project_id, owner.as_ref())).await?;
+    let mut schedules =
+        own.read(move |reader| store::list(reader, project_id, owner.as_ref())).await?;
+    if !is_member {
+        schedules = schedules.into_iter().map(Schedule::without_content).collect();
+    }
     Ok(Json(Schedules { schedules, next: None }))
 }
 
@@ -107,13 +112,13 @@ fn utc() -> String {
 async fn create(
     own: Own,
     State(registry): State<Arc<Registry>>,
-    State(ingress): State<Ingress>,
+    State(roles): State<ProjectRoles>,
     body: Result<Json<NewSchedule>, BodyError>,
 ) -> Result<(StatusCode, [(header::HeaderName, String); 1], Json<Schedule>), ApiError> {
     let Json(new) = body?;
     let declared = registry.find_callable(new.bundle.as_str(), new.operation.as_str()).await?;
     let declared = declared.ok_or(ApiError::NotFound("the operation"))?;
-    declared.authorize(&ingress, &own.user.id, new.project_id, &trace()).await?;
+    declared.authorize(&roles, &own.user.id, new.project_id, &trace()).await?;
     declared.check(&new.data)?;
     let (times, now) = (Times::parse(&new.cron, &new.time_zone)?, Timestamp::now());
     let schedule = Schedule {
@@ -147,7 +152,7 @@ async fn create(
 #[utoipa::path(get, path = "/schedules/{schedule}", tag = "schedules", params(("schedule" = ScheduleId, Path)),
     responses((status = 200, body = Schedule), (status = 404)))]
 async fn show(scheduled: Scheduled) -> Json<Schedule> {
-    Json(scheduled.schedule)
+    Json(scheduled.show(scheduled.schedule.clone()))
 }
 
 /// Changes a schedule, which who made it may. Owners of the project and admins may stop it: `{"active": false}`.
@@ -157,7 +162,7 @@ async fn show(scheduled: Scheduled) -> Json<Schedule> {
 async fn change(
     scheduled: Scheduled,
     State(registry): State<Arc<Registry>>,
-    State(ingress): State<Ingress>,
+    State(roles): State<ProjectRoles>,
     body: Result<Json<Change>, BodyError>,
 ) -> Result<Json<Schedule>, ApiError> {
     let Json(change) = body?;
@@ -169,7 +174,7 @@ async fn change(
         }
         let declared = registry.find_callable(bundle, operation).await?;
         let declared = declared.ok_or(ApiError::NotFound("the operation"))?;
-        declared.authorize(&ingress, owner, *project_id, &trace()).await?;
+        declared.authorize(&roles, owner, *project_id, &trace()).await?;
         declared.check(change.data.as_ref().unwrap_or(&scheduled.schedule.data))?;
     }
     let id = scheduled.schedule.id;
@@ -179,7 +184,7 @@ async fn change(
         store::save(tx, &changed)?;
         Ok::<_, ApiError>(changed)
     });
-    Ok(Json(changed.await?))
+    Ok(Json(scheduled.show(changed.await?)))
 }
 
 /// Deletes a schedule; the jobs that it made stay. Who made it may, and owners of the project and admins.

@@ -7,14 +7,13 @@ use axum::{
 use http::request::Parts;
 use serde::Deserialize;
 use shared::{
-    auth::User,
-    http::{Path, current_trace},
-    ids::{ScheduleId, TraceId, UserId},
+    http::Path,
+    ids::{ScheduleId, UserId},
     journal::Topic,
     store::{self, Store, Tx},
 };
 
-use super::Own;
+use super::{Own, trace};
 use crate::{
     error::ApiError,
     ingress::Role,
@@ -27,12 +26,19 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(crate) struct Scheduled {
     pub(crate) schedule: Schedule,
+    /// Whether the caller is a member of the project. An admin who is none does not see what the operation is called with.
+    is_member: bool,
     /// Who asks.
     pub(crate) user: UserId,
     store: Store,
 }
 
 impl Scheduled {
+    /// Returns the schedule, or a later state of it, as the caller may see it.
+    pub(crate) fn show(&self, schedule: Schedule) -> Schedule {
+        if self.is_member { schedule } else { schedule.without_content() }
+    }
+
     /// Writes under the log of who made the schedule, as whatever makes it fire does.
     pub(crate) async fn write<T: Send + 'static, E: From<store::Error> + Send + 'static>(
         &self,
@@ -57,21 +63,15 @@ impl FromRequestParts<AppState> for Scheduled {
         let Path(OfSchedule { schedule: id }) = path.map_err(IntoResponse::into_response)?;
         let found = store.read(move |reader| schedules::find(reader, id)).await;
         let found = found.map_err(|error| ApiError::from(error).into_response())?;
-        match found {
-            Some(schedule) if may_see(state, &user, &schedule).await? => {
-                Ok(Self { schedule, user: user.id, store })
-            }
-            _ => Err(ApiError::NotFound("the schedule").into_response()),
+        let missing = || ApiError::NotFound("the schedule").into_response();
+        let schedule = found.ok_or_else(missing)?;
+        let role = state.ingress.role(&user.id, schedule.project_id, &trace()).await;
+        let role = role.map_err(|status| ApiError::from(status).into_response())?;
+        let is_theirs = role.is_some() && schedule.owner == user.id;
+        if is_theirs || role == Some(Role::Owner) || user.roles.admin {
+            Ok(Self { schedule, is_member: role.is_some(), user: user.id, store })
+        } else {
+            Err(missing())
         }
     }
-}
-
-async fn may_see(state: &AppState, user: &User, schedule: &Schedule) -> Result<bool, Response> {
-    if user.roles.admin {
-        return Ok(true);
-    }
-    let trace = current_trace().unwrap_or_else(TraceId::mint);
-    let role = state.ingress.role(&user.id, schedule.project_id, &trace).await;
-    let role = role.map_err(|status| ApiError::from(status).into_response())?;
-    Ok(role == Some(Role::Owner) || role.is_some() && schedule.owner == user.id)
 }

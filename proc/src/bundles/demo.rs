@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Operation, parse, schema_of};
+use super::{Operation, Unfit, parse, schema_of};
 use crate::{
     ingress::Role,
     jobs::{JobContext, JobError, Progress},
@@ -16,13 +16,16 @@ use crate::{
 /// Counts.
 pub(crate) struct Count;
 
+/// Time for which a worker may be kept by counting.
+const MAX_DURATION: Duration = Duration::from_mins(5);
+
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Input {
     /// How far to count.
     #[schemars(range(min = 0, max = 10_000))]
     to: u64,
-    /// How long each number takes.
+    /// How long each number takes; all of them take 5 minutes at most.
     #[serde(default)]
     #[schemars(range(min = 0, max = 1_000))]
     delay_ms: u64,
@@ -48,11 +51,20 @@ impl Operation for Count {
     }
 
     fn timeout(&self) -> Duration {
-        Duration::from_hours(4)
+        MAX_DURATION * 2
     }
 
     fn schema(&self) -> Value {
         schema_of::<Input>()
+    }
+
+    fn check(&self, input: &Value) -> Result<(), Unfit> {
+        let Ok(Input { to, delay_ms }) = Input::deserialize(input) else { return Ok(()) };
+        if Duration::from_millis(to.saturating_mul(delay_ms)) > MAX_DURATION {
+            let reason = "counting may take 5 minutes: to * delay_ms is at most 300000";
+            return Err(Unfit { field: "delay_ms", reason });
+        }
+        Ok(())
     }
 
     async fn run(&self, context: JobContext, input: Value) -> Result<Value, JobError> {

@@ -20,10 +20,10 @@ use shared::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{Declared, Registry};
+use super::{Declared, Registry, Unfit};
 use crate::{
+    access::ProjectRoles,
     error::ApiError,
-    ingress::Ingress,
     jobs::{Engine, Idempotency, Job, NewJob, machine},
     state::AppState,
 };
@@ -64,7 +64,7 @@ pub(crate) fn no_data() -> Value {
 async fn submit(
     State(registry): State<Arc<Registry>>,
     State(engine): State<Engine>,
-    State(ingress): State<Ingress>,
+    State(roles): State<ProjectRoles>,
     State(lifecycle): State<Lifecycle>,
     aside: Aside,
     user: User,
@@ -77,10 +77,11 @@ async fn submit(
     let declared = declared.ok_or(ApiError::NotFound("the operation"))?;
     let Json(Submission { project_id, data }) = body?;
     let trace = current_trace().unwrap_or_else(TraceId::mint);
-    declared.authorize(&ingress, &user.id, project_id, &trace).await?;
+    declared.authorize(&roles, &user.id, project_id, &trace).await?;
     declared.check(&data)?;
     let idempotency = key.map(|key| idempotency(key, project_id, &data));
-    let new = NewJob { owner: user.id.clone(), project_id, bundle, operation, input: data, trace };
+    let owner = user.id.clone();
+    let new = NewJob { owner, project_id, bundle, operation, input: data, trace: trace.clone() };
     let mut job = engine.submit(new.into(), user.roles, idempotency).await?;
     let wait = wait(&headers);
     if let Some(wait) = wait.filter(|_| !job.state.is_terminal()) {
@@ -88,6 +89,10 @@ async fn submit(
         let waited = closing.run_until_cancelled(engine.wait(job.id, &user.id, wait));
         if let Some(waited) = aside.wait(waited).await {
             job = waited?;
+        }
+        // Meanwhile the caller may have been removed.
+        if roles.role(&(user.id.clone(), project_id), &trace).await?.is_none() {
+            return Err(ApiError::NotFound("the project"));
         }
     }
     let status = if job.state.is_terminal() { StatusCode::OK } else { StatusCode::ACCEPTED };
@@ -136,7 +141,7 @@ struct SubmittedJob {
 async fn submit_all(
     State(registry): State<Arc<Registry>>,
     State(engine): State<Engine>,
-    State(ingress): State<Ingress>,
+    State(roles): State<ProjectRoles>,
     user: User,
     more: More,
     Path((bundle, operation)): Path<(String, String)>,
@@ -147,7 +152,7 @@ async fn submit_all(
     let declared = declared.ok_or(ApiError::NotFound("the operation"))?;
     let Json(Batch { project_id, data }) = body?;
     let trace = current_trace().unwrap_or_else(TraceId::mint);
-    declared.authorize(&ingress, &user.id, project_id, &trace).await?;
+    declared.authorize(&roles, &user.id, project_id, &trace).await?;
     if data.is_empty() || data.len() > MAX_BATCH {
         let message = format!("must have from 1 to {MAX_BATCH} inputs");
         return Err(ApiError::Field { field: "data".into(), message });
@@ -170,12 +175,12 @@ impl Declared {
     /// Refuses a user whose role in the project does not allow them to call the operation.
     pub(crate) async fn authorize(
         &self,
-        ingress: &Ingress,
+        roles: &ProjectRoles,
         user: &UserId,
         project: ProjectId,
         trace: &TraceId,
     ) -> Result<(), ApiError> {
-        let role = ingress.role(user, project, trace).await?;
+        let role = roles.ask(&(user.clone(), project), trace).await?;
         let role = role.ok_or(ApiError::NotFound("the project"))?;
         if role < self.operation.role() {
             return Err(ApiError::Forbidden("your role in the project does not allow this"));
@@ -200,7 +205,12 @@ impl Declared {
         self.validator.validate(data).map_err(|error| ApiError::Field {
             field: field(place, &error),
             message: error.masked().to_string(),
-        })
+        })?;
+        let unfit = |Unfit { field, reason }| ApiError::Field {
+            field: format!("{place}.{field}"),
+            message: reason.into(),
+        };
+        self.operation.check(data).map_err(unfit)
     }
 }
 

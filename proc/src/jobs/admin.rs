@@ -15,7 +15,13 @@ use super::{
     Engine, Error, Filter, Job, Jobs, list,
     store::overview::{self, Depth},
 };
-use crate::{access::Admin, bundles::Name, error::ApiError, state::AppState};
+use crate::{
+    access::{Admin, visible},
+    bundles::Name,
+    error::ApiError,
+    ingress::Ingress,
+    state::AppState,
+};
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
@@ -116,12 +122,16 @@ struct Workers {
 
 /// Lists the processes that run jobs, with what they run.
 #[utoipa::path(get, path = "/admin/workers", tag = "jobs", responses((status = 200, body = Workers), (status = 403)))]
-async fn workers(Admin { store, .. }: Admin) -> Result<Json<Workers>, ApiError> {
+async fn workers(
+    Admin { store, user }: Admin,
+    State(ingress): State<Ingress>,
+) -> Result<Json<Workers>, ApiError> {
     let read = store.read(|reader| {
         let workers = overview::workers(reader, Timestamp::now())?;
         Ok::<_, shared::store::Error>((workers, overview::running(reader)?))
     });
     let (workers, running) = read.await?;
+    let running = visible(&ingress, &user, running).await?;
     let workers = workers.into_iter().map(|worker| {
         let its = running.iter().filter(|job| job.worker == Some(worker.id));
         Worker {
@@ -167,13 +177,15 @@ struct ParkedPage {
 #[utoipa::path(get, path = "/admin/parked", tag = "jobs", params(ParkedPage),
     responses((status = 200, body = Jobs), (status = 403)))]
 async fn parked(
-    Admin { store, .. }: Admin,
+    Admin { store, user }: Admin,
+    State(ingress): State<Ingress>,
     Query(page): Query<ParkedPage>,
 ) -> Result<Json<Jobs>, ApiError> {
     let ParkedPage { bundle, operation, code, limit, cursor } = page;
     let filter = Filter { before: cursor, ..given_up(bundle, operation, code) };
     let mut jobs = store.read(move |reader| list(reader, &filter, limit.and_one())).await?;
     let next = limit.cut(&mut jobs).map(|last| last.id);
+    let jobs = visible(&ingress, &user, jobs).await?;
     Ok(Json(Jobs { jobs, next }))
 }
 
@@ -193,15 +205,17 @@ struct RetryParked {
 
 #[derive(Serialize, utoipa::ToSchema)]
 struct Retried {
-    /// How many start over.
+    /// Number of jobs that start over.
     retried: usize,
+    /// Number of jobs that stay as they are, since their owner may not call their operation any more.
+    refused: usize,
 }
 
 /// Starts jobs over that were given up, the newest first, as far as the queue has room.
 #[utoipa::path(post, path = "/admin/parked/retry", tag = "jobs", request_body = RetryParked,
     responses((status = 200, body = Retried), (status = 403), (status = 503)))]
 async fn retry(
-    Admin { store, roles }: Admin,
+    Admin { store, user }: Admin,
     State(engine): State<Engine>,
     body: Result<Json<RetryParked>, BodyError>,
 ) -> Result<Json<Retried>, ApiError> {
@@ -209,15 +223,23 @@ async fn retry(
     let filter = given_up(bundle, operation, code);
     let mut parked = store.read(move |reader| list(reader, &filter, limit.and_one())).await?;
     limit.cut(&mut parked);
-    let outcomes = join_all(parked.iter().map(|job| engine.retry(job, roles))).await;
+    engine.fetch_roles(parked.iter()).await?;
+    let mut allowed = Vec::with_capacity(parked.len());
+    for job in &parked {
+        if engine.may_run(job).await?.is_ok() {
+            allowed.push(job);
+        }
+    }
+    let refused = parked.len() - allowed.len();
+    let outcomes = join_all(allowed.into_iter().map(|job| engine.retry(job, user.roles))).await;
     let retried = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
     // What somebody else has started over meanwhile is no failure.
     let is_failure =
         |error: &Error| !matches!(error, Error::Refused(_) | Error::Superseded | Error::NotFound);
     let failure = outcomes.into_iter().filter_map(Result::err).find(is_failure);
-    tracing::info!(retried, ?failure, "parked jobs start over");
+    tracing::info!(retried, refused, ?failure, "parked jobs start over");
     match failure {
         Some(failure) if retried == 0 => Err(failure.into()),
-        _ => Ok(Json(Retried { retried })),
+        _ => Ok(Json(Retried { retried, refused })),
     }
 }

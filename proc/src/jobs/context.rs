@@ -5,7 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
-use shared::{journal::Topic, store::Tx};
+use shared::{
+    journal::Topic,
+    store::{Reader, Tx},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -19,6 +22,7 @@ use crate::{
     artifacts::{self, Artifact},
     blobs::{Blobs, Writer},
     ingress::Ingress,
+    storage::{self, Exceeded, Incoming},
 };
 
 /// A running job as its operation sees it. The operation itself is dropped at its next `await` when the job is
@@ -65,6 +69,7 @@ pub(crate) struct ArtifactWriter {
     blob: String,
     name: &'static str,
     media_type: &'static str,
+    incoming: Incoming,
 }
 
 impl JobContext {
@@ -132,7 +137,8 @@ impl JobContext {
         // The fence keeps a worker that lost the job from writing over its successor's.
         let blob = format!("{}/{}/{name}", artifacts::folder(self.job.id), self.claim.fence);
         let out = self.tools.blobs.writer(&blob);
-        ArtifactWriter { context: self.clone(), out, blob, name, media_type }
+        let incoming = self.tools.quota.receive(self.job.owner.clone());
+        ArtifactWriter { context: self.clone(), out, blob, name, media_type, incoming }
     }
 
     /// Tells streams how far it came. A failure is no reason to stop: the next beat tells it again.
@@ -178,18 +184,42 @@ impl JobContext {
 impl ArtifactWriter {
     /// Adds bytes.
     pub(crate) async fn write(&mut self, part: Bytes) -> Result<(), JobError> {
+        if self.incoming.wants_reading() {
+            let Job { id, owner, .. } = self.context.job();
+            let (id, owner, name) = (*id, owner.clone(), self.name);
+            let read = move |reader: &Reader<'_>| storage::used(reader, &owner, Some((id, name)));
+            let used = self.context.store().read(read).await;
+            let away = |_: shared::store::Error| {
+                JobError::transient("unavailable", "the stored bytes could not be counted")
+            };
+            self.incoming.know(used.map_err(away)?);
+        }
+        self.incoming.add(part.len() as u64).map_err(exceeded)?;
         self.out.write(part).await.map_err(|error| not_stored(&error))
     }
 
     /// Makes the artifact appear, whole.
     pub(crate) async fn finish(self) -> Result<Artifact, JobError> {
-        let Self { context, out, blob, name, media_type } = self;
+        let Self { context, out, blob, name, media_type, incoming } = self;
         let written = out.finish().await.map_err(|error| not_stored(&error))?;
         let artifact = Artifact::new(context.job.id, name, written);
-        let row = artifact.clone();
-        context.write(move |tx| artifacts::insert(tx, &row, &blob, media_type)).await?;
+        let (row, job, quota) =
+            (artifact.clone(), context.job.clone(), context.tools.quota.clone());
+        let stored = context.write(move |tx| {
+            let admitted = quota.admit(tx, &job.owner, Some((job.id, name)), row.bytes())?;
+            if admitted.is_ok() {
+                artifacts::insert(tx, &job, &row, &blob, media_type)?;
+            }
+            Ok(admitted)
+        });
+        stored.await?.map_err(exceeded)?;
+        drop(incoming);
         Ok(artifact)
     }
+}
+
+fn exceeded(exceeded: Exceeded) -> JobError {
+    JobError::permanent("quota_exceeded", exceeded.to_string())
 }
 
 fn not_stored(error: &dyn std::error::Error) -> JobError {

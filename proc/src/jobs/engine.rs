@@ -2,6 +2,7 @@
 
 mod driving;
 mod finishing;
+pub(super) mod lanes;
 mod leases;
 mod submitting;
 
@@ -18,22 +19,25 @@ use futures_util::future::join_all;
 use shared::{
     auth::Roles,
     bus::{Bus, Notice},
-    ids::{JobId, UserId},
+    ids::{JobId, ProjectId, UserId},
     journal::Topic,
     store::Store,
     time::Timestamp,
 };
 use tokio::{
-    sync::{Notify, RwLock, Semaphore},
+    sync::RwLock,
     time::{Instant, sleep},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
-use self::finishing::Finishing;
+use self::{
+    finishing::Finishing,
+    lanes::{Kind, Lane, Slot},
+};
 use super::{
     Error,
-    machine::{Command, Job, Refused, State as JobState},
+    machine::{Claim, Command, Job, Refused, State as JobState},
     queue::{Queue, QueueLimit},
     store::{
         self,
@@ -41,13 +45,24 @@ use super::{
         submissions,
     },
 };
-use crate::{JobsConfig, access::Mine, blobs::Blobs, bundles::Registry, ingress::Ingress};
+use crate::{
+    JobsConfig,
+    access::{Mine, ProjectRoles},
+    blobs::Blobs,
+    bundles::Registry,
+    error::ApiError,
+    ingress::{Ingress, Role},
+    storage::Quota,
+};
 
 /// How often it is looked for what nobody told of.
 const POLL: Duration = Duration::from_secs(1);
 /// How often idle workers do so, for retries, and for what another replica handed back before this one heard of it: that is
 /// to take less than a second.
 const IDLE_POLL: Duration = Duration::from_millis(500);
+
+/// Time for which a job is put back while ingress is away.
+const INGRESS_AWAY: Duration = Duration::from_secs(1);
 
 /// Jobs that are claimed at once, so that while some begin others end.
 const CLAIM: usize = 512;
@@ -65,7 +80,37 @@ pub(crate) struct Tools {
     pub(crate) bus: Bus,
     pub(crate) blobs: Blobs,
     pub(crate) ingress: Ingress,
+    pub(crate) roles: ProjectRoles,
     pub(crate) registry: Arc<Registry>,
+    pub(crate) quota: Quota,
+}
+
+/// Why a job is not run.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error("the project does not exist, or the job's owner is no member of it any more")]
+    NoMember,
+    #[error("the role of the job's owner in the project is too low for the operation")]
+    RoleTooLow,
+}
+
+impl Refusal {
+    /// Judges by the role that the job's owner has now and the one that the operation asks for.
+    fn of(role: Option<Role>, needed: Role) -> Result<(), Self> {
+        match role {
+            None => Err(Self::NoMember),
+            Some(role) if role < needed => Err(Self::RoleTooLow),
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Returns the code of the error that the job ends with.
+    fn code(self) -> &'static str {
+        match self {
+            Self::NoMember => "not_found",
+            Self::RoleTooLow => "forbidden",
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -74,12 +119,11 @@ struct Inner {
     config: JobsConfig,
     /// New with every start, so that nothing an earlier process held is taken for ours.
     worker: Uuid,
-    wake: Notify,
     finishing: Finishing,
     running: Mutex<HashMap<JobId, CancellationToken>>,
     queue: Queue,
-    /// A place for each job that may run here.
-    slots: Arc<Semaphore>,
+    /// The workers: for jobs, and for deliveries.
+    lanes: [Lane; 2],
     tasks: TaskTracker,
     /// Set once jobs are run here: what tells that they are to be handed back.
     at_work: OnceLock<CancellationToken>,
@@ -94,10 +138,9 @@ impl Engine {
         let inner = Inner {
             tools,
             queue: Queue::new(config.proc_queue_limit.clone()),
-            slots: Arc::new(Semaphore::new(config.proc_workers.get())),
+            lanes: [Kind::Jobs, Kind::Deliveries].map(|kind| Lane::new(kind, config.proc_workers)),
             config,
             worker: Uuid::now_v7(),
-            wake: Notify::new(),
             finishing: Finishing::default(),
             running: Mutex::default(),
             tasks: TaskTracker::new(),
@@ -174,71 +217,159 @@ impl Engine {
             tracing::error!(%error, "jobs of an earlier process could not be taken over");
             return;
         }
-        let Inner { slots, tasks, unclear, .. } = &*self.inner;
+        let Inner { lanes: [jobs, deliveries], tasks, .. } = &*self.inner;
         let _ = self.inner.at_work.set(shutdown.clone());
-        // A place is waited for and not taken yet: jobs that begin as they are made may have it while others are looked for.
-        let place = async || slots.acquire().await.map(drop);
-        while shutdown.run_until_cancelled(place()).await.is_some() {
-            let most = slots.available_permits().clamp(1, CLAIM);
-            let waiting = self.waiting(most).await.unwrap_or_else(|error| {
-                tracing::warn!(%error, "nobody could be looked for");
-                Vec::new()
-            });
-            let due = claims::due(&waiting);
-            // A place for each job first, so that none is claimed which nobody would run.
-            let places = self.free_places(due.min(most));
-            let mut claimed = Vec::new();
-            for claim in self.claim(waiting, places.len()).await {
-                match claim {
-                    Ok(jobs) => claimed.extend(jobs),
-                    Err(error) => {
-                        tracing::warn!(%error, "no job could be claimed");
-                        unclear.store(true, Ordering::Relaxed);
-                    }
-                }
-            }
-            let more = due > 0 && claimed.len() == places.len();
-            for (job, place) in claimed.into_iter().zip(places) {
-                self.begin(job, place, &shutdown);
-            }
-            if unclear.swap(false, Ordering::Relaxed) && self.hand_back_unknown().await.is_err() {
-                unclear.store(true, Ordering::Relaxed);
-            }
-            if !more {
-                tokio::select! {
-                    () = shutdown.cancelled() => {}
-                    () = self.inner.wake.notified() => {}
-                    () = sleep(IDLE_POLL) => {}
-                }
-            }
-        }
+        tokio::join!(self.run_lane(jobs, &shutdown), self.run_lane(deliveries, &shutdown));
         tasks.close();
         tasks.wait().await;
     }
 
-    /// Returns who has jobs to run; at most `limit` of each are counted.
-    pub(super) async fn waiting(&self, limit: usize) -> Result<Vec<Waiting>, Error> {
+    async fn run_lane(&self, lane: &Lane, shutdown: &CancellationToken) {
+        while shutdown.run_until_cancelled(lane.has_room()).await.is_some() {
+            if lane.kind() == Kind::Jobs {
+                self.resolve_unclear().await;
+            }
+            let is_more = self.fill(lane, shutdown).await;
+            if !is_more {
+                tokio::select! {
+                    () = shutdown.cancelled() => {}
+                    () = lane.woken() => {}
+                    () = sleep(IDLE_POLL) => {}
+                }
+            }
+        }
+    }
+
+    /// Hands back jobs that may have been claimed unknowingly.
+    async fn resolve_unclear(&self) {
+        let unclear = &self.inner.unclear;
+        if unclear.swap(false, Ordering::Relaxed) && self.hand_back_unknown().await.is_err() {
+            unclear.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Claims and begins as many jobs as the lane has room for; returns whether there may be more.
+    async fn fill(&self, lane: &Lane, shutdown: &CancellationToken) -> bool {
+        let room = lane.room();
+        let most = room.open.clamp(1, CLAIM);
+        let waiting = self.waiting(most, lane.kind()).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "owners with waiting jobs could not be read");
+            Vec::new()
+        });
+        let is_idle = |owner: &UserId| lane.is_idle(owner);
+        let shares = claims::share_out(waiting, most.min(room.open), room.reserve, is_idle);
+        // A place for each job first, so that none is claimed which nobody would run.
+        let taken = shares.into_iter().map(|(owner, count)| (lane.take(&owner, count), owner));
+        let taken: Vec<_> = taken.filter(|(slots, _)| !slots.is_empty()).collect();
+        if taken.is_empty() {
+            return false;
+        }
+        let beginning = self.inner.beginning.read().await;
+        let (mut claimed, mut is_more) = (Vec::new(), true);
+        for (slots, claim) in self.claim(taken, lane.kind()).await {
+            match claim {
+                Ok(jobs) => {
+                    is_more &= jobs.len() == slots.len();
+                    claimed.extend(jobs.into_iter().zip(slots));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "no job could be claimed");
+                    self.inner.unclear.store(true, Ordering::Relaxed);
+                    is_more = false;
+                }
+            }
+        }
+        // Ingress is asked once for all of them.
+        if let Err(status) = self.fetch_roles(claimed.iter().map(|(job, _)| &**job)).await {
+            tracing::warn!(code = ?status.code(), jobs = claimed.len(), "ingress is away, so jobs wait");
+            self.put_back(claimed).await;
+            drop(beginning);
+            self.ingress_is_back(shutdown).await;
+            return true;
+        }
+        for (job, slot) in claimed {
+            self.begin(job, slot, shutdown);
+        }
+        is_more
+    }
+
+    /// Puts claimed jobs back that cannot begin, which counts as no attempt.
+    async fn put_back(&self, claimed: Vec<(Arc<Job>, Slot)>) {
+        let worker = self.inner.worker;
+        let back = claimed.into_iter().map(async |(job, slot)| {
+            let claim = Claim { worker, fence: job.fence };
+            let snooze = Command::Snooze { claim, wait: INGRESS_AWAY };
+            if let Err(error) = self.apply(&job.owner, job.id, snooze).await {
+                tracing::warn!(job.id = %job.id, %error, "a job could not be put back");
+                self.inner.unclear.store(true, Ordering::Relaxed);
+            }
+            drop(slot);
+        });
+        join_all(back).await;
+    }
+
+    /// Waits until ingress answers: no job can begin before.
+    async fn ingress_is_back(&self, shutdown: &CancellationToken) {
+        let wait = async {
+            while !self.inner.tools.ingress.answers().await {
+                sleep(IDLE_POLL).await;
+            }
+        };
+        let _ = shutdown.run_until_cancelled(wait).await;
+    }
+
+    /// Returns who has jobs of the kind to run; at most `limit` of each are counted.
+    pub(super) async fn waiting(&self, limit: usize, kind: Kind) -> Result<Vec<Waiting>, Error> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let look = move |reader: &shared::store::Reader<'_>| {
-            claims::waiting_owners(reader, Timestamp::now(), limit)
+            claims::waiting_owners(reader, Timestamp::now(), limit, kind)
         };
         let waiting: Result<_, shared::store::Error> = self.inner.tools.store.read(look).await;
         Ok(waiting?)
     }
 
-    /// Claims at most `free` jobs. Those of different owners don't wait for each other.
+    /// Claims jobs for the places that were taken for their owners. Those of different owners don't wait for each other.
     pub(super) async fn claim(
         &self,
-        waiting: Vec<Waiting>,
-        free: usize,
-    ) -> Vec<Result<Vec<Arc<Job>>, Error>> {
+        taken: Vec<(Vec<Slot>, UserId)>,
+        kind: Kind,
+    ) -> Vec<(Vec<Slot>, Result<Vec<Arc<Job>>, Error>)> {
         let (store, worker) = (&self.inner.tools.store, self.inner.worker);
-        let owners = claims::share_out(waiting, i64::try_from(free).unwrap_or(i64::MAX));
-        let claims = owners.into_iter().map(|(owner, count)| {
+        let claims = taken.into_iter().map(async |(slots, owner)| {
             let log = Topic::user(&owner);
-            store.write_in(log, move |tx| claims::claim(tx, worker, &owner, count))
+            let count = i64::try_from(slots.len()).unwrap_or(i64::MAX);
+            let claim = move |tx: &mut shared::store::Tx<'_>| {
+                claims::claim(tx, worker, &owner, count, kind)
+            };
+            (slots, store.write_in(log, claim).await)
         });
         join_all(claims).await
+    }
+
+    /// Asks ingress once for the roles of all these jobs' owners.
+    pub(crate) async fn fetch_roles<'a>(
+        &self,
+        jobs: impl Iterator<Item = &'a Job>,
+    ) -> Result<(), tonic::Status> {
+        self.know_roles(jobs.map(|job| (job.owner.clone(), job.project_id))).await
+    }
+
+    /// Asks ingress once for all of these roles, so that jobs that begin at once need not.
+    pub(crate) async fn know_roles(
+        &self,
+        acting: impl Iterator<Item = (UserId, ProjectId)>,
+    ) -> Result<(), tonic::Status> {
+        self.inner.tools.roles.fetch(acting).await
+    }
+
+    /// Returns why the job's owner may not call its operation now, if they may not.
+    pub(crate) async fn may_run(&self, job: &Job) -> Result<Result<(), Refusal>, ApiError> {
+        let Tools { registry, roles, .. } = &self.inner.tools;
+        let declared = registry.find(&job.bundle, &job.operation).await?;
+        // The attempt tells of an operation that is gone.
+        let Some(declared) = declared else { return Ok(Ok(())) };
+        let role = roles.ask(&(job.owner.clone(), job.project_id), &job.trace_id).await?;
+        Ok(Refusal::of(role, declared.operation().role()))
     }
 
     async fn apply(&self, owner: &UserId, id: JobId, command: Command) -> Result<Job, Error> {
@@ -249,6 +380,19 @@ impl Engine {
     #[cfg(test)]
     pub(super) fn worker(&self) -> Uuid {
         self.inner.worker
+    }
+
+    pub(super) fn lane(&self, bundle: &str) -> &Lane {
+        let [jobs, deliveries] = &self.inner.lanes;
+        match Kind::of(bundle) {
+            Kind::Jobs => jobs,
+            Kind::Deliveries => deliveries,
+        }
+    }
+
+    /// Has every lane look for jobs.
+    fn wake(&self) {
+        self.inner.lanes.iter().for_each(Lane::wake);
     }
 
     fn stop(&self, id: JobId) {

@@ -9,7 +9,7 @@ use shared::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{access::Mine, error::ApiError, state::AppState};
+use crate::{access::Content, error::ApiError, state::AppState};
 
 /// Lines that a job may write; more are dropped.
 const MAX_LINES: i64 = 10_000;
@@ -45,7 +45,7 @@ pub(crate) fn append(
 /// Returns at most `limit` lines after line `after`, in order.
 pub(super) fn read(
     reader: &Reader<'_>,
-    job: &Mine,
+    job: &Content,
     after: i64,
     limit: i64,
 ) -> Result<Vec<LogLine>, store::Error> {
@@ -79,7 +79,7 @@ struct Logs {
 /// Shows what a job has to say, oldest first.
 #[utoipa::path(get, path = "/jobs/{id}/logs", tag = "jobs", params(("id" = JobId, Path), LogsPage),
     responses((status = 200, body = Logs), (status = 404)))]
-async fn logs(job: Mine, Query(page): Query<LogsPage>) -> Result<Json<Logs>, ApiError> {
+async fn logs(job: Content, Query(page): Query<LogsPage>) -> Result<Json<Logs>, ApiError> {
     let limit = page.limit;
     let after = page.cursor.unwrap_or(0);
     let mut logs = job.read(move |reader, job| read(reader, job, after, limit.and_one())).await?;

@@ -48,7 +48,9 @@ pub(crate) async fn run(
     now: Timestamp,
 ) -> anyhow::Result<usize> {
     let deliveries = sweep(store, blobs, Kind::Delivery, now.before(age.min(DELIVERIES))).await?;
-    Ok(deliveries + sweep(store, blobs, Kind::Any, now.before(age)).await?)
+    let others = sweep(store, blobs, Kind::Any, now.before(age)).await?;
+    artifacts::sweep_orphans(store, blobs).await?;
+    Ok(deliveries + others)
 }
 
 /// Returns the query for jobs that ended before `$3`, in the order of their ids.
@@ -82,37 +84,40 @@ pub(super) async fn sweep(
         after = *last;
         let mut by_owner: BTreeMap<UserId, Vec<JobId>> = BTreeMap::new();
         for (id, owner) in old {
-            // Bytes first: the row is what a next sweep finds them by.
-            blobs.sweep(&artifacts::folder(id), Duration::ZERO).await?;
             by_owner.entry(owner).or_default().push(id);
         }
         for (owner, mut ids) in by_owner {
             while !ids.is_empty() {
                 let some = ids.clone();
                 let delete = move |tx: &mut Tx<'_>| delete(tx, &some, oldest);
-                let (done, rows) = store.write_in(Topic::user(&owner), delete).await?;
+                let (done, gone) = store.write_in(Topic::user(&owner), delete).await?;
                 ids.drain(..done);
-                deleted += rows;
+                deleted += gone.len();
+                // Jobs first: one that was begun anew meanwhile keeps what it has made.
+                for job in gone {
+                    artifacts::delete_of_job(store, blobs, job).await?;
+                }
             }
         }
     }
 }
 
 /// Deletes jobs in their order, unless somebody has begun them anew, and as many as one transaction may. Returns how many it
-/// is done with, and how many of them it deleted.
-fn delete(tx: &mut Tx<'_>, ids: &[JobId], oldest: Timestamp) -> Result<(usize, usize), Error> {
-    let (mut done, mut deleted, mut rows) = (0, 0, 0);
+/// is done with, and which of them it deleted.
+fn delete(tx: &mut Tx<'_>, ids: &[JobId], oldest: Timestamp) -> Result<(usize, Vec<JobId>), Error> {
+    let (mut done, mut deleted, mut rows) = (0, Vec::new(), 0);
     for id in ids {
         let is_old = format!("SELECT 1 FROM jobs WHERE id = $1 AND {ENDED} AND finished_at < $2");
         if tx.find(&is_old, &[(*id).into(), oldest.into()], |_| Ok(()))?.is_some() {
-            let id = [Value::from(*id)];
+            let job = *id;
+            let id = [Value::from(job)];
             rows += sweep::delete_some(tx, "job_logs", "job_id, line", "job_id = $1", &id)?;
             if rows >= MAX_ROWS {
                 // The rest of the lines, and the job with them, in the next transaction.
                 break;
             }
-            rows += tx.execute("DELETE FROM artifacts WHERE job_id = $1", &id)?;
-            deleted += tx.execute("DELETE FROM jobs WHERE id = $1", &id)?;
+            rows += tx.execute("DELETE FROM jobs WHERE id = $1", &id)?;
+            deleted.push(job);
         }
         done += 1;
     }

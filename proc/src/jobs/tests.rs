@@ -32,17 +32,20 @@ use uuid::Uuid;
 
 use self::fixture::Fixture;
 use super::{
-    Engine, Error, Idempotency, JobContext, JobError, NewJob, Progress, Tools, logs,
+    Engine, Error, Idempotency, JobContext, JobError, NewJob, Progress, Tools,
+    engine::lanes::Kind,
+    logs,
     machine::{Claim, Command, Job, Refused, Share, State},
     retention::{self, Kind},
     store::{self, claims},
 };
 use crate::{
     JobsConfig,
-    access::Mine,
+    access::{Content, Mine, ProjectRoles},
     blobs::Blobs,
     bundles::{Operation, Registry},
     ingress::{Ingress, Role},
+    storage::{Quota, StorageLimit},
 };
 
 on_both_stores!(
@@ -117,7 +120,7 @@ async fn a_retryable_failure_is_queued_again_and_can_be_read_up(home: Home) {
     let job = fixture.submit("test", "broken", json!("fail")).await;
     let told = fixture.event("job.retrying").await;
     assert_eq!((told["state"].as_str(), told["attempt"].as_i64()), (Some("queued"), Some(1)));
-    let logs = fixture.mine(&job).read(|reader, job| logs::read(reader, job, 0, 10)).await;
+    let logs = fixture.content(&job).read(|reader, job| logs::read(reader, job, 0, 10)).await;
     assert_eq!(logs.map_err(|error: shared::store::Error| error).unwrap().len(), 1);
     fixture.stop().await;
 }
@@ -198,7 +201,7 @@ async fn a_job_that_ended_long_ago_goes_with_its_log(home: Home) {
     let id = ended.id;
     let gone = store.read(move |reader| store::find(reader, id)).await;
     assert!(matches!(gone, Err(Error::NotFound)));
-    let logs = fixture.mine(&ended).read(|reader, job| logs::read(reader, job, 0, 10)).await;
+    let logs = fixture.content(&ended).read(|reader, job| logs::read(reader, job, 0, 10)).await;
     assert!(logs.map_err(|error: shared::store::Error| error).unwrap().is_empty());
     assert_eq!(fixture.find(waiting.id).await.state, State::Queued);
     fixture.stop().await;

@@ -15,9 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Missed, Schedule, store};
 use crate::{
+    access::ProjectRoles,
     bundles::{Declared, Registry},
     error::ApiError,
-    ingress::Ingress,
     jobs::{self, Engine, Job, NewJob},
 };
 
@@ -34,7 +34,7 @@ const GRACE: Duration = Duration::from_mins(1);
 pub(crate) struct Scheduler {
     store: Store,
     registry: Arc<Registry>,
-    ingress: Ingress,
+    roles: ProjectRoles,
     engine: Engine,
 }
 
@@ -67,10 +67,10 @@ impl Scheduler {
     pub(crate) fn new(
         store: Store,
         registry: Arc<Registry>,
-        ingress: Ingress,
+        roles: ProjectRoles,
         engine: Engine,
     ) -> Self {
-        Self { store, registry, ingress, engine }
+        Self { store, registry, roles, engine }
     }
 
     /// Fires what is due, until shutdown.
@@ -128,7 +128,7 @@ impl Scheduler {
         let declared = self.registry.find_callable(&schedule.bundle, &schedule.operation).await?;
         let declared = declared.ok_or(ApiError::NotFound("the operation"))?;
         let Schedule { owner, project_id, .. } = schedule;
-        declared.authorize(&self.ingress, owner, *project_id, &TraceId::mint()).await?;
+        declared.authorize(&self.roles, owner, *project_id, &TraceId::mint()).await?;
         declared.check(&schedule.data)?;
         Ok(declared)
     }

@@ -82,7 +82,7 @@ pub(crate) struct Schedule {
     pub(crate) owner: UserId,
     pub(super) bundle: String,
     pub(super) operation: String,
-    /// The operation's input.
+    /// The operation's input; `null` to an admin who is no member of the project.
     pub(super) data: Value,
     /// Minute, hour, day of the month, month, day of the week; perhaps a second before them.
     pub(super) cron: String,
@@ -115,6 +115,11 @@ pub(super) struct Change {
 }
 
 impl Schedule {
+    /// Returns the schedule as an admin sees it who is no member of the project.
+    pub(crate) fn without_content(self) -> Self {
+        Self { data: Value::Null, ..self }
+    }
+
     pub(super) fn times(&self) -> Result<Times, Invalid> {
         Times::parse(&self.cron, &self.time_zone)
     }

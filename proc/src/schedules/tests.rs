@@ -16,8 +16,10 @@ use super::{
 };
 use crate::{
     JobsConfig,
+    access::ProjectRoles,
     blobs::Blobs,
     jobs::{self, Engine, Filter, Tools, machine::Job},
+    storage::{Quota, StorageLimit},
 };
 
 on_both_stores!(
@@ -57,17 +59,20 @@ impl Replica {
     fn of(store: Store, bus: Bus, folder: TempDir, settings: &[&str]) -> Self {
         let nowhere = vec!["http://127.0.0.1:1".parse().unwrap()];
         let ingress = Ingress::new(&Peer::new(Service::Proc, nowhere, ServiceToken::random()));
-        let registry = Arc::new(Registry::built_in().unwrap());
+        let registry = Arc::new(Registry::built_in(true).unwrap());
         let tools = Tools {
             store: store.clone(),
             bus,
             blobs: Blobs::open(folder.path()).unwrap(),
+            roles: ProjectRoles::of_everybody(ingress.clone()),
             ingress: ingress.clone(),
             registry: registry.clone(),
+            quota: Quota::new(StorageLimit::Off),
         };
         let jobs = Settings::parse_from([&["test"], settings].concat()).jobs;
         let engine = Engine::new(tools, jobs);
-        let scheduler = Scheduler::new(store.clone(), registry.clone(), ingress, engine);
+        let scheduler =
+            Scheduler::new(store.clone(), registry.clone(), ProjectRoles::new(ingress), engine);
         Self { store, registry, scheduler, _folder: folder }
     }
 

@@ -5,7 +5,6 @@ use std::{sync::Arc, time::Duration};
 use serde_json::Value as Json;
 use shared::http::with_trace;
 use tokio::{
-    sync::OwnedSemaphorePermit,
     task::JoinSet,
     time::{Instant, MissedTickBehavior, interval_at, sleep},
 };
@@ -17,8 +16,10 @@ use super::{
         Error, JobContext,
         machine::{self, Claim, Command, Job, JobError},
     },
-    Engine, POLL,
+    Engine, INGRESS_AWAY, POLL, Refusal,
+    lanes::Slot,
 };
+use crate::bundles::Operation;
 
 /// How often a running job's progress is told, even if it stands still: streams hear of it at least each second.
 const ANNOUNCE: Duration = Duration::from_millis(800);
@@ -40,7 +41,7 @@ impl Engine {
         job: Arc<Job>,
         stop: CancellationToken,
         shutdown: CancellationToken,
-        _slot: OwnedSemaphorePermit,
+        _slot: Slot,
     ) {
         let (id, attempt) = (job.id, job.attempt);
         let claim = Claim { worker: self.inner.worker, fence: job.fence };
@@ -85,6 +86,11 @@ impl Engine {
             }
         };
         let (operation, input) = (operation.operation(), Json::clone(&job.input));
+        match stop.run_until_cancelled(self.permit(context, &*operation)).await {
+            None => return Ended::Stopped,
+            Some(Err(error)) => return Ended::Done(Err(error)),
+            Some(Ok(())) => {}
+        }
         let timeout = sleep(operation.timeout());
         tokio::pin!(timeout);
         let trace = job.trace_id.clone();
@@ -116,6 +122,24 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Lets the attempt begin if the job's owner may call the operation now. While ingress is away the job comes back later.
+    async fn permit(
+        &self,
+        context: &JobContext,
+        operation: &dyn Operation,
+    ) -> Result<(), JobError> {
+        let job = context.job();
+        let acting = (job.owner.clone(), job.project_id);
+        let role = self.inner.tools.roles.role(&acting, &job.trace_id).await.map_err(|status| {
+            tracing::warn!(job.id = %job.id, code = ?status.code(), "ingress is away, so a job waits");
+            JobError::snooze(INGRESS_AWAY)
+        })?;
+        let Err(refusal) = Refusal::of(role, operation.role()) else { return Ok(()) };
+        tracing::info!(job.id = %job.id, %refusal, "job refused");
+        operation.refused(context).await;
+        Err(JobError::permanent(refusal.code(), refusal.to_string()))
     }
 
     /// Writes a job's end, again and again if need be: without it the job would look as if it ran for ever.

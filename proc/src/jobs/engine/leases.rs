@@ -98,7 +98,7 @@ impl Engine {
             };
             match notice {
                 Ok(Notice::Entry(entry)) => match &*entry.kind {
-                    "job.queued" | "job.interrupted" => self.inner.wake.notify_one(),
+                    "job.queued" | "job.interrupted" => self.wake(),
                     "job.cancelled" => {
                         if let Ok(told) = serde_json::from_str::<Told>(&entry.data) {
                             self.stop(told.job.id);
@@ -108,7 +108,7 @@ impl Engine {
                 },
                 Ok(Notice::Ephemeral(_)) => {}
                 Err(_) => {
-                    self.inner.wake.notify_one();
+                    self.wake();
                     look_at.get_or_insert(Instant::now() + LOOK);
                 }
             }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use shared::{auth::Roles, journal::Topic, store};
-use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -17,6 +17,7 @@ use super::{
         },
     },
     Engine,
+    lanes::Slot,
 };
 
 /// What is submitted together.
@@ -68,7 +69,7 @@ impl Engine {
         if let Some(declared) = declared {
             submission.jobs.iter_mut().for_each(|job| declared.prepare(job));
         }
-        let Some((shutdown, places)) = self.places(submission.jobs.len()) else {
+        let Some((shutdown, places)) = self.places(&submission.jobs) else {
             let queued = self.write(submission, None).await?;
             return Ok(queued.into_iter().map(|submitted| submitted.job).collect());
         };
@@ -77,33 +78,30 @@ impl Engine {
         self.inner.tasks.spawn(begin).await.map_err(|_| store::Error::Gone)?
     }
 
-    /// Takes free places, at most `most`, if jobs are being run here.
-    fn places(&self, most: usize) -> Option<(CancellationToken, Vec<OwnedSemaphorePermit>)> {
+    /// Takes free places for the jobs, all of one owner and operation, if jobs are being run here.
+    fn places(&self, jobs: &[Job]) -> Option<(CancellationToken, Vec<Slot>)> {
         let shutdown = self.inner.at_work.get().filter(|shutdown| !shutdown.is_cancelled())?;
-        let places = self.free_places(most);
+        let first = jobs.first()?;
+        let places = self.lane(&first.bundle).take(&first.owner, jobs.len());
         (!places.is_empty()).then(|| (shutdown.clone(), places))
-    }
-
-    pub(in super::super) fn free_places(&self, most: usize) -> Vec<OwnedSemaphorePermit> {
-        let place = || self.inner.slots.clone().try_acquire_owned().ok();
-        std::iter::from_fn(place).take(most).collect()
     }
 
     async fn begin_all(
         self,
         submission: Submission,
-        places: Vec<OwnedSemaphorePermit>,
+        places: Vec<Slot>,
         shutdown: CancellationToken,
     ) -> Result<Vec<Arc<Job>>, Error> {
         // Until they are known here, nobody may take them for claimed unknowingly.
         let beginning = self.inner.beginning.read().await;
         let free = if shutdown.is_cancelled() { 0 } else { places.len() };
-        let spare = self.inner.slots.available_permits();
+        let first = submission.jobs.first().map(|job| &*job.bundle);
+        let spare = first.map_or(0, |bundle| self.lane(bundle).room().open);
         let ours = Places { worker: self.inner.worker, free, spare };
         let submitted = self.write(submission, Some(ours)).await;
         if let Err(Error::Store(_)) = submitted {
             self.inner.unclear.store(true, Ordering::Relaxed);
-            self.inner.wake.notify_one();
+            self.wake();
         }
         let mut places = places.into_iter();
         let mut jobs = Vec::new();
@@ -118,12 +116,7 @@ impl Engine {
     }
 
     /// Runs a job that is ours.
-    pub(super) fn begin(
-        &self,
-        job: Arc<Job>,
-        place: OwnedSemaphorePermit,
-        shutdown: &CancellationToken,
-    ) {
+    pub(super) fn begin(&self, job: Arc<Job>, place: Slot, shutdown: &CancellationToken) {
         self.inner.queue.took(Instant::now());
         let stop = shutdown.child_token();
         self.running(|running| running.insert(job.id, stop.clone()));

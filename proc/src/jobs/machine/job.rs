@@ -60,6 +60,9 @@ impl std::str::FromStr for State {
     }
 }
 
+/// What stands in place of an error's message for who may not read it.
+const HIDDEN: &str = "only members of the project see this";
+
 /// How far a job has come.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub(crate) struct Progress {
@@ -121,7 +124,6 @@ impl JobError {
     }
 
     /// Says that nothing could be done yet; the job comes back after `wait`, which counts as no attempt.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no operation waits for others yet"))]
     pub(crate) fn snooze(wait: Duration) -> Self {
         Self { is_snooze: true, ..Self::transient("snoozed", "it comes back later").after(wait) }
     }
@@ -179,6 +181,19 @@ pub(crate) struct Job {
 }
 
 impl Job {
+    /// Returns the job as an admin sees it who is no member of its project: the operation, its state, counts and times.
+    pub(crate) fn without_content(mut self) -> Self {
+        self.input = Value::Null.into();
+        self.checkpoint = None;
+        self.result = None;
+        self.progress.unit = None;
+        self.progress.message = None;
+        if let Some(error) = &mut self.error {
+            error.message = HIDDEN.into();
+        }
+        self
+    }
+
     /// Returns its place among its owner's waiting jobs, the lowest first. What has waited for long enough goes before
     /// anything of a higher priority.
     pub(crate) fn rank(&self) -> i64 {

@@ -12,10 +12,12 @@ use uuid::Uuid;
 use super::{
     super::{
         Error as JobsError,
+        engine::lanes::Kind,
         machine::{Claim, Command, Job},
     },
     COLUMNS, apply_to, read,
 };
+use crate::webhooks;
 
 const WAITING: &str = "j.state IN ('queued', 'interrupted')";
 /// It is due, and what it shares with others is not all taken.
@@ -39,15 +41,17 @@ pub(in super::super) fn waiting_owners(
     reader: &Reader<'_>,
     now: Timestamp,
     limit: i64,
+    kind: Kind,
 ) -> Result<Vec<Waiting>, Error> {
+    let of_kind = of_kind(kind);
     // Goes from owner to owner along the index, however many jobs each has.
     let sql = format!(
         "WITH RECURSIVE owners (owner) AS (SELECT MIN(j.owner) FROM jobs j WHERE {WAITING} \
          UNION ALL SELECT (SELECT MIN(j.owner) FROM jobs j WHERE {WAITING} AND j.owner > o.owner) \
          FROM owners o WHERE o.owner IS NOT NULL) \
          SELECT o.owner, (SELECT COUNT(*) FROM jobs j WHERE j.state = 'running' AND j.owner = o.owner), \
-         (SELECT COUNT(*) FROM (SELECT 1 FROM jobs j WHERE {WAITING} AND j.owner = o.owner AND {FREE} LIMIT $2) due), \
-         (SELECT j.rank FROM jobs j WHERE {WAITING} AND j.owner = o.owner AND {FREE} ORDER BY j.rank, j.id LIMIT 1) \
+         (SELECT COUNT(*) FROM (SELECT 1 FROM jobs j WHERE {WAITING} AND j.owner = o.owner AND {of_kind} AND {FREE} LIMIT $2) due), \
+         (SELECT j.rank FROM jobs j WHERE {WAITING} AND j.owner = o.owner AND {of_kind} AND {FREE} ORDER BY j.rank, j.id LIMIT 1) \
          FROM owners o WHERE o.owner IS NOT NULL"
     );
     let owners = reader.query(&sql, &[now.into(), limit.into()], |row| {
@@ -58,23 +62,39 @@ pub(in super::super) fn waiting_owners(
     Ok(owners.into_iter().filter(|waiting| waiting.due > 0).collect())
 }
 
-/// Returns how many jobs are to run, of those that were counted.
-pub(in super::super) fn due(owners: &[Waiting]) -> usize {
-    usize::try_from(owners.iter().map(|waiting| waiting.due).sum::<i64>()).unwrap_or(usize::MAX)
+fn of_kind(kind: Kind) -> String {
+    let is = match kind {
+        Kind::Jobs => "<>",
+        Kind::Deliveries => "=",
+    };
+    format!("j.bundle {is} '{}'", webhooks::BUNDLE)
 }
 
-/// Shares free places out: each goes to the owner with the fewest running, and of those to who waits for longest.
-pub(in super::super) fn share_out(owners: Vec<Waiting>, free: i64) -> Vec<(UserId, i64)> {
-    let order = |index: usize, owner: &Waiting, given: i64| {
-        Reverse((owner.running + given, owner.rank, index))
+/// Shares free places out: each goes to the owner with the fewest running, and of those to who waits for longest. A place of
+/// the reserve goes to an owner that `is_idle`, as the first one.
+pub(in super::super) fn share_out(
+    owners: Vec<Waiting>,
+    mut open: usize,
+    mut reserve: usize,
+    is_idle: impl Fn(&UserId) -> bool,
+) -> Vec<(UserId, usize)> {
+    let count = |given: usize| i64::try_from(given).unwrap_or(i64::MAX);
+    let order = |index: usize, owner: &Waiting, given: usize| {
+        Reverse((owner.running.saturating_add(count(given)), owner.rank, index))
     };
-    let mut given = vec![0; owners.len()];
+    let mut given = vec![0_usize; owners.len()];
     let indexed = owners.iter().enumerate();
     let mut next: BinaryHeap<_> = indexed.map(|(index, owner)| order(index, owner, 0)).collect();
-    for _ in 0..free {
-        let Some(Reverse((_, _, index))) = next.pop() else { break };
+    while let Some(Reverse((_, _, index))) = next.pop() {
+        if open > 0 {
+            open -= 1;
+        } else if reserve > 0 && given[index] == 0 && is_idle(&owners[index].owner) {
+            reserve -= 1;
+        } else {
+            continue;
+        }
         given[index] += 1;
-        if given[index] < owners[index].due {
+        if count(given[index]) < owners[index].due {
             next.push(order(index, &owners[index], given[index]));
         }
     }
@@ -88,9 +108,11 @@ pub(in super::super) fn claim(
     worker: Uuid,
     owner: &UserId,
     limit: i64,
+    kind: Kind,
 ) -> Result<Vec<Arc<Job>>, JobsError> {
+    let of_kind = of_kind(kind);
     let sql = format!(
-        "SELECT {COLUMNS} FROM jobs j WHERE {WAITING} AND j.owner = $2 AND {FREE} ORDER BY j.rank, j.id LIMIT $3"
+        "SELECT {COLUMNS} FROM jobs j WHERE {WAITING} AND j.owner = $2 AND {of_kind} AND {FREE} ORDER BY j.rank, j.id LIMIT $3"
     );
     let due = tx.query(&sql, &[Timestamp::now().into(), owner.into(), limit.into()], read)?;
     let mut commands = Vec::new();

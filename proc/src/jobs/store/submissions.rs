@@ -180,11 +180,34 @@ fn repeated(
                 repeated.push(Submitted { job: find(reader, id)?.into(), begins: false });
             }
             Some(_) => return Err(Error::IdempotencyConflict),
-            None if number == 0 => break,
+            // The first job may have been deleted before the others.
+            None if number == 0 && !is_used(reader, jobs, idempotency)? => break,
             None => {}
         }
     }
     Ok(repeated)
+}
+
+/// Returns whether any job behind the first of a batch was made with the key.
+fn is_used(
+    reader: &Reader<'_>,
+    jobs: &[Job],
+    idempotency: &Idempotency,
+) -> Result<bool, store::Error> {
+    let [first, others @ ..] = jobs else { return Ok(false) };
+    let mut keys: Vec<String> = (1..=others.len()).map(|n| idempotency.key_of(n)).collect();
+    let Some(last) = keys.last().cloned() else { return Ok(false) };
+    // Few lengths of the list, so that few statements are prepared.
+    keys.resize(keys.len().next_power_of_two(), last);
+    let numbers: Vec<String> = (4..keys.len() + 4).map(|number| format!("(${number})")).collect();
+    let sql = format!(
+        "WITH keys (name) AS (VALUES {}) SELECT 1 FROM keys k JOIN jobs j ON j.owner = $1 AND j.bundle = $2 \
+         AND j.operation = $3 AND j.idempotency = k.name LIMIT 1",
+        numbers.join(", ")
+    );
+    let made_of = [(&first.owner).into(), (&first.bundle).into(), (&first.operation).into()];
+    let params: Vec<_> = made_of.into_iter().chain(keys.iter().map(Into::into)).collect();
+    Ok(reader.find(&sql, &params, |_| Ok(()))?.is_some())
 }
 
 /// Starts an ended job over, if the queue has room for it.

@@ -64,8 +64,9 @@ async fn jobs_that_were_claimed_unknowingly_are_handed_back(home: Home) {
     let mut fixture = Fixture::new(home, &[]);
     let job = fixture.submit("demo", "count", json!({"to": 1})).await;
     // As if the answer to its claim had been lost.
-    let waiting = fixture.engine.waiting(1).await.unwrap();
-    let claimed = fixture.engine.claim(waiting, 1).await.pop().unwrap().unwrap();
+    let places = fixture.engine.lane("demo").take(&job.owner, 1);
+    let claimed = fixture.engine.claim(vec![(places, job.owner.clone())], Kind::Jobs).await;
+    let claimed = claimed.into_iter().next().unwrap().1.unwrap();
     assert_eq!(claimed[0].id, job.id);
     fixture.engine.hand_back_unknown().await.unwrap();
     fixture.event("job.interrupted").await;

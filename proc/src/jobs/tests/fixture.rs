@@ -78,10 +78,11 @@ impl Fixture {
         let notices = bus.subscribe(&Topic::user(&"ada".parse().unwrap()));
         let nowhere = vec!["http://127.0.0.1:1".parse().unwrap()];
         let peer = Peer::new(Service::Proc, nowhere, ServiceToken::random());
-        let registry = Registry::built_in().unwrap();
+        let registry = Registry::built_in(true).unwrap();
         let registry = registry
             .with("test", "For tests.", vec![Arc::new(Broken), Arc::new(unruly::Unruly)])
             .unwrap();
+        let ingress = Ingress::new(&peer);
         let tools = Tools {
             store: match home.url() {
                 None => Store::open(folder.path(), &bus).unwrap(),
@@ -89,8 +90,10 @@ impl Fixture {
             },
             bus,
             blobs: Blobs::open(folder.path()).unwrap(),
-            ingress: Ingress::new(&peer),
+            roles: ProjectRoles::of_everybody(ingress.clone()),
+            ingress,
             registry: Arc::new(registry),
+            quota: Quota::new(StorageLimit::Off),
         };
         let settings = Settings::parse_from([&["test"], settings].concat()).jobs;
         let engine = Engine::new(tools.clone(), settings.clone());
@@ -164,6 +167,10 @@ impl Fixture {
         self.tools.store.read(move |reader| store::find(reader, id)).await.unwrap()
     }
 
+    pub(super) fn content(&self, job: &Job) -> Content {
+        Content::new(job.clone(), self.tools.store.clone())
+    }
+
     pub(super) fn mine(&self, job: &Job) -> Mine {
         Mine::new(job.clone(), self.tools.store.clone())
     }
@@ -182,10 +189,12 @@ impl Fixture {
         let until = Timestamp::now().after(lease);
         let claimed = self.tools.store.write(move |tx| {
             claims::renew(tx, worker, until)?;
-            let waiting = claims::waiting_owners(tx, Timestamp::now(), free)?;
+            let waiting = claims::waiting_owners(tx, Timestamp::now(), free, Kind::Jobs)?;
             let mut jobs = Vec::new();
-            for (owner, count) in claims::share_out(waiting, free) {
-                jobs.extend(claims::claim(tx, worker, &owner, count)?);
+            let open = usize::try_from(free).unwrap();
+            for (owner, count) in claims::share_out(waiting, open, 0, |_| true) {
+                let count = i64::try_from(count).unwrap();
+                jobs.extend(claims::claim(tx, worker, &owner, count, Kind::Jobs)?);
             }
             Ok::<_, Error>(jobs)
         });

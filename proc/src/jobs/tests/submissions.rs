@@ -6,6 +6,7 @@ on_both_stores!(
     jobs_are_made_together_or_not_at_all,
     the_same_twice_in_a_submission_is_one_job,
     asked_again_it_is_the_jobs_that_it_made_whatever_there_was_before,
+    a_batch_whose_first_job_was_deleted_is_the_jobs_that_are_left,
     where_nobody_waits_they_begin_as_they_are_made,
     nobody_is_overtaken,
     of_new_jobs_that_share_only_so_many_begin,
@@ -53,7 +54,8 @@ impl Fixture {
         self.submit("demo", "count", json!({"to": 0})).await;
         self.event("job.succeeded").await;
         // The end is told before its place is free.
-        while self.engine.free_places(places).len() < places {
+        let lane = self.engine.lane("demo");
+        while lane.room().open < places || !lane.is_idle(&"ada".parse().unwrap()) {
             tokio::task::yield_now().await;
         }
     }
@@ -104,6 +106,28 @@ async fn asked_again_it_is_the_jobs_that_it_made_whatever_there_was_before(home:
         fixture.apply(job.id, Command::Cancel).await.unwrap();
     }
     assert_eq!(ids(&submit().await), ids(&first[1..]));
+}
+
+async fn a_batch_whose_first_job_was_deleted_is_the_jobs_that_are_left(home: Home) {
+    let fixture = Fixture::new(home, &[]);
+    let submit = async |number, key: &str| {
+        let key = Some(Idempotency { key: key.parse().unwrap(), request: [1; 32] });
+        fixture.engine.submit_all(counts("ada", number), Roles::default(), key).await
+    };
+    let first = submit(5, "k").await.unwrap();
+    for deleted in 1..=4 {
+        let id = first[deleted - 1].id;
+        let delete = fixture
+            .tools
+            .store
+            .write(move |tx| tx.execute("DELETE FROM jobs WHERE id = $1", &[id.into()]));
+        let deleted_rows: Result<usize, shared::store::Error> = delete.await;
+        assert_eq!(deleted_rows.unwrap(), 1);
+        let again = submit(5, "k").await.unwrap();
+        assert_eq!(ids(&again), ids(&first[deleted..]), "{deleted} were deleted");
+    }
+    // A key that begins like it is another one.
+    assert_eq!(submit(3, "k2").await.unwrap().len(), 3);
 }
 
 async fn where_nobody_waits_they_begin_as_they_are_made(home: Home) {

@@ -53,7 +53,7 @@ pub(super) fn id(job: &Value) -> anyhow::Result<&str> {
 
 /// Returns a job that takes for ever.
 pub(super) fn long() -> Value {
-    json!({"to": 10_000, "delay_ms": 1_000})
+    json!({"to": 300, "delay_ms": 1_000})
 }
 
 impl Turn<'_> {

@@ -35,7 +35,7 @@ async function furnish() {
   await ada.addReaction(project, third.id, '👍');
   await grace.editMessage(project, third.id, 'Nice. I will write a short guide by Friday: https://example.org/guide');
   await say(admin, 'Streams look healthy on my side.');
-  await admin.submit('demo', 'count', { project_id: project, data: { to: 2000, delay_ms: 250 } });
+  await admin.submit('demo', 'count', { project_id: project, data: { to: 1200, delay_ms: 250 } });
   return project;
 }
 

@@ -20,7 +20,7 @@ async fn the_queue_and_the_workers_show_what_waits_and_what_runs() {
     assert_eq!(empty["oldest_wait_seconds"], Value::Null);
     let mut ids = Vec::new();
     for _ in 0..3 {
-        let job = submit(&project, "demo.count", json!({"to": 10_000, "delay_ms": 1000})).await;
+        let job = submit(&project, "demo.count", json!({"to": 300, "delay_ms": 1000})).await;
         ids.push(text(&job.is(202)["id"]));
     }
     until_state(&project.client, &ids[0], "running").await;

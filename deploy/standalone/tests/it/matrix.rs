@@ -115,7 +115,7 @@ const ROWS: &[Row] = &[
     ("GET",    "/api/integrations/jobs?project_id={project}", "",             [401, 200, 200, 200, 200, 200, NONE]),
     // The job is the owner's; that of the other project is another's.
     ("GET",    "/api/integrations/jobs/{job}", "",                            [401, 404, 404, 404, 200, 200, 404]),
-    ("GET",    "/api/integrations/jobs/{job}/logs", "",                       [401, 404, 404, 404, 200, 200, 404]),
+    ("GET",    "/api/integrations/jobs/{job}/logs", "",                       [401, 404, 404, 404, 200, 404, 404]),
     ("GET",    "/api/integrations/jobs/{job}/artifacts/{name}", "",           [401, 404, 404, 404, 404, 404, 404]),
     ("POST",   "/api/integrations/jobs/{job}/cancel", "",                     [401, 404, 404, 404, 200, 200, 404]),
     ("GET",    "/api/integrations/schedules?project_id={project}", "",        [401, 404, 200, 200, 200, 200, NONE]),
@@ -151,7 +151,7 @@ impl Place {
         project.call("POST", "/channels", &json!({"name": channel})).await.is(201);
         let message = text(&project.send("said").await["id"]);
         // It does not end by itself while it is asked about.
-        let count = json!({"project_id": project.id, "data": {"to": 10_000, "delay_ms": 1000}});
+        let count = json!({"project_id": project.id, "data": {"to": 300, "delay_ms": 1000}});
         let path = "/api/integrations/bundles/demo/operations/count";
         let job = text(&owner.call("POST", path, &count).await.is(202)["id"]);
         let webhook = webhook::subscribe(&project, "http://127.0.0.1:9/", &["*"]).await.is(201);
@@ -194,7 +194,7 @@ impl Place {
 async fn start() -> Parley {
     let dir = Arc::new(tempfile::tempdir().expect("a folder for data"));
     let user = |name: &str| json!({"user": name, "token": format!("dev-of-the-{name}")});
-    let names = ["stranger", "viewer", "member", "owner", "guest", "visitor", "other"];
+    let names = ["stranger", "viewer", "member", "owner", "guest", "visitor", "other", "removed"];
     let mut users: Vec<Value> = names.map(user).into();
     let mut admin = user("admin");
     admin["roles"] = json!(["admin"]);
@@ -252,6 +252,37 @@ async fn everybody_may_do_what_they_may_and_nothing_else() {
             owner.call("POST", &cancel, &Value::Null).await.is(200);
         }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn an_owner_who_was_removed_may_do_what_a_stranger_may() {
+    const STRANGER: usize = 1;
+    let parley = start().await;
+    let (owner, gone) = (caller(&parley, "owner"), caller(&parley, "removed"));
+    let mut wrong = Vec::new();
+    for (method, path, body, expected) in ROWS {
+        // All that there is was made by who is removed now.
+        let place = Place::make(&gone, "general-2", "guest").await;
+        let project = Project { client: gone.clone(), id: place.project.clone() };
+        let owners = project.with("owner", "owner").await;
+        let owners = Project { client: owner.clone(), ..owners };
+        owners.delete("/members/removed").await.is(204);
+        let (path, body) = (place.fill(path, &place), place.fill(body, &place));
+        let methods = if *method == "GET" { &["HEAD", "GET"][..] } else { &[*method][..] };
+        for method in methods {
+            let status = status(&gone, method, &path, &body).await;
+            if status != expected[STRANGER] {
+                wrong.push(format!("{method} {path} {body}: {status}, not {}", expected[STRANGER]));
+            }
+        }
+        let cancel = format!("/api/integrations/jobs/{}/cancel", place.job);
+        let admin = caller(&parley, "admin");
+        admin.call("POST", &cancel, &Value::Null).await.is(200);
+    }
+    let jobs = gone.get("/api/integrations/jobs").await.is(200);
+    let left = jobs["jobs"].as_array().expect("a list").len();
+    assert_eq!(left, 0, "jobs of projects that were left are listed");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 

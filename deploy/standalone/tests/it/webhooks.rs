@@ -1,6 +1,7 @@
 //! Webhooks: subscribed, delivered in order, delivered again, given up and taken up again.
 
 mod failing;
+mod many;
 mod outage;
 mod rights;
 

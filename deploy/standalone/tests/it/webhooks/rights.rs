@@ -38,6 +38,50 @@ async fn who_is_no_owner_any_more_gets_no_more() {
 }
 
 #[tokio::test]
+async fn a_co_owner_who_changes_what_goes_where_is_the_owner_and_loses_it_with_the_role() {
+    let parley = Parley::start_with(&LOOPBACK).await;
+    let project = parley.as_user("ada").project().await;
+    let (mut adas, mut graces) = (receiver().await, receiver().await);
+    for change in ["url", "events", "rotate"] {
+        let of_grace = project.with("grace", "owner").await;
+        let by_ada = Subscription::make(&project, &adas.url, &["message.created"]).await;
+        let path = by_ada.path("");
+        let call = async |method: &str, path: &str, body| {
+            of_grace.client.call(method, path, &body).await.is(200)
+        };
+        let changed = match change {
+            "url" => call("PATCH", &path, json!({"url": graces.url})).await,
+            "events" => call("PATCH", &path, json!({"events": ["*"]})).await,
+            _ => call("POST", &by_ada.path("/rotate"), json!({})).await,
+        };
+        assert_eq!(changed["owner"], "grace", "{change}");
+        project.delete("/members/grace").await.is(204);
+        project.send("confidential").await;
+        let disabled = async || by_ada.show().await["reason"] == "not_owner";
+        eventually("disabled", disabled).await;
+        for receiver in [&mut adas, &mut graces] {
+            let is_called = receiver.is_called_within(Duration::from_millis(1)).await;
+            assert!(!is_called, "{change}: it was told after the removal");
+        }
+        // A pause alone takes nothing over.
+        let again = by_ada.change(&json!({"active": true})).await;
+        assert_eq!(again["owner"], "ada");
+        project.client.delete(&path).await.is(204);
+    }
+}
+
+#[tokio::test]
+async fn a_pause_leaves_the_owner_as_it_is() {
+    let parley = Parley::start_with(&LOOPBACK).await;
+    let project = parley.as_user("ada").project().await;
+    let of_grace = project.with("grace", "owner").await;
+    let by_ada = Subscription::make(&project, "http://127.0.0.1:9/", &["*"]).await;
+    let paused = json!({"active": false});
+    let paused = of_grace.client.call("PATCH", &by_ada.path(""), &paused).await.is(200);
+    assert_eq!((&paused["owner"], &paused["state"]), (&json!("ada"), &json!("paused")));
+}
+
+#[tokio::test]
 async fn a_log_that_does_not_go_on_is_told_as_a_reset_and_never_a_silent_hole() {
     let mut parley = Parley::start_with(&LOOPBACK).await;
     let project = parley.as_user("ada").project().await;

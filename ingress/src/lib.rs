@@ -52,7 +52,9 @@ use self::{
     presence::Presence,
     replica::Replica,
     state::AppState,
-    streams::{command, hub::Hub, reactor::Reactor, refill, slots::Slots, stats::Stats},
+    streams::{
+        command::RemoteCommands, hub::Hub, reactor::Reactor, refill, slots::Slots, stats::Stats,
+    },
 };
 
 #[derive(OpenApi)]
@@ -175,10 +177,15 @@ impl App {
         let ending = reactor.clone();
         let endings = endings.run(move |ended| ending.end_sessions(ended), lifecycle.shutdown());
         lifecycle.spawn("ended sessions", endings);
-        let orders = command::obey(hub.clone(), store.clone(), replica.id(), reactor);
+        let commands = RemoteCommands {
+            hub: hub.clone(),
+            store: store.clone(),
+            replica: replica.id(),
+            reactor,
+        };
         let shutdown = lifecycle.shutdown();
         lifecycle.spawn("orders", async move {
-            shutdown.run_until_cancelled(orders).await;
+            shutdown.run_until_cancelled(commands.run()).await;
         });
         let refill = refill::run(hub.clone(), store.clone(), wanted, lifecycle.shutdown());
         lifecycle.spawn("refills", refill);

@@ -21,6 +21,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use shared::{
     ids::{MessageId, ProjectId},
+    journal::tail::Tail,
     store::Store,
     time::Timestamp,
 };
@@ -71,6 +72,8 @@ struct Inner {
 struct Shown {
     searcher: Searcher,
     places: HashMap<ProjectId, Place>,
+    /// The last entries of the log of wishes that were heard.
+    wishes: Option<Tail>,
     /// Documents that say how far a log is.
     logs: usize,
 }
@@ -90,6 +93,7 @@ impl Search {
             shown: RwLock::new(Shown {
                 searcher: index.searcher(),
                 places: HashMap::new(),
+                wishes: None,
                 logs: 0,
             }),
             running: Arc::new(Semaphore::new(SEARCHES)),
@@ -145,10 +149,14 @@ impl Inner {
     }
 
     /// Says whether what can be searched was built after a wish for it.
-    fn fulfils(&self, project: ProjectId, wish: i64) -> bool {
+    fn fulfils(&self, project: ProjectId, wish: i64, tag: Option<u32>) -> bool {
         let shown = self.shown.read().unwrap_or_else(PoisonError::into_inner);
+        // The wish itself was heard, not another one with its number that the database has lost.
+        let was_heard =
+            |heard: &Tail, tag| heard.tag(wish).map_or(wish < heard.oldest(), |known| known == tag);
         let place = shown.places.get(&project);
-        place.is_some_and(|place| place.wish >= wish && place.position.is_some())
+        tag.is_none_or(|tag| shown.wishes.as_ref().is_some_and(|heard| was_heard(heard, tag)))
+            && place.is_some_and(|place| place.wish >= wish && place.position.is_some())
     }
 
     /// Shows what was committed, all of it at once; of its documents `logs` are no messages.
@@ -157,11 +165,13 @@ impl Inner {
         searcher: Searcher,
         places: impl IntoIterator<Item = (ProjectId, Place)>,
         logs: usize,
+        wishes: Option<Tail>,
     ) {
         let mut shown = self.shown.write().unwrap_or_else(PoisonError::into_inner);
         shown.searcher = searcher;
         shown.places.extend(places);
         shown.logs = logs;
+        shown.wishes = wishes;
         drop(shown);
         self.commits.send_replace(());
     }

@@ -2012,6 +2012,9 @@ pub struct Entry {
     /// The tag that is stored with the entry.
     #[prost(fixed32, tag = "6")]
     pub tag: u32,
+    /// The tag of the entry before it, if that is known.
+    #[prost(fixed32, optional, tag = "7")]
+    pub previous: ::core::option::Option<u32>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FindRequest {

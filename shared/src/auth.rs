@@ -19,7 +19,7 @@ use http::request::Parts;
 pub(crate) use self::credentials::Route;
 pub use self::{
     config::{AuthConfig, AuthMode, OidcConfig},
-    ended::{Ended, Endings},
+    ended::{Ended, Endings, Revocations, Rewound},
     refused::Refused,
     sessions::{Session, sessions_of},
     simple::DemoUser,

@@ -75,8 +75,8 @@ struct Subscriber {
 #[derive(Clone, Debug)]
 enum Heard {
     Notice(Notice),
-    /// Some that nobody has named did not.
-    Lost,
+    /// Notices that were not sent one by one, or did not arrive.
+    Lost(Lost),
 }
 
 /// A place where a topic's notices arrive.
@@ -88,10 +88,16 @@ pub struct Subscription {
     lost: Arc<AtomicBool>,
 }
 
-/// Notices were lost: ask the journal for what they said.
+/// Notices were lost: the journal has what they said.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("notices were lost")]
-pub struct Lost;
+pub enum Lost {
+    /// Notices of this topic alone.
+    #[error("notices of a topic were lost")]
+    Topic,
+    /// Perhaps notices of every topic: the connection to the other replicas was away.
+    #[error("notices of all topics were lost")]
+    All,
+}
 
 impl Bus {
     /// Tells all subscribers of `topic`, here and elsewhere; never waits.
@@ -105,7 +111,7 @@ impl Bus {
             let topic = news.last().topic.clone();
             let heard = match news {
                 News::Entry(entry) => Heard::Notice(Notice::Entry(entry)),
-                News::Many(_) => Heard::Lost,
+                News::Many(_) => Heard::Lost(Lost::Topic),
             };
             self.tell(&topic, heard);
         }
@@ -150,7 +156,7 @@ impl Bus {
     fn lose(&self) {
         let topics = self.lock();
         for subscriber in topics.values().flatten() {
-            subscriber.tell(Heard::Lost);
+            subscriber.tell(Heard::Lost(Lost::All));
         }
     }
 
@@ -177,11 +183,12 @@ impl Subscription {
     pub async fn next(&mut self) -> Result<Notice, Lost> {
         // A notice is lost only while others wait, so whoever waits for one has lost none.
         if self.lost.swap(false, Ordering::Relaxed) {
-            return Err(Lost);
+            return Err(Lost::Topic);
         }
         match self.queue.recv().await {
             Some(Heard::Notice(notice)) => Ok(notice),
-            Some(Heard::Lost) | None => Err(Lost),
+            Some(Heard::Lost(lost)) => Err(lost),
+            None => Err(Lost::Topic),
         }
     }
 }

@@ -8,6 +8,7 @@ mod pack;
 mod proof;
 mod reads;
 mod retention;
+pub mod tail;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -17,6 +18,7 @@ use self::pack::Packed;
 pub use self::{
     cursor::{Cursor, Position},
     retention::{RetentionConfig, Trimmed, trim},
+    tail::Tail,
 };
 use crate::{
     bus::{self, News},
@@ -27,6 +29,7 @@ use crate::{
 };
 
 const ANSWER: &str = "answer/";
+const PROJECT: &str = "project/";
 const REPLICA: &str = "replica/";
 
 /// The name of one log.
@@ -37,7 +40,7 @@ impl Topic {
     /// What happens in a project.
     #[must_use]
     pub fn project(id: ProjectId) -> Self {
-        Self(format!("project/{id}").into())
+        Self(format!("{PROJECT}{id}").into())
     }
 
     /// What becomes of a user's jobs.
@@ -68,6 +71,12 @@ impl Topic {
     #[must_use]
     pub fn sessions() -> Self {
         Self("sessions".into())
+    }
+
+    /// Returns the project that the topic is about, if it is about one.
+    #[must_use]
+    pub fn project_id(&self) -> Option<ProjectId> {
+        self.0.strip_prefix(PROJECT)?.parse().ok()
     }
 
     /// Returns the answer that the log is of, if it is one's.
@@ -106,6 +115,8 @@ pub struct Entry {
     pub topic: Topic,
     /// Its place in the log, and the log's epoch.
     pub position: Position,
+    /// The tag of the entry before it, if that is known: a consumer whose last entry has another tag has lost its place.
+    pub previous: Option<u32>,
     /// The event's type, such as `message.created`.
     pub kind: Arc<str>,
     /// The event as clients see it: one line of JSON.
@@ -122,7 +133,8 @@ impl Entry {
         data: &str,
         at: Timestamp,
     ) -> Self {
-        Self { topic: topic.clone(), position, kind: kind.into(), data: data.into(), at }
+        let (topic, kind, data) = (topic.clone(), kind.into(), data.into());
+        Self { topic, position, previous: None, kind, data, at }
     }
 }
 
@@ -138,6 +150,8 @@ pub enum ResetReason {
     Ahead,
     /// The cursor cannot be read.
     Malformed,
+    /// The database lost entries that an open stream has had.
+    Diverged,
 }
 
 /// Where a follower starts.
@@ -152,9 +166,10 @@ pub struct Start {
 impl Tx<'_> {
     /// Appends an entry to `topic`, to be published when the transaction is committed.
     pub fn append(&mut self, topic: &Topic, kind: &str, data: &str) -> Result<Arc<Entry>, Error> {
-        let tag = rand::rng().random();
-        let position = self.advance(topic, 1, tag)?;
-        let entry = Arc::new(Entry::new(topic, position, kind, data, Timestamp::now()));
+        let tag = self.tag();
+        let (position, previous) = self.advance(topic, 1, tag)?;
+        let entry = Entry::new(topic, position, kind, data, Timestamp::now());
+        let entry = Arc::new(Entry { previous, ..entry });
         self.write_rows(topic, &pack::pack(position.seq, &[(kind, data)], &[tag]), entry.at)?;
         self.appended(News::Entry(entry.clone()));
         Ok(entry)
@@ -166,8 +181,9 @@ impl Tx<'_> {
         let Some((last_kind, last_data)) = entries.last() else { return Ok(()) };
         let at = Timestamp::now();
         let count = i64::try_from(entries.len()).unwrap_or(i64::MAX);
-        let tags: Vec<u32> = rand::rng().random_iter().take(entries.len()).collect();
-        let head = self.advance(topic, count, tags.last().copied().unwrap_or_default())?;
+        let tags: Vec<u32> = entries.iter().map(|_| self.tag()).collect();
+        let (head, mut previous) =
+            self.advance(topic, count, tags.last().copied().unwrap_or_default())?;
         let first = head.seq - count + 1;
         self.write_rows(topic, &pack::pack(first, entries, &tags), at)?;
         if entries.len() > bus::TOLD {
@@ -176,10 +192,17 @@ impl Tx<'_> {
         } else {
             for ((seq, (kind, data)), tag) in (first..).zip(entries).zip(tags) {
                 let position = Position { epoch: head.epoch, seq, tag };
-                self.appended(News::Entry(Arc::new(Entry::new(topic, position, kind, data, at))));
+                let entry = Entry::new(topic, position, kind, data, at);
+                self.appended(News::Entry(Arc::new(Entry { previous, ..entry })));
+                previous = Some(tag);
             }
         }
         Ok(())
+    }
+
+    /// Returns the tag of a new entry.
+    fn tag(&self) -> u32 {
+        if self.sabotage == Some(Sabotage::NoTagCheck) { 0 } else { rand::rng().random() }
     }
 
     fn write_rows(
@@ -217,9 +240,14 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Moves the topic's head by `by` entries, of which the last has `tag`, and returns the head's position. The topic is made
-    /// if there is none.
-    fn advance(&mut self, topic: &Topic, by: i64, tag: u32) -> Result<Position, Error> {
+    /// Moves the topic's head by `by` entries, of which the last has `tag`. Returns the head's position, and the tag of the head
+    /// before if that is known. The topic is made if there is none.
+    fn advance(
+        &mut self,
+        topic: &Topic,
+        by: i64,
+        tag: u32,
+    ) -> Result<(Position, Option<u32>), Error> {
         if by > 0 && self.sabotage == Some(Sabotage::Sequence) {
             return self.advance_by_sequence(topic, tag);
         }
@@ -227,20 +255,28 @@ impl Tx<'_> {
         let epoch =
             i64::from(rand::rng().random::<u32>()) << 8 | i64::from(rand::rng().random::<u8>());
         // Retention looks at the topic when its head gets to where it wanted to, and when the newest entry was the only one.
-        let sql = "INSERT INTO topics (name, epoch, head, floor, tag) VALUES ($1, $2, $3, 1, $4) \
+        let sql = "INSERT INTO topics (name, epoch, head, floor, tag, previous) VALUES ($1, $2, $3, 1, $4, 0) \
                    ON CONFLICT (name) DO UPDATE SET head = topics.head + excluded.head, \
+                   previous = CASE WHEN excluded.head = 0 THEN topics.previous ELSE topics.tag END, \
                    tag = CASE WHEN excluded.head = 0 THEN topics.tag ELSE excluded.tag END, oldest_at = CASE \
                    WHEN excluded.head > 0 AND (topics.oldest_at IS NULL OR topics.head + excluded.head >= topics.look_at) \
-                   THEN 0 ELSE topics.oldest_at END RETURNING epoch, head";
+                   THEN 0 ELSE topics.oldest_at END RETURNING epoch, head, previous";
         let params = [topic.as_str().into(), epoch.into(), by.into(), i64::from(tag).into()];
-        self.find(sql, &params, |row| Ok(Position { epoch: row.get(0)?, seq: row.get(1)?, tag }))?
-            .ok_or(Error::Gone)
+        self.find(sql, &params, |row| {
+            let previous = row.get::<Option<i64>>(2)?.and_then(|tag| u32::try_from(tag).ok());
+            Ok((Position { epoch: row.get(0)?, seq: row.get(1)?, tag }, previous))
+        })?
+        .ok_or(Error::Gone)
     }
 }
 
 impl Tx<'_> {
     /// The deliberate bug: numbers are given out before the log is locked, so a later one may be committed first.
-    fn advance_by_sequence(&mut self, topic: &Topic, tag: u32) -> Result<Position, Error> {
+    fn advance_by_sequence(
+        &mut self,
+        topic: &Topic,
+        tag: u32,
+    ) -> Result<(Position, Option<u32>), Error> {
         let Some(Position { epoch, seq: head, .. }) = self.head(topic)? else {
             return self.advance(topic, 0, 0).and_then(|_| self.advance_by_sequence(topic, tag));
         };
@@ -253,7 +289,7 @@ impl Tx<'_> {
             "UPDATE topics SET head = $2, tag = $3 WHERE name = $1 AND head < $2",
             &[topic.as_str().into(), seq.into(), i64::from(tag).into()],
         )?;
-        Ok(Position { epoch, seq, tag })
+        Ok((Position { epoch, seq, tag }, None))
     }
 }
 

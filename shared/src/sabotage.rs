@@ -11,6 +11,8 @@ pub enum Sabotage {
     NoGapFill,
     /// The ends of the logs are not asked for.
     NoHeadPoll,
+    /// All entries have the same tag, so that a reused number passes for the entry that was lost.
+    NoTagCheck,
     /// A worker that has lost its job, or a writer its answer, goes on as if it had not.
     NoFence,
     /// Entries are numbered by a sequence, whose order is not the order of commits.

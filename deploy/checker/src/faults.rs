@@ -57,6 +57,11 @@ pub enum Fault {
         #[serde(rename = "for", deserialize_with = "duration")]
         time: Duration,
     },
+    /// The database is copied, and a while later goes back to its copy: what was committed meanwhile is lost.
+    Rewind {
+        #[serde(rename = "for", deserialize_with = "duration")]
+        time: Duration,
+    },
     /// Every ingress and then every proc is asked to end and started again, one after the other.
     Roll {
         #[serde(deserialize_with = "duration")]
@@ -79,7 +84,7 @@ impl Fault {
                 part.count(cluster)
             }
             Self::Cut { .. } | Self::Stall { .. } => cluster.ingress_count(),
-            Self::Nothing | Self::Roll { .. } => 1,
+            Self::Nothing | Self::Rewind { .. } | Self::Roll { .. } => 1,
         };
         Aimed { fault: self.clone(), number: chance.random_range(0..count) }
     }
@@ -105,6 +110,11 @@ impl Part {
 }
 
 impl Aimed {
+    /// Returns whether it loses what was acknowledged while it was there.
+    pub(crate) fn rewinds(&self) -> bool {
+        matches!(self.fault, Fault::Rewind { .. })
+    }
+
     /// Does it and undoes it, at the latest when `over`.
     pub(crate) async fn happen(
         &self,
@@ -153,6 +163,16 @@ impl Aimed {
                 away(*time).await;
                 link()?.mend();
             }
+            Fault::Rewind { time } => {
+                let postgres = cluster.postgres();
+                stop(postgres).await?;
+                postgres.keep_copy()?;
+                postgres.start().await?;
+                away(*time).await;
+                postgres.stop_immediate().await?;
+                postgres.put_copy_back()?;
+                postgres.start().await?;
+            }
             Fault::Roll { pause } => {
                 let ingress = (0..cluster.ingress_count()).map(|number| (Part::Ingress, number));
                 let proc = (0..cluster.proc_count()).map(|number| (Part::Proc, number));
@@ -200,6 +220,7 @@ impl fmt::Display for Aimed {
             Fault::Stall { time } => {
                 (format!("nothing passes between ingress-{} and NATS", self.number), time)
             }
+            Fault::Rewind { time } => ("the database goes back to what it was".to_owned(), time),
             Fault::Roll { .. } => {
                 return f.write_str("every ingress and proc is stopped and started in turn");
             }

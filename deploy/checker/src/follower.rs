@@ -67,6 +67,11 @@ struct Message {
 }
 
 #[derive(Deserialize)]
+struct Reset {
+    cursor: String,
+}
+
+#[derive(Deserialize)]
 struct Bye {
     reconnect: bool,
     retry_after_ms: u64,
@@ -144,7 +149,7 @@ impl Follower {
             }
             match event.event.as_str() {
                 "message" => self.event(&event),
-                "reset" => self.stream.resets += 1,
+                "reset" => self.reset(&event),
                 "bye" => {
                     if let Ok(bye) = serde_json::from_str::<Bye>(&event.data) {
                         self.retry = Duration::from_millis(bye.retry_after_ms);
@@ -162,6 +167,17 @@ impl Follower {
             }
         }
         next
+    }
+
+    fn reset(&mut self, event: &Event) {
+        self.stream.resets += 1;
+        let data = serde_json::from_str::<Reset>(&event.data);
+        if let Ok(Reset { cursor }) = data {
+            let after = seq(&cursor);
+            self.stream.reset = Some(Begin { at: self.world.now(), after });
+            // Numbers may be used again.
+            self.reached.store(after, Ordering::Relaxed);
+        }
     }
 
     fn event(&mut self, event: &Event) {

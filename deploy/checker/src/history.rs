@@ -11,6 +11,15 @@ pub struct History {
     pub logs: Vec<Log>,
     pub sends: Vec<Send>,
     pub streams: Vec<Stream>,
+    /// Times in which the database went back to an older copy of itself.
+    pub rewinds: Vec<Rewind>,
+}
+
+/// What was acknowledged between the copy and the return to it may be lost.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Rewind {
+    pub copied: Duration,
+    pub restored: Duration,
 }
 
 /// A project's messages in their order.
@@ -68,6 +77,8 @@ pub struct Stream {
     pub seen: Vec<Seen>,
     /// How often it was told that the log cannot be continued.
     pub resets: usize,
+    /// Where it went on after the last time that it was told so.
+    pub reset: Option<Begin>,
     /// How often a member was refused, or told not to come back.
     pub refused: usize,
     /// How often it was opened.

@@ -4,11 +4,12 @@ use std::{
     collections::{HashMap, HashSet},
     fmt,
     ops::AddAssign,
+    time::Duration,
 };
 
 use uuid::Uuid;
 
-use crate::history::{Entry, History, Log, Seen, Send, Stream};
+use crate::history::{Entry, History, Log, Rewind, Seen, Send, Stream};
 
 /// What went wrong, each thing that did counted once for each stream that it happened to.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
@@ -23,7 +24,7 @@ pub struct Counts {
     pub phantom: usize,
     /// Delivered to who is no member of its project, or after a removal; or a stream that was opened to who is none.
     pub unauthorised: usize,
-    /// Streams that were told that the log cannot be continued.
+    /// Streams that were told that the log cannot be continued, more often than the database lost something.
     pub resets: usize,
     /// Members who were refused, or told not to come back.
     pub refused: usize,
@@ -74,6 +75,8 @@ impl fmt::Display for Counts {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
     pub counts: Counts,
+    /// Acknowledged, and lost by the database when it went back to an older copy: nobody can deliver that.
+    pub rewound: usize,
     /// The same for each stream to which something happened, by its number.
     pub by_stream: Vec<(usize, Counts)>,
 }
@@ -86,6 +89,7 @@ pub fn judge(history: &History) -> Verdict {
     let mut verdict = Verdict::default();
     for project in &projects {
         verdict.counts += project.own();
+        verdict.rewound += project.rewound.len();
     }
     for (number, stream) in history.streams.iter().enumerate() {
         let counts = projects[stream.project].stream(stream);
@@ -102,17 +106,26 @@ struct Project<'a> {
     log: &'a Log,
     by_message: HashMap<Uuid, Entry>,
     sends: Vec<(usize, &'a Send)>,
+    rewinds: &'a [Rewind],
+    /// Sends that were acknowledged and then lost by the database.
+    rewound: HashSet<usize>,
 }
 
 impl<'a> Project<'a> {
     fn new(history: &'a History, number: usize) -> Self {
         let log = &history.logs[number];
         let sends = history.sends.iter().enumerate();
-        Self {
-            log,
-            by_message: log.entries.iter().map(|entry| (entry.message, *entry)).collect(),
-            sends: sends.filter(|(_, send)| send.project == number).collect(),
-        }
+        let by_message: HashMap<Uuid, Entry> =
+            log.entries.iter().map(|entry| (entry.message, *entry)).collect();
+        let sends: Vec<_> = sends.filter(|(_, send)| send.project == number).collect();
+        let rewinds = &history.rewinds;
+        let is_rewound = |(_, send): &&(usize, &Send)| {
+            send.answer.is_some_and(|answer| {
+                may_be_lost(rewinds, answer.at) && !by_message.contains_key(&answer.message)
+            })
+        };
+        let rewound = sends.iter().filter(is_rewound).map(|(number, _)| *number).collect();
+        Self { log, by_message, sends, rewinds, rewound }
     }
 
     /// Judges the log itself, which is one more follower.
@@ -120,6 +133,7 @@ impl<'a> Project<'a> {
         let logged: HashSet<usize> =
             self.log.entries.iter().filter_map(|entry| entry.send).collect();
         let lost = self.sends.iter().filter(|(number, send)| match send.answer {
+            Some(_) if self.rewound.contains(number) => false,
             Some(answer) => {
                 !logged.contains(number) || !self.by_message.contains_key(&answer.message)
             }
@@ -138,7 +152,9 @@ impl<'a> Project<'a> {
 
     fn stream(&self, stream: &Stream) -> Counts {
         let removal = self.log.removals.iter().find(|removal| removal.user == stream.user);
-        let mut counts = Counts { resets: stream.resets, ..Counts::default() };
+        // Each time that the database loses something a stream is told so once.
+        let resets = stream.resets.saturating_sub(self.rewinds.len());
+        let mut counts = Counts { resets, ..Counts::default() };
         if !stream.is_member {
             counts.unauthorised = stream.opened;
         } else if removal.is_none() {
@@ -153,7 +169,7 @@ impl<'a> Project<'a> {
                 continue;
             }
             let Some((send, entry)) = self.known(seen) else {
-                counts.phantom += 1;
+                counts.phantom += usize::from(!may_be_lost(self.rewinds, seen.at));
                 continue;
             };
             if !had.insert(send) {
@@ -179,12 +195,19 @@ impl<'a> Project<'a> {
 
     /// Returns the sends that the stream must have: by the senders' account and by the log's.
     fn expected(&self, stream: &Stream) -> HashSet<usize> {
-        let Some(begin) = stream.begins else { return HashSet::new() };
-        let sent =
-            self.sends.iter().filter(|(_, send)| send.answer.is_some() && send.began >= begin.at);
+        // A stream that was reset has the rest from history, as its client fetches the state anew.
+        let Some(begin) = stream.reset.or(stream.begins) else { return HashSet::new() };
+        let sent = self.sends.iter().filter(|(number, send)| {
+            send.answer.is_some() && send.began >= begin.at && !self.rewound.contains(number)
+        });
         let logged = self.log.entries.iter().filter(|entry| entry.seq > begin.after);
         sent.map(|(number, _)| *number).chain(logged.filter_map(|entry| entry.send)).collect()
     }
+}
+
+/// Returns whether the database may have lost what was done at that time.
+fn may_be_lost(rewinds: &[Rewind], at: Duration) -> bool {
+    rewinds.iter().any(|rewind| (rewind.copied..=rewind.restored).contains(&at))
 }
 
 #[cfg(test)]

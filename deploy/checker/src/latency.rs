@@ -113,8 +113,11 @@ mod tests {
 
     #[test]
     fn a_time_is_in_its_phase() {
-        let window =
-            |from, to| Window { from: Duration::from_secs(from), to: Duration::from_secs(to) };
+        let window = |from, to| Window {
+            from: Duration::from_secs(from),
+            to: Duration::from_secs(to),
+            rewinds: false,
+        };
         let windows = [window(10, 12), window(20, 22)];
         let phases = [5, 11, 15, 21, 30].map(|at| Phase::of(Duration::from_secs(at), &windows));
         let expected = [Phase::Before, Phase::During, Phase::After, Phase::During, Phase::After];

@@ -99,6 +99,9 @@ impl fmt::Display for Report {
             failures.count - failures.wrong,
             failures.wrong
         )?;
+        if verdict.rewound > 0 {
+            writeln!(f, "{:>14} rewound", verdict.rewound)?;
+        }
         for (name, count) in verdict.counts.named() {
             writeln!(f, "{count:>14} {name}")?;
         }

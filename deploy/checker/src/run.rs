@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     faults::{Window, drive},
     follower::Follower,
-    history::{History, Log, Stream},
+    history::{History, Log, Rewind, Stream},
     judge::judge,
     latency, log,
     report::Report,
@@ -81,13 +81,19 @@ pub async fn run(scenario: Scenario, options: Options) -> anyhow::Result<Report>
     progress(&clients.world.summary());
     let windows = clients.under_faults(&cluster, &mut chance, progress).await?;
     let logs = clients.settle().await?;
-    let (world, history) = clients.end(logs).await?;
+    let (world, mut history) = clients.end(logs).await?;
+    history.rewinds = rewinds(&windows);
     let verdict = judge(&history);
     let latencies = latency::of(&history, &windows);
     let may_fail = scenario.requests_may_fail;
     let report = Report::new(seed, &history, verdict, latencies, world.failures(), may_fail);
     let stop = cluster.stop().await.map_err(|error| format!("{error:#}"));
     Ok(Report { stop, ..report })
+}
+
+fn rewinds(windows: &[Window]) -> Vec<Rewind> {
+    let rewinds = windows.iter().filter(|window| window.rewinds);
+    rewinds.map(|window| Rewind { copied: window.from, restored: window.to }).collect()
 }
 
 fn cluster(scenario: &Scenario, options: &Options) -> anyhow::Result<cluster::Options> {
@@ -225,7 +231,11 @@ impl Clients {
         let faults = drive(cluster, &scenario.faults, chance, began, &healed, told);
         let (loaded, windows) = tokio::join!(load, faults);
         loaded?;
-        let shift = |Window { from, to }: Window| Window { from: from + offset, to: to + offset };
+        let shift = |window: Window| Window {
+            from: window.from + offset,
+            to: window.to + offset,
+            ..window
+        };
         Ok(windows?.into_iter().map(shift).collect())
     }
 
@@ -257,7 +267,7 @@ impl Clients {
         streams.sort_unstable_by_key(|(number, _)| *number);
         let streams = streams.into_iter().map(|(_, stream)| stream).collect();
         let sends = std::mem::take(&mut *sends.lock().expect("no sender panicked"));
-        Ok((world, History { logs, sends, streams }))
+        Ok((world, History { logs, sends, streams, rewinds: Vec::new() }))
     }
 }
 

@@ -91,6 +91,16 @@ impl Postgres {
         self.process.stop_with(Signal::QUIT).await
     }
 
+    /// Copies the data of the server, which must not run. A copy from before is replaced.
+    pub fn keep_copy(&self) -> anyhow::Result<()> {
+        copy(&self.data, &self.data.with_file_name("copy"))
+    }
+
+    /// Takes the server, which must not run, back to the data of the last copy: what was committed since is lost.
+    pub fn put_copy_back(&self) -> anyhow::Result<()> {
+        copy(&self.data.with_file_name("copy"), &self.data)
+    }
+
     /// Returns the services' `DATABASE_URL`.
     #[must_use]
     pub fn url(&self) -> String {
@@ -156,6 +166,13 @@ impl Deref for Postgres {
 
 fn give(path: &Path, user: &str) -> anyhow::Result<()> {
     run(Command::new("chown").arg(format!("{user}:")).arg(path))
+}
+
+fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    if to.exists() {
+        fs::remove_dir_all(to)?;
+    }
+    run(Command::new("cp").arg("-a").arg(from).arg(to))
 }
 
 fn run(command: &mut Command) -> anyhow::Result<()> {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use shared::{
     http::ConnectionGuard,
     ids::{ConnectionId, SessionId, UserId},
+    journal::Position,
     time::Timestamp,
 };
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -20,7 +21,7 @@ pub(crate) struct About {
     pub(crate) user: UserId,
     pub(crate) session: SessionId,
     /// Where the log of ended sessions was when the caller was let in: what it says from there on holds for them.
-    pub(crate) let_in_at: i64,
+    pub(crate) let_in_at: Position,
     pub(crate) address: IpAddr,
     pub(crate) user_agent: Arc<str>,
     pub(crate) opened_at: Timestamp,

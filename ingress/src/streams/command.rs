@@ -1,17 +1,17 @@
 //! Orders to a replica about one of its connections: entries of its topic, so that none is lost.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use shared::{
     ids::{ChannelName, ConnectionId, ReplicaId},
-    journal::{Entry, Topic},
-    store::{Error, Store, Tx},
+    journal::{
+        Entry, Position, Topic,
+        tail::{self, MANY_TAGS, Tail},
+    },
+    store::{Error, Reader, Store, Tx},
 };
-use tokio::{
-    sync::watch,
-    time::{sleep, timeout},
-};
+use tokio::time::{sleep, timeout};
 
 use super::{
     control::Reason,
@@ -62,56 +62,91 @@ impl Order {
     }
 }
 
-/// Does what this replica is ordered to, as its topic says it, for ever.
-pub(crate) async fn obey(hub: Hub, store: Store, replica: ReplicaId, reactor: Reactor) {
-    let topic = Topic::replica(replica);
-    let (mut epoch, mut done) = (None, 0);
-    loop {
-        let pause = match obey_new(&hub, &store, &topic, &reactor, &mut epoch, &mut done).await {
-            Ok(mut growth) => timeout(LOOK_AGAIN, growth.changed()).await.is_ok_and(|r| r.is_err()),
-            Err(error) => {
-                tracing::warn!(%error, "orders to this replica were not read");
-                true
+/// Carries out the commands to this replica, as its topic says them.
+#[derive(Debug)]
+pub(crate) struct RemoteCommands {
+    pub(crate) hub: Hub,
+    pub(crate) store: Store,
+    pub(crate) replica: ReplicaId,
+    pub(crate) reactor: Reactor,
+}
+
+impl RemoteCommands {
+    /// Follows the topic for ever. Its follower is kept from one read to the next, so that no command waits for a poll.
+    pub(crate) async fn run(self) {
+        let topic = Topic::replica(self.replica);
+        let mut tail = None;
+        loop {
+            if let Err(error) = self.follow(&topic, &mut tail).await {
+                tracing::warn!(%error, "commands to this replica were not read");
+                sleep(PAUSE).await;
             }
-        };
-        if pause {
-            sleep(PAUSE).await;
         }
+    }
+
+    /// Carries out commands until the topic has to be followed anew.
+    async fn follow(&self, topic: &Topic, tail: &mut Option<Tail>) -> Result<(), Error> {
+        let follower = self.hub.follow(topic).await?;
+        let mut growth = follower.growth();
+        while !follower.is_over() {
+            growth.mark_unchanged();
+            while self.carry_out(topic, tail).await? == PAGE {}
+            // Without a sign the topic is looked at now and then.
+            let _ = timeout(LOOK_AGAIN, growth.changed()).await;
+        }
+        Ok(())
+    }
+
+    /// Carries out the commands of a page; returns how many there were.
+    async fn carry_out(&self, topic: &Topic, tail: &mut Option<Tail>) -> Result<i64, Error> {
+        let (named, known) = (topic.clone(), tail.clone());
+        let read = self.store.read(move |reader| read(reader, &named, known.clone()));
+        let (read, commands) = read.await?;
+        *tail = Some(read);
+        for entry in &commands {
+            if let Some(Order { connection, what }) = Order::from_entry(entry) {
+                self.reactor.ask(connection, &what.into());
+            }
+        }
+        Ok(i64::try_from(commands.len()).unwrap_or(PAGE))
     }
 }
 
-async fn obey_new(
-    hub: &Hub,
-    store: &Store,
+/// Reads the commands after those that were carried out. Where the topic lost its tail these are all that were not there
+/// before; where it is another one, all of them. A command that is carried out again does no harm.
+fn read(
+    reader: &Reader<'_>,
     topic: &Topic,
-    reactor: &Reactor,
-    epoch: &mut Option<i64>,
-    done: &mut i64,
-) -> Result<watch::Receiver<i64>, Error> {
-    let follower = hub.follow(topic).await?;
-    let mut growth = follower.growth();
-    growth.mark_unchanged();
-    let (named, known, after) = (topic.clone(), *epoch, *done);
-    let (life, orders) = store
-        .read(move |reader| {
-            let head = reader.head(&named)?.ok_or(Error::Gone)?;
-            // A replica that others gave up has a new topic when it is back.
-            let after = if known == Some(head.epoch) { after } else { 0 };
-            Ok::<_, Error>((head.epoch, reader.entries(&named, after, PAGE)?))
-        })
-        .await?;
-    *epoch = Some(life);
-    let more = i64::try_from(orders.len()) == Ok(PAGE);
-    for entry in orders {
-        *done = entry.position.seq;
-        if let Some(Order { connection, what }) = Order::from_entry(&entry) {
-            reactor.ask(connection, &what.into());
+    known: Option<Tail>,
+) -> Result<(Tail, Vec<Arc<Entry>>), Error> {
+    let head = reader.head(topic)?.ok_or(Error::Gone)?;
+    let beginning = Tail::keeping(MANY_TAGS as usize, Position { seq: 0, tag: 0, ..head });
+    let mut tail = known.unwrap_or_else(|| beginning.clone());
+    let entries = match reader.follow(topic, tail.last(), PAGE)? {
+        Ok(entries) => entries,
+        Err(tail::Error::Diverged) if reader.rewind(topic, &mut tail)? => {
+            reader.follow(topic, tail.last(), PAGE)?.unwrap_or_default()
         }
-    }
-    if more {
-        growth.mark_changed();
-    }
-    Ok(growth)
+        Err(tail::Error::Expired) => {
+            let after = tail.last().seq;
+            let entries = reader.entries(topic, after, PAGE)?;
+            tail = entries
+                .first()
+                .map_or(beginning, |first| Tail::keeping(MANY_TAGS as usize, first.position));
+            let last = tail.last();
+            entries
+                .iter()
+                .filter(|e| e.position.seq > last.seq)
+                .for_each(|e| tail.push(e.position));
+            return Ok((tail, entries));
+        }
+        Err(tail::Error::Diverged | tail::Error::EpochChanged) => {
+            tail = beginning;
+            reader.follow(topic, tail.last(), PAGE)?.unwrap_or_default()
+        }
+    };
+    tail.extend(&entries);
+    Ok((tail, entries))
 }
 
 impl From<What> for Ask {

@@ -64,6 +64,8 @@ impl Removal {
 pub(crate) struct Frame {
     /// The entry's place in its log; `None` for an event that no log has.
     pub(crate) position: Option<Position>,
+    /// The tag of the entry before it in its log.
+    previous: Option<u32>,
     /// The channel it is about, if it is about one.
     pub(crate) channel: Option<ChannelName>,
     /// Who has no access to the project any more from it on.
@@ -102,12 +104,13 @@ impl Frame {
             return Arc::new(Self {
                 totals: Totals::up_to(entry),
                 is_last: is_end(&entry.kind),
+                previous: entry.previous,
                 ..Self::new(Some(entry.position), Told::default(), &id, &text)
             });
         }
         let told = Told::by(&entry.kind, &entry.data);
         let frame = Self::new(Some(entry.position), told, &id, &event(&entry.data));
-        Arc::new(Self { concern: Concern::of(entry), ..frame })
+        Arc::new(Self { concern: Concern::of(entry), previous: entry.previous, ..frame })
     }
 
     /// Returns a job's event without the job's content, made when the first stream asks for it, for all of them.
@@ -140,6 +143,7 @@ impl Frame {
         let _ = write!(chunk, "{id}{data}\r\n");
         Self {
             position,
+            previous: None,
             channel: told.channel,
             removes: told.removes,
             totals: None,
@@ -152,6 +156,15 @@ impl Frame {
             zipped: OnceLock::new(),
             spread: AtomicBool::new(false),
         }
+    }
+
+    /// Returns whether it is the entry that follows the one at `place`.
+    pub(super) fn follows(&self, place: Position) -> bool {
+        self.position.is_some_and(|position| {
+            position.seq == place.seq + 1
+                && position.epoch == place.epoch
+                && self.previous == Some(place.tag)
+        })
     }
 
     /// Says to the first thread that spreads the event that it is the first.
@@ -236,6 +249,13 @@ pub(crate) fn hello(retry_ms: u64, cursor: &Cursor, json: &str) -> String {
 pub(crate) fn control(event: Control, data: &impl Serialize) -> String {
     let json = serde_json::to_string(data).unwrap_or_else(|_| "{}".into());
     named(event.name(), &json)
+}
+
+/// Encodes a control event that moves the client's cursor.
+pub(crate) fn control_at(event: Control, data: &impl Serialize, cursor: &Cursor) -> String {
+    let mut text = control(event, data);
+    text.insert_str(text.len() - 1, &id_line(cursor));
+    text
 }
 
 /// Encodes an event that has a name.

@@ -7,7 +7,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -23,12 +23,10 @@ use tokio::sync::{Notify, watch};
 
 pub(super) use self::follower::Cut;
 pub(crate) use self::follower::Follower;
-use super::{
-    frame::Frame,
-    log::{Log, Replaced},
-    reactor::Waker,
-    ring::Ring,
-};
+use super::{frame::Frame, log::Log, reactor::Waker, ring::Ring};
+
+/// Numbers the lives of followed topics.
+static LIVES: AtomicU64 = AtomicU64::new(1);
 
 /// Follows topics; a clone is the same hub.
 #[derive(Clone, Debug)]
@@ -46,11 +44,13 @@ pub(crate) struct Hub {
 #[derive(Debug)]
 struct Active {
     topic: Topic,
+    /// Another one each time when the topic is followed anew, so that what was known of it before is checked again.
+    life: u64,
     state: Mutex<State>,
     followers: AtomicUsize,
     /// The journal may have more than the bus has told.
     look: Notify,
-    /// The number of the last entry that left.
+    /// The number of the last entry that left; it is marked as changed, too, when the log is over.
     grown: watch::Sender<i64>,
 }
 
@@ -60,7 +60,7 @@ struct State {
     ring: Ring,
     /// The reactor's shards that have streams of the topic.
     listeners: Vec<Listener>,
-    /// The log was replaced: followers find out and start anew.
+    /// The log was replaced or lost its tail: followers find out and start anew.
     over: bool,
 }
 
@@ -76,38 +76,62 @@ impl Active {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives the log an entry and the listeners what leaves it.
-    fn entry(&self, entry: Arc<Entry>) {
+    /// Gives the log an entry of a notice and the listeners what leaves it.
+    fn notice(&self, entry: Arc<Entry>) {
         let mut state = self.lock();
-        if state.over {
-            return;
-        }
-        match state.log.entry(entry) {
-            Ok(leaving) => {
-                let Some(last) = leaving.last() else { return };
-                let last = last.position.seq;
-                for entry in leaving {
-                    state.ring.push(Frame::entry(&entry));
-                }
-                state.tell();
-                drop(state);
-                self.grown.send_replace(last);
-            }
-            Err(Replaced) => state.end(),
+        if !state.over {
+            let leaving = state.log.notice(entry);
+            self.spread(state, &leaving);
         }
     }
 
+    /// Gives the log entries that the journal has proved to follow `after`.
+    fn page(&self, after: Position, entries: Vec<Arc<Entry>>) {
+        let mut state = self.lock();
+        if !state.over {
+            let leaving = state.log.page(after, entries);
+            self.spread(state, &leaving);
+        }
+    }
+
+    fn spread(&self, mut state: MutexGuard<'_, State>, leaving: &[Arc<Entry>]) {
+        let Some(last) = leaving.last() else { return };
+        for entry in leaving {
+            state.ring.push(Frame::entry(entry));
+        }
+        state.tell();
+        drop(state);
+        self.grown.send_replace(last.position.seq);
+    }
+
     /// Returns after which entry the journal must be read.
-    fn gap(&self) -> Option<i64> {
+    fn gap(&self) -> Option<Position> {
         let state = self.lock();
         if state.over { None } else { state.log.gap() }
     }
 
+    /// Takes word of where the topic ends, `None` if there is no such topic any more.
     fn head(&self, head: Option<Position>, known: Position) {
-        let mut state = self.lock();
-        if head.is_none_or(|head| state.log.head(head, known).is_err()) {
-            state.end();
+        match head {
+            Some(head) => self.lock().log.head(head, known),
+            None => self.end(),
         }
+    }
+
+    /// Has the journal read, which proves the last entry or ends the log.
+    fn doubt(&self) {
+        self.lock().log.doubt();
+        self.look.notify_one();
+    }
+
+    /// Ends the log: followers start anew, and the task that feeds it is over.
+    fn end(&self) {
+        let mut state = self.lock();
+        state.over = true;
+        state.tell();
+        drop(state);
+        self.grown.send_modify(|_| {});
+        self.look.notify_one();
     }
 }
 
@@ -118,11 +142,6 @@ impl State {
             listener.told = true;
             listener.waker.wake();
         }
-    }
-
-    fn end(&mut self) {
-        self.over = true;
-        self.tell();
     }
 }
 
@@ -164,6 +183,7 @@ impl Hub {
         };
         let active = Arc::new(Active {
             topic: topic.clone(),
+            life: LIVES.fetch_add(1, Ordering::Relaxed),
             state: Mutex::new(state),
             followers: AtomicUsize::new(0),
             look: Notify::new(),

@@ -100,7 +100,7 @@ pub(super) async fn open(state: AppState, asked: Asked, plan: Plan) -> Result<Re
         connection,
         user: user.id.clone(),
         session: user.session.clone(),
-        let_in_at: 0,
+        let_in_at: Position { epoch: 0, seq: 0, tag: 0 },
         address: asked.address.ip(),
         user_agent: state.stats.user_agent(asked.user_agent()),
         opened_at: Timestamp::now(),

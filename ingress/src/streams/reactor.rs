@@ -20,7 +20,7 @@ use std::{
 
 use anyhow::Context;
 use shared::{
-    auth::Ended,
+    auth::Revocations,
     ids::{ChannelName, ConnectionId, SessionId, UserId},
     journal::Position,
     lifecycle::Lifecycle,
@@ -93,7 +93,7 @@ enum Message {
     Park(Box<Parked>),
     Fed(Box<Fed>),
     Ask(ConnectionId, Ask),
-    Ended(Arc<[Ended]>),
+    Ended(Arc<Revocations>),
     Inspect(oneshot::Sender<Vec<(SessionId, Connection)>>),
     Drain,
     Stop,
@@ -209,13 +209,13 @@ impl Reactor {
         let load = |shard: &&Arc<Inbox>| shard.streams.load(Ordering::Relaxed);
         if let Some(shard) = self.shards.iter().min_by_key(load) {
             shard.streams.fetch_add(1, Ordering::Relaxed);
-            announced.arrive(|connection, asks, ended| {
+            announced.arrive(|connection, asks, revocations| {
                 shard.push(Message::Park(Box::new(parked)));
                 for ask in asks {
                     shard.push(Message::Ask(connection, ask));
                 }
-                if !ended.is_empty() {
-                    shard.push(Message::Ended(ended.into()));
+                for revocations in revocations {
+                    shard.push(Message::Ended(Arc::new(revocations)));
                 }
             });
         }
@@ -232,8 +232,8 @@ impl Reactor {
     }
 
     /// Ends the streams of sessions that were ended, those on their way here too.
-    pub(crate) fn end_sessions(&self, ended: Vec<Ended>) {
-        let ended: Arc<[Ended]> = ended.into();
+    pub(crate) fn end_sessions(&self, ended: Revocations) {
+        let ended = Arc::new(ended);
         self.coming.ended(&ended);
         for shard in self.shards.iter() {
             shard.push(Message::Ended(ended.clone()));

@@ -1,11 +1,14 @@
 //! Reads the journal for parked streams that the recent frames cannot serve.
+//!
+//! A topic that is followed anew may have lost its tail, and with it the right by which a stream was opened. So whenever a stream
+//! gets another life of its project's topic, its user's membership is read in the same snapshot as the entries.
 
 use std::sync::Arc;
 
 use shared::{
-    ids::ConnectionId,
-    journal::{Cursor, Position, ResetReason, Start, Topic},
-    store::{Error, Store},
+    ids::{ConnectionId, TraceId, UserId},
+    journal::{Position, ResetReason, Topic, tail},
+    store::{Error, Reader, Store},
 };
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -15,28 +18,63 @@ use super::{
     hub::{Follower, Hub},
     reactor::Inbox,
 };
+use crate::{
+    access::{Caller, Viewer},
+    error::ApiError,
+};
 
 /// Entries read at once.
 const PAGE: i64 = 100;
 /// Streams read for at once.
 const READS: usize = 16;
 
-/// A stream that needs what comes after a place in a log.
+/// A stream that needs something of the journal.
 #[derive(Debug)]
 pub(crate) struct Refill {
     pub(super) inbox: Arc<Inbox>,
     pub(super) connection: ConnectionId,
-    pub(super) topic: Topic,
-    pub(super) position: Position,
+    pub(super) user: UserId,
+    /// The stream's number of resets: an answer to an earlier one is of no use.
+    pub(super) resets: u32,
+    pub(super) wanted: Wanted,
+}
+
+/// What a stream needs.
+#[derive(Debug)]
+pub(super) enum Wanted {
+    /// The entries that follow a place, if the life of the topic that it knew goes on there.
+    After { topic: Topic, position: Position, life: u64 },
+    /// The heads of its topics, at which it starts anew.
+    Heads { topics: Vec<Topic>, reason: ResetReason },
 }
 
 /// What the journal had for a stream.
 #[derive(Debug)]
 pub(super) struct Fed {
     pub(super) connection: ConnectionId,
-    pub(super) topic: Topic,
-    /// `None` if it could not be read.
-    pub(super) page: Option<Page>,
+    pub(super) resets: u32,
+    pub(super) found: Found,
+}
+
+/// What was found for a stream.
+#[derive(Debug)]
+pub(super) enum Found {
+    Page(Page),
+    /// The topic does not go on at the stream's place.
+    Broken {
+        topic: Topic,
+        reason: ResetReason,
+    },
+    /// Where the stream starts anew in each of its topics.
+    Heads {
+        starts: Vec<(Follower, Position)>,
+        member_at: Option<i64>,
+        reason: ResetReason,
+    },
+    /// The user is no member of the project any more.
+    NotMember,
+    /// The journal could not be read.
+    Nothing,
 }
 
 /// Entries that follow a place.
@@ -44,10 +82,9 @@ pub(super) struct Fed {
 pub(super) struct Page {
     /// Has followed the log since before it was read.
     pub(super) follower: Follower,
-    /// The place that the entries follow: another one than asked for if there is a reset.
-    pub(super) position: Position,
-    pub(super) reset: Option<ResetReason>,
     pub(super) frames: Vec<Arc<Frame>>,
+    /// The project's head when the user was seen to be a member, if that was looked at.
+    pub(super) member_at: Option<i64>,
 }
 
 /// Serves refills until shutdown.
@@ -63,12 +100,18 @@ pub(crate) async fn run(
         let Ok(slot) = slots.clone().acquire_owned().await else { return };
         let (hub, store) = (hub.clone(), store.clone());
         reads.spawn(async move {
-            let Refill { inbox, connection, topic, position } = refill;
-            let page = read(&hub, &store, &topic, position).await;
-            if let Err(error) = &page {
-                tracing::warn!(%topic, %error, "a stream's past was not read");
-            }
-            inbox.feed(Fed { connection, topic, page: page.ok() });
+            let Refill { inbox, connection, user, resets, wanted } = refill;
+            let found = match wanted {
+                Wanted::After { topic, position, life } => {
+                    after(&hub, &store, &user, &topic, position, life).await
+                }
+                Wanted::Heads { topics, reason } => heads(&hub, &store, &user, topics, reason).await,
+            };
+            let found = found.unwrap_or_else(|error| {
+                tracing::warn!(connection.id = %connection, %error, "failed to read a stream's past");
+                Found::Nothing
+            });
+            inbox.feed(Fed { connection, resets, found });
             drop(slot);
         });
     }
@@ -76,23 +119,93 @@ pub(crate) async fn run(
     reads.wait().await;
 }
 
-async fn read(hub: &Hub, store: &Store, topic: &Topic, place: Position) -> Result<Page, Error> {
+async fn after(
+    hub: &Hub,
+    store: &Store,
+    user: &UserId,
+    topic: &Topic,
+    position: Position,
+    life: u64,
+) -> Result<Found, ApiError> {
     // Listening begins before the journal is read: between the two nothing is lost.
-    let follower = hub.follow(topic).await?;
-    let named = topic.clone();
-    let (start, entries) = store
-        .read(move |reader| {
-            let cursor = Cursor::at(&named, place).to_string();
-            let start = reader.start(&named, Some(&cursor))?.ok_or(Error::Gone)?;
-            let entries = reader.entries(&named, start.position.seq, PAGE)?;
-            Ok::<_, Error>((start, entries))
-        })
-        .await?;
-    let Start { position, reset } = start;
-    Ok(Page {
-        follower,
-        position,
-        reset,
-        frames: entries.iter().map(|e| Frame::entry(e)).collect(),
+    let Some(follower) = follow(hub, topic).await? else { return Ok(Found::NotMember) };
+    let is_new = follower.life() != life;
+    let (named, user) = (topic.clone(), user.clone());
+    let read = store.read(move |reader| {
+        let member_at = if is_new { member_at(reader, &named, &user)? } else { Some(None) };
+        let Some(member_at) = member_at else { return Ok(None) };
+        Ok::<_, ApiError>(Some((member_at, reader.follow(&named, position, PAGE)?)))
+    });
+    Ok(match read.await? {
+        None => Found::NotMember,
+        Some((member_at, Ok(entries))) => {
+            let frames = entries.iter().map(|entry| Frame::entry(entry)).collect();
+            Found::Page(Page { follower, frames, member_at })
+        }
+        Some((_, Err(error))) => {
+            let reason = match error {
+                tail::Error::EpochChanged => ResetReason::UnknownEpoch,
+                tail::Error::Diverged => ResetReason::Diverged,
+                tail::Error::Expired => ResetReason::Expired,
+            };
+            Found::Broken { topic: topic.clone(), reason }
+        }
     })
+}
+
+async fn heads(
+    hub: &Hub,
+    store: &Store,
+    user: &UserId,
+    topics: Vec<Topic>,
+    reason: ResetReason,
+) -> Result<Found, ApiError> {
+    let mut followers = Vec::with_capacity(topics.len());
+    for topic in &topics {
+        let Some(follower) = follow(hub, topic).await? else { return Ok(Found::NotMember) };
+        followers.push(follower);
+    }
+    let user = user.clone();
+    let read = store.read(move |reader| {
+        let (mut positions, mut project) = (Vec::with_capacity(topics.len()), None);
+        for topic in &topics {
+            let Some(member_at) = member_at(reader, topic, &user)? else { return Ok(None) };
+            project = project.or(member_at);
+            positions.push(reader.head(topic)?.ok_or(Error::Gone)?);
+        }
+        Ok::<_, ApiError>(Some((positions, project)))
+    });
+    Ok(match read.await? {
+        None => Found::NotMember,
+        Some((positions, member_at)) => {
+            let starts = followers.into_iter().zip(positions).collect();
+            Found::Heads { starts, member_at, reason }
+        }
+    })
+}
+
+/// Follows a topic, `None` for one of a project that is gone: such a topic is not made anew.
+async fn follow(hub: &Hub, topic: &Topic) -> Result<Option<Follower>, Error> {
+    if topic.project_id().is_some() {
+        hub.find(topic).await
+    } else {
+        hub.follow(topic).await.map(Some)
+    }
+}
+
+/// Returns the head of a project's topic at which the user is a member, `None` for a user who is not. Topics of other kinds
+/// have no members.
+#[expect(clippy::option_option, reason = "no member, no project, and a member at a head")]
+fn member_at(
+    reader: &Reader<'_>,
+    topic: &Topic,
+    user: &UserId,
+) -> Result<Option<Option<i64>>, ApiError> {
+    let Some(project) = topic.project_id() else { return Ok(Some(None)) };
+    let caller = Caller { project, user: user.clone(), trace: TraceId::mint() };
+    match caller.granted::<Viewer>(reader) {
+        Ok(_) => Ok(Some(Some(reader.head(topic)?.map_or(0, |head| head.seq)))),
+        Err(ApiError::NotFound(_) | ApiError::Forbidden(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
 }

@@ -70,13 +70,17 @@ impl Ring {
         &self,
         place: Position,
         heard: u64,
-        last: i64,
+        last: Position,
         at: u64,
     ) -> Result<Vec<Arc<Frame>>, Behind> {
         let is_after = |frame: &Arc<Frame>| frame.position.is_some_and(|p| p.seq > place.seq);
-        if place.seq < last {
+        if place.seq < last.seq {
             let first = self.frames.iter().find(|frame| is_after(frame)).ok_or(Behind)?;
-            first.position.filter(|p| p.seq == place.seq + 1).ok_or(Behind)?;
+            if !first.follows(place) {
+                return Err(Behind);
+            }
+        } else if place.seq == last.seq && place != last {
+            return Err(Behind);
         }
         let indexed = (self.first..at).zip(&self.frames);
         let between = indexed.filter(|(index, frame)| {
@@ -86,14 +90,28 @@ impl Ring {
     }
 }
 
-/// Moves a stream's place over a frame; says whether the stream is to have it.
-pub(super) fn takes(place: &mut Position, frame: &Frame) -> bool {
-    let Some(position) = frame.position else { return true };
-    if position.seq <= place.seq {
-        return false;
+/// What a stream does with a frame.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// The stream is to have it.
+    Yes,
+    /// The stream has had it.
+    No,
+    /// The frame does not follow the stream's place: only the journal can say how the stream goes on.
+    Astray,
+}
+
+/// Moves a stream's place over a frame that follows it.
+pub(super) fn takes(place: &mut Position, frame: &Frame) -> Taken {
+    let Some(position) = frame.position else { return Taken::Yes };
+    if frame.follows(*place) {
+        *place = position;
+        Taken::Yes
+    } else if position.seq < place.seq || position == *place {
+        Taken::No
+    } else {
+        Taken::Astray
     }
-    *place = position;
-    true
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use std::{
 use proto::{ReadMessagesRequest, ReadMessagesResponse};
 use shared::{
     ids::ProjectId,
-    journal::{Position, Topic},
+    journal::{Position, Topic, tail::Tail},
     store::{self, Reader, Store},
 };
 use tokio::runtime::Handle;
@@ -60,8 +60,8 @@ pub(crate) struct Feed {
     shared: Arc<Inner>,
     store: Store,
     places: HashMap<ProjectId, Place>,
-    /// How far the log of wishes is heard.
-    wishes: Option<Position>,
+    /// The last entries of the log of wishes that were heard.
+    wishes: Option<Tail>,
     building: HashMap<ProjectId, Building>,
     /// Projects whose places were changed since the last commit.
     moved: HashSet<ProjectId>,
@@ -103,14 +103,16 @@ impl Feed {
     /// Takes over what the last commit says of the logs.
     fn recall(&mut self) -> anyhow::Result<()> {
         let places = self.index.places()?;
-        self.wishes = places.get(Topic::search().as_str()).and_then(|place| place.position);
+        let wishes = places.get(Topic::search().as_str()).and_then(|place| place.position);
+        self.wishes = wishes.map(Tail::at);
         let project = |log: &str| log.strip_prefix("project/")?.parse::<ProjectId>().ok();
         let places = places.into_iter().filter_map(|(log, place)| Some((project(&log)?, place)));
         self.places = places.collect();
         self.building.clear();
         self.shared.building().clear();
         self.moved.clear();
-        self.shared.show(self.index.searcher(), self.places.clone(), self.logs());
+        let wishes = self.wishes.clone();
+        self.shared.show(self.index.searcher(), self.places.clone(), self.logs(), wishes);
         Ok(())
     }
 
@@ -167,12 +169,14 @@ impl Feed {
         self.drop_projects(&heads);
         let mut behind = Vec::new();
         let mut lag = 0;
-        for (project, epoch, head) in heads {
+        for (project, head) in heads {
             let at = self.places.get(&project).and_then(|place| place.position);
-            let at = at.filter(|at| at.epoch == epoch).map_or(0, |at| at.seq);
+            // The number alone proves nothing: a lost tail uses it again.
+            let beginning = Position { seq: 0, tag: 0, ..head };
+            let at = at.filter(|at| at.epoch == head.epoch).unwrap_or(beginning);
             if at != head || self.needs_build(project) {
-                lag += head.abs_diff(at);
-                behind.push((project, epoch));
+                lag += head.seq.abs_diff(at.seq);
+                behind.push((project, head.epoch));
             }
         }
         self.shared.figures.lag.store(lag, Ordering::Relaxed);
@@ -196,7 +200,7 @@ impl Feed {
     }
 
     /// Drops projects whose topics are gone, from the index and from the list of positions.
-    fn drop_projects(&mut self, heads: &[(ProjectId, i64, i64)]) {
+    fn drop_projects(&mut self, heads: &[(ProjectId, Position)]) {
         if self.places.len() <= heads.len() {
             return;
         }
@@ -232,7 +236,7 @@ impl Feed {
     ) -> Result<bool, Fault> {
         // A project that is new here is read from its log, if that still has all.
         let beginning = Position { epoch, seq: 0, tag: 0 };
-        let wish = self.wishes.map_or(0, |wishes| wishes.seq);
+        let wish = self.wishes.as_ref().map_or(0, |wishes| wishes.last().seq);
         let new = Place { position: Some(beginning), build: 1, wish };
         self.places.entry(project).or_insert(new);
         while Instant::now() < until {
@@ -268,7 +272,7 @@ impl Feed {
             let searcher = self.index.commit()?;
             let (places, logs) = (&self.places, self.logs());
             let moved = self.moved.drain().filter_map(|id| Some((id, *places.get(&id)?)));
-            self.shared.show(searcher, moved, logs);
+            self.shared.show(searcher, moved, logs, self.wishes.clone());
         }
         Ok(())
     }

@@ -6,7 +6,12 @@ use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use shared::{ids::ProjectId, journal::Topic, store, time::Timestamp};
+use shared::{
+    ids::ProjectId,
+    journal::{Position, Topic},
+    store,
+    time::Timestamp,
+};
 
 use super::{Search, wish};
 use crate::{
@@ -32,6 +37,9 @@ struct Input {}
 #[derive(Copy, Clone, Serialize, Deserialize)]
 struct Wished {
     seq: i64,
+    /// The tag of its entry; a job of an earlier version has noted none.
+    #[serde(default)]
+    tag: Option<u32>,
     at_ms: i64,
 }
 
@@ -76,7 +84,7 @@ impl Operation for Reindex {
             None => self.wish(&context, project).await?,
         };
         let mut commits = self.search.inner.commits.subscribe();
-        while !self.search.inner.fulfils(project, wished.seq) {
+        while !self.search.inner.fulfils(project, wished.seq, wished.tag) {
             let told = tokio::time::timeout(TELL, commits.changed()).await;
             let (done, total) =
                 self.search.inner.building().get(&project).copied().unwrap_or_default();
@@ -99,15 +107,16 @@ impl Operation for Reindex {
 
 impl Reindex {
     async fn wish(&self, context: &JobContext, project: ProjectId) -> Result<Wished, JobError> {
-        let wished = context.store().write(move |tx| -> Result<i64, store::Error> {
+        let wished = context.store().write(move |tx| -> Result<Position, store::Error> {
             let entry = tx.append(&Topic::search(), wish::KIND, &wish::data(project))?;
-            Ok(entry.position.seq)
+            Ok(entry.position)
         });
-        let seq = wished.await.map_err(|error| {
+        let position = wished.await.map_err(|error| {
             tracing::warn!(%error, "a wish for a build was not written");
             JobError::transient("unavailable", "the database did not answer")
         })?;
-        let wished = Wished { seq, at_ms: Timestamp::now().as_ms() };
+        let (seq, tag) = (position.seq, Some(position.tag));
+        let wished = Wished { seq, tag, at_ms: Timestamp::now().as_ms() };
         context.advance(Progress::default(), Some(wished)).await?;
         Ok(wished)
     }

@@ -1,6 +1,6 @@
 //! How sessions are ended, and how every process hears of it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use rand::RngExt as _;
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,10 @@ use super::{Auth, Refused, User};
 use crate::{
     bus::{Bus, Notice, Subscription},
     ids::{SessionId, UserId},
-    journal::{Entry, Position, Topic},
+    journal::{
+        Entry, Position, Topic,
+        tail::{MANY_TAGS, Tail},
+    },
     store::{Error, Reader, Tx},
     time::Timestamp,
 };
@@ -54,8 +57,8 @@ impl Ended {
 
     /// Says whether a caller is over who was let in when the log was at `let_in_at`.
     #[must_use]
-    pub fn covers(&self, user: &UserId, session: &SessionId, let_in_at: i64) -> bool {
-        self.seq > let_in_at && self.names(user, session)
+    pub fn covers(&self, user: &UserId, session: &SessionId, let_in_at: Position) -> bool {
+        self.seq > let_in_at.seq && self.names(user, session)
     }
 
     /// Ends them with the tickets that were issued in them. Returns how many were there to be ended.
@@ -73,6 +76,37 @@ impl Ended {
             tx.append(&Topic::sessions(), KIND, &data)?;
         }
         Ok(count)
+    }
+}
+
+/// What a look at the log has found.
+#[derive(Clone, Debug, Default)]
+pub struct Revocations {
+    /// The database lost the end of the log; to be heeded before [`Revocations::ended`].
+    pub rewound: Option<Arc<Rewound>>,
+    /// Sessions that were ended since the last look, and those after the last entry that was not lost.
+    pub ended: Vec<Ended>,
+}
+
+/// How the log goes on after the database lost its end. The numbers of lost entries are used again, so a number at which a
+/// caller was let in may be one of a lost entry.
+#[derive(Debug)]
+pub struct Rewound {
+    /// The last entry that was not lost, if it is known.
+    kept: Option<Position>,
+    /// The log as it is now.
+    tail: Tail,
+}
+
+impl Rewound {
+    /// Returns where the log was, as far as it is kept, when a caller was let in at `position`. Returns `None` if that is not
+    /// known: the caller has to be looked at anew.
+    #[must_use]
+    pub fn let_in_at(&self, position: Position) -> Option<Position> {
+        if self.tail.has(position) {
+            return Some(position);
+        }
+        self.kept.map(|kept| if position.seq < kept.seq { position } else { kept })
     }
 }
 
@@ -102,14 +136,20 @@ impl Auth {
 impl User {
     /// Lets the caller pass whose session goes on and whose credential is still good. Returns where the log of ended
     /// sessions is: what it says from there on holds for this caller.
-    pub fn require(&self, reader: &Reader<'_>, now: Timestamp) -> Result<i64, Refused> {
-        // One statement, so that it sees one state: what the log has up to its end, the session has.
-        let sql = "SELECT (SELECT head FROM topics WHERE name = $1), \
-                   (SELECT ended_at FROM sessions WHERE id = $2)";
+    pub fn require(&self, reader: &Reader<'_>, now: Timestamp) -> Result<Position, Refused> {
+        // One statement, so that it sees one state: what the log has up to its end, the session has. An entry from before
+        // stored tags has none here; its position then counts as one of a lost entry if the log is ever rewound.
+        let sql = "SELECT epoch, head, COALESCE(tag, 0), (SELECT ended_at FROM sessions WHERE id = $2) \
+                   FROM topics WHERE name = $1";
         let topic = Topic::sessions();
         let params = [topic.as_str().into(), (&self.session).into()];
         let (head, ended_at) = reader
-            .find(sql, &params, |row| Ok((row.get(0)?, row.get::<Option<Timestamp>>(1)?)))?
+            .find(sql, &params, |row| {
+                let tag =
+                    u32::try_from(row.get::<i64>(2)?).map_err(|_| Error::Column { column: 2 });
+                let position = Position { epoch: row.get(0)?, seq: row.get(1)?, tag: tag? };
+                Ok((position, row.get::<Option<Timestamp>>(3)?))
+            })?
             .ok_or(Error::Gone)?;
         if ended_at.is_some() || self.expires_at.is_some_and(|expires_at| expires_at <= now) {
             return Err(Refused::Unauthenticated);
@@ -123,28 +163,29 @@ impl User {
 pub struct Endings {
     auth: Auth,
     notices: Subscription,
-    place: Position,
+    /// The last entries that were read.
+    tail: Tail,
 }
 
 impl Endings {
     /// Takes the place in the log; nobody is to be served before.
     pub async fn begin(auth: Auth, bus: &Bus) -> Result<Self, Error> {
         let notices = bus.subscribe(&Topic::sessions());
-        let place = auth.inner.sessions.store().write(|tx| {
+        let tail = auth.inner.sessions.store().write(|tx| {
             tx.ensure(&Topic::sessions())?;
-            tx.head(&Topic::sessions())?.ok_or(Error::Gone)
+            tx.tail(&Topic::sessions(), MANY_TAGS)?.ok_or(Error::Gone)
         });
-        Ok(Self { place: place.await?, notices, auth })
+        Ok(Self { tail: tail.await?, notices, auth })
     }
 
     /// Has the sessions refused that were ended, and passes them to `tell`, until shutdown. Between two looks it writes
     /// down which sessions were used.
-    pub async fn run(mut self, tell: impl Fn(Vec<Ended>) + Send, shutdown: CancellationToken) {
+    pub async fn run(mut self, tell: impl Fn(Revocations) + Send, shutdown: CancellationToken) {
         loop {
             let patience = POLL.mul_f64(rand::rng().random_range(0.75..1.0));
             let hint = timeout(patience, self.notices.next());
             let Some(hint) = shutdown.run_until_cancelled(hint).await else { return };
-            if matches!(&hint, Ok(Ok(Notice::Entry(entry))) if self.knows(entry.position)) {
+            if matches!(&hint, Ok(Ok(Notice::Entry(entry))) if self.tail.has(entry.position)) {
                 continue;
             }
             let looked = self.look(&tell).await;
@@ -156,27 +197,57 @@ impl Endings {
         }
     }
 
-    fn knows(&self, position: Position) -> bool {
-        position.epoch == self.place.epoch && position.seq <= self.place.seq
-    }
-
-    /// Reads what was appended since the last look.
-    async fn look(&mut self, tell: impl Fn(Vec<Ended>)) -> Result<(), Error> {
+    /// Reads the entries that were appended since the last look. Where the log lost its end, what was known of sessions is
+    /// forgotten, and the entries after the last one that was not lost are read again.
+    async fn look(&mut self, tell: impl Fn(Revocations)) -> Result<(), Error> {
         loop {
-            let place = self.place;
-            let page = self.auth.inner.sessions.store().read(move |reader| {
-                let head = reader.head(&Topic::sessions())?.ok_or(Error::Gone)?;
-                // After the store was replaced it is another log.
-                let after = if head.epoch == place.epoch { place.seq } else { 0 };
-                reader.entries(&Topic::sessions(), after, PAGE)
-            });
-            let page = page.await?;
-            let Some(last) = page.last() else { return Ok(()) };
-            self.place = last.position;
+            let tail = self.tail.clone();
+            let read =
+                self.auth.inner.sessions.store().read(move |reader| read(reader, tail.clone()));
+            let Read { tail, entries, rewound } = read.await?;
+            self.tail = tail;
+            let sessions = &self.auth.inner.sessions;
+            if rewound.is_some() {
+                tracing::warn!("the log of ended sessions lost its end");
+                sessions.forget();
+            }
+            if entries.is_empty() && rewound.is_none() {
+                return Ok(());
+            }
             let ended: Vec<Ended> =
-                page.iter().filter_map(|entry| Ended::from_entry(entry)).collect();
-            self.auth.inner.sessions.hear(&ended);
-            tell(ended);
+                entries.iter().filter_map(|entry| Ended::from_entry(entry)).collect();
+            sessions.hear(&ended);
+            tell(Revocations { rewound, ended });
         }
     }
+}
+
+/// What was read of the log.
+struct Read {
+    tail: Tail,
+    entries: Vec<Arc<Entry>>,
+    rewound: Option<Arc<Rewound>>,
+}
+
+fn read(reader: &Reader<'_>, mut tail: Tail) -> Result<Read, Error> {
+    let topic = Topic::sessions();
+    if let Ok(entries) = reader.follow(&topic, tail.last(), PAGE)? {
+        tail.extend(&entries);
+        return Ok(Read { tail, entries, rewound: None });
+    }
+    if !reader.rewind(&topic, &mut tail)? {
+        let tail = reader.tail(&topic, MANY_TAGS)?.ok_or(Error::Gone)?;
+        let rewound = Rewound { kept: None, tail: tail.clone() };
+        return Ok(Read { tail, entries: Vec::new(), rewound: Some(Arc::new(rewound)) });
+    }
+    let (kept, mut all) = (tail.last(), Vec::new());
+    while let Ok(entries) = reader.follow(&topic, tail.last(), PAGE)? {
+        if entries.is_empty() {
+            break;
+        }
+        tail.extend(&entries);
+        all.extend(entries);
+    }
+    let rewound = Rewound { kept: Some(kept), tail: tail.clone() };
+    Ok(Read { tail, entries: all, rewound: Some(Arc::new(rewound)) })
 }

@@ -167,6 +167,12 @@ impl Sessions {
         }
     }
 
+    /// Forgets what is known of every session: the database may have lost what was read of it.
+    pub(super) fn forget(&self) {
+        *lock(&self.endings) += 1;
+        self.known.clear();
+    }
+
     /// Writes down which sessions were used.
     pub(super) async fn write_uses(&self, now: Timestamp) -> Result<(), Error> {
         let mut used = mem::take(&mut *lock(&self.used));

@@ -16,6 +16,7 @@ use crate::{
     bus::Bus,
     http::{ClaimedSession, Limit},
     ids::ProjectId,
+    journal::Position,
 };
 
 on_both_stores!(
@@ -23,6 +24,7 @@ on_both_stores!(
     all_other_sessions_end_at_once_and_with_them_their_tickets,
     another_process_refuses_what_was_ended_and_passes_it_on_without_a_bus,
     who_is_let_in_knows_which_endings_are_about_them,
+    an_ending_with_a_reused_number_is_heard_and_covers_callers_from_before,
     a_use_is_written_once_in_a_while_and_keeps_the_session,
     of_many_who_show_one_ticket_one_is_let_in,
     a_ticket_opens_what_it_was_issued_for_and_nothing_else,
@@ -83,7 +85,7 @@ async fn show(auth: &Auth, id: &str, by: &str, now: Timestamp) -> Result<Session
     auth.inner.sessions.bind(ClaimedSession::Shown(session(id)), &user(by), now).await
 }
 
-async fn let_in(store: &Store, user: &User, now: Timestamp) -> Result<i64, Refused> {
+async fn let_in(store: &Store, user: &User, now: Timestamp) -> Result<Position, Refused> {
     let user = user.clone();
     store.read(move |reader| user.require(reader, now)).await
 }
@@ -197,7 +199,7 @@ async fn another_process_refuses_what_was_ended_and_passes_it_on_without_a_bus(h
             () = running => panic!("it goes on until the shutdown"),
             ended = hearing => ended,
         };
-        assert!(matches!(&ended[..], [one] if one.names(&user("ada"), &session("one"))));
+        assert!(matches!(&ended.ended[..], [one] if one.names(&user("ada"), &session("one"))));
     }
     let over = show(&other, "one", "ada", NOW).await;
     assert!(matches!(over, Err(Refused::Unauthenticated)));
@@ -219,7 +221,7 @@ async fn who_is_let_in_knows_which_endings_are_about_them(home: Home) {
     let (stop, mut ended) = (CancellationToken::new(), Vec::<Ended>::new());
     let hearing = async {
         while ended.len() < 2 {
-            ended.extend(told.recv().await.unwrap());
+            ended.extend(told.recv().await.unwrap().ended);
         }
         stop.cancel();
     };
@@ -302,4 +304,44 @@ async fn a_ticket_opens_what_it_was_issued_for_and_nothing_else(home: Home) {
     assert_eq!(user.expect("it is good").expires_at, ada.expires_at);
     assert_eq!(auth.trim_tickets(NOW.after(Duration::from_secs(29))).await.unwrap(), 0);
     assert_eq!(auth.trim_tickets(late).await.unwrap(), 1);
+}
+
+async fn an_ending_with_a_reused_number_is_heard_and_covers_callers_from_before(home: Home) {
+    let Fixture { auth, store, mut endings, _folder } = fixture(home).await;
+    for id in ["one", "two", "three"] {
+        show(&auth, id, "ada", NOW).await.unwrap();
+    }
+    let ada = caller("ada", "three");
+    auth.end_session(&ada, session("one")).await.unwrap();
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let tell = |found| tell.send(found).unwrap();
+    endings.look(tell).await.unwrap();
+    assert_eq!(told.recv().await.unwrap().ended.len(), 1);
+    let before = let_in(&store, &ada, NOW).await.unwrap();
+    // A restore loses the last ending; another one gets its number.
+    let lose = store.write(|tx| {
+        let topic = crate::journal::Topic::sessions();
+        tx.execute("DELETE FROM entries WHERE topic = $1", &[topic.as_str().into()])?;
+        tx.execute(
+            "UPDATE topics SET head = 0, tag = 0 WHERE name = $1",
+            &[topic.as_str().into()],
+        )?;
+        tx.execute("UPDATE sessions SET ended_at = NULL", &[])
+    });
+    lose.await.unwrap();
+    let other = self::auth(&store);
+    assert!(other.end_session(&caller("ada", "two"), session("three")).await.unwrap());
+    endings.look(tell).await.unwrap();
+    let found = told.recv().await.expect("the ending is heard");
+    let rewound = found.rewound.expect("a lost tail is told of");
+    let let_in_at = rewound.let_in_at(before).expect("the beginning was not lost");
+    let [ended] = &found.ended[..] else { panic!("one ending: {:?}", found.ended) };
+    assert!(!ended.covers(&user("ada"), &session("three"), before), "by its number alone");
+    assert!(ended.covers(&user("ada"), &session("three"), let_in_at), "it ends the older stream");
+    let over = show(&auth, "three", "ada", NOW).await;
+    assert!(matches!(over, Err(Refused::Unauthenticated)), "what was known is forgotten: {over:?}");
+    show(&auth, "one", "ada", NOW).await.expect("its ending was lost");
+    // Who was let in after the restore is not covered by what was before.
+    let after = let_in(&store, &caller("ada", "two"), NOW).await.unwrap();
+    assert_eq!(rewound.let_in_at(after), Some(after));
 }

@@ -12,6 +12,7 @@ use super::{Auth, Refused, Roles, StreamUser, User};
 use crate::{
     http::{ClaimedSession, claimed_session, query_value},
     ids::{ProjectId, SessionId},
+    journal::Position,
     store::{Error, Reader, Row, Tx, Value},
     sweep,
     time::Timestamp,
@@ -173,7 +174,7 @@ impl StreamUser {
 
     /// Lets the caller in as [`User::require`] does, and spends the ticket: of all who show it, on whichever replica, one
     /// deletes it. A stream that is refused after all leaves it as it was, with its transaction.
-    pub fn enter(&self, tx: &mut Tx<'_>, now: Timestamp) -> Result<i64, Refused> {
+    pub fn enter(&self, tx: &mut Tx<'_>, now: Timestamp) -> Result<Position, Refused> {
         if let Some(ShownTicket { digest, .. }) = &self.ticket {
             let sql = "DELETE FROM tickets WHERE digest = $1 AND expires_at > $2";
             if tx.execute(sql, &[Value::Bytes(digest), now.into()])? == 0 {

@@ -3,10 +3,11 @@
 use std::{collections::HashMap, sync::Arc};
 
 use super::{
-    Entry, ResetReason, Start, Topic,
+    Entry, ResetReason, Start, Tail, Topic,
     cursor::{self, Cursor, Position},
     pack,
     proof::Evidence,
+    tail,
 };
 use crate::{
     ids::ProjectId,
@@ -25,7 +26,7 @@ const HEAD: &str = "SELECT t.epoch, t.head, t.tag, \
 const ROW: &str = "e.seq, e.type, e.data, e.at, e.packed, e.tags";
 
 /// Returns the entries of a row that come after `after`.
-fn entries_of(topic: &Topic, row: &Row<'_>, after: i64) -> Result<Vec<Arc<Entry>>, Error> {
+fn entries_of(topic: &Topic, row: &Row<'_>, after: i64) -> Result<Vec<Entry>, Error> {
     let (epoch, last, at) = (row.get(0)?, row.get::<i64>(1)?, row.get(4)?);
     let packed: Option<Vec<u8>> = row.get(5)?;
     let row = pack::Row::of(row.get(2)?, row.get(3)?, packed.as_deref(), row.get(6)?);
@@ -35,7 +36,7 @@ fn entries_of(topic: &Topic, row: &Row<'_>, after: i64) -> Result<Vec<Arc<Entry>
     let mut entries: Vec<_> = numbers
         .zip(row.backwards())
         .map(|(seq, (kind, data, tag))| {
-            Arc::new(Entry::new(topic, Position { epoch, seq, tag }, kind, data, at))
+            Entry::new(topic, Position { epoch, seq, tag }, kind, data, at)
         })
         .collect();
     entries.reverse();
@@ -77,14 +78,13 @@ impl Reader<'_> {
         Ok(heads)
     }
 
-    /// Returns every project that has a log, with the log's epoch and the number of its last entry.
-    pub fn project_heads(&self) -> Result<Vec<(ProjectId, i64, i64)>, Error> {
+    /// Returns every project that has a log, with the log's head.
+    pub fn project_heads(&self) -> Result<Vec<(ProjectId, Position)>, Error> {
         // Spelled as in the index.
-        let sql = "SELECT name, epoch, head FROM topics WHERE name LIKE 'project/%'";
-        self.query(sql, &[], |row| {
-            let name = row.get::<String>(0)?;
+        self.query(&format!("{HEAD} LIKE 'project/%'"), &[], |row| {
+            let name = row.get::<String>(5)?;
             let project = name.strip_prefix("project/").and_then(|id| id.parse().ok());
-            Ok((project.ok_or(Error::Column { column: 0 })?, row.get(1)?, row.get(2)?))
+            Ok((project.ok_or(Error::Column { column: 5 })?, position(row)?))
         })
     }
 
@@ -105,7 +105,57 @@ impl Reader<'_> {
         let params = [topic.as_str().into(), after.into(), limit.into()];
         let rows = self.query(&sql, &params, |row| entries_of(topic, row, after))?;
         let limit = usize::try_from(limit).unwrap_or_default();
-        Ok(rows.into_iter().flatten().take(limit).collect())
+        let beginning = Position { epoch: 0, seq: 0, tag: 0 };
+        let mut before = (after == 0).then_some(beginning);
+        let entries = rows.into_iter().flatten().take(limit).map(|entry| {
+            let previous = before.filter(|before| before.seq + 1 == entry.position.seq);
+            before = Some(entry.position);
+            Arc::new(Entry { previous: previous.map(|previous| previous.tag), ..entry })
+        });
+        Ok(entries.collect())
+    }
+
+    /// Returns at most `limit` entries that follow `last`, in order, once the entry at `last` is proved to be the same one.
+    /// Each of them names the tag of the one before it.
+    pub fn follow(
+        &self,
+        topic: &Topic,
+        last: Position,
+        limit: i64,
+    ) -> Result<Result<Vec<Arc<Entry>>, tail::Error>, Error> {
+        let after = last.seq.saturating_sub(1).max(0);
+        let read = self.entries(topic, after, limit.saturating_add(last.seq - after))?;
+        let head = if read.is_empty() { self.head(topic)? } else { None };
+        Ok(tail::prove(last, head, read))
+    }
+
+    /// Returns the tail of a consumer that begins at the topic's head, with as many tags as are to be kept. Returns `None` if
+    /// there is no such topic.
+    pub fn tail(&self, topic: &Topic, kept: u32) -> Result<Option<Tail>, Error> {
+        let Some(head) = self.head(topic)? else { return Ok(None) };
+        let entries = self.entries(topic, (head.seq - i64::from(kept)).max(0), kept.into())?;
+        let first = entries.first().map(|entry| entry.position);
+        let first = match first {
+            Some(first) if first.seq > 1 => first,
+            Some(first) => Position { seq: 0, tag: 0, ..first },
+            None => head,
+        };
+        let mut tail = Tail::keeping(kept as usize, first);
+        for entry in entries.iter().filter(|entry| entry.position.seq > first.seq) {
+            tail.push(entry.position);
+        }
+        Ok(Some(tail))
+    }
+
+    /// Takes a tail that the journal does not have back to the last entry that was not lost. Returns `false` if that is not
+    /// among those that the tail keeps.
+    pub fn rewind(&self, topic: &Topic, tail: &mut Tail) -> Result<bool, Error> {
+        let kept = tail.last().seq - tail.oldest() + 1;
+        let head = self.head(topic)?;
+        if head.is_none_or(|head| head.epoch != tail.last().epoch) {
+            return Ok(false);
+        }
+        Ok(tail.rewind(&self.entries(topic, tail.oldest().saturating_sub(1).max(0), kept)?))
     }
 
     /// Says where a follower with `cursor` goes on: at the cursor if the log can prove that nothing is missing, else at

@@ -23,6 +23,8 @@ on_both_stores!(
     retention_reads_the_topics_that_are_due_and_no_other,
     retention_finds_a_topic_again_when_it_is_over_a_limit_again,
     retention_of_many_entries_takes_bounded_transactions,
+    a_follower_goes_on_only_where_its_last_entry_still_is,
+    an_entry_names_the_tag_of_the_one_before,
 );
 
 fn open(home: Home, folder: &std::path::Path, bus: &Bus) -> Store {
@@ -224,7 +226,8 @@ async fn what_is_appended_together_is_read_like_anything_else(home: Home) {
     assert_eq!(fixture.start(&fixture.cursor(&all[303])).await.reset, None);
     let left = page(0, 1_000).await;
     assert!((300..602).contains(&left.len()), "{}", left.len());
-    assert_eq!(left, all[602 - left.len()..]);
+    let positions = |all: &[Arc<Entry>]| all.iter().map(|entry| entry.position).collect::<Vec<_>>();
+    assert_eq!(positions(&left), positions(&all[602 - left.len()..]));
 }
 
 async fn tags_are_random_and_the_head_has_the_last_one(home: Home) {
@@ -404,4 +407,73 @@ async fn retention_of_many_entries_takes_bounded_transactions(home: Home) {
     fixture.store.write(fill).await.unwrap();
     let trimmed = trim(&fixture.store, &config, Timestamp::now().after(HOUR * 2)).await.unwrap();
     assert_eq!(trimmed, Trimmed { topics: 3, rows: 4_999 });
+}
+
+async fn an_entry_names_the_tag_of_the_one_before(home: Home) {
+    let folder = tempfile::tempdir().unwrap();
+    let bus = Bus::default();
+    let store = open(home, folder.path(), &bus);
+    let fixture = Fixture { store, topic: Topic::project(ProjectId::mint()), _folder: folder };
+    let mut heard = bus.subscribe(&fixture.topic);
+    fixture.append("1").await;
+    let topic = fixture.topic.clone();
+    let together = [("test", "2"), ("test", "3")];
+    fixture.store.write(move |tx| tx.append_all(&topic, &together)).await.unwrap();
+    let topic = fixture.topic.clone();
+    fixture.store.write(move |tx| tx.ensure(&topic)).await.unwrap();
+    fixture.append("4").await;
+    let mut before = Some(0);
+    for _ in 0..4 {
+        let Notice::Entry(entry) = heard.next().await.unwrap() else { panic!() };
+        assert_eq!(entry.previous, before, "{}", entry.data);
+        before = Some(entry.position.tag);
+    }
+}
+
+async fn a_follower_goes_on_only_where_its_last_entry_still_is(home: Home) {
+    let fixture = fixture(home);
+    let mut known = Tail::at(Position { epoch: 0, seq: 0, tag: 0 });
+    for number in 0..6 {
+        let position = fixture.append("old").await.position;
+        if number == 0 {
+            known = Tail::at(position);
+        } else {
+            known.push(position);
+        }
+    }
+    let follow = async |last: Position| {
+        let topic = fixture.topic.clone();
+        fixture.store.read(move |reader| reader.follow(&topic, last, 10)).await.unwrap()
+    };
+    let last = known.last();
+    assert_eq!(follow(last).await, Ok(vec![]), "nothing is new");
+    // A restore loses the last two entries.
+    let topic = fixture.topic.clone();
+    let lose = fixture.store.write(move |tx| {
+        tx.execute("DELETE FROM entries WHERE topic = $1 AND seq > 4", &[topic.as_str().into()])?;
+        let sql = "UPDATE topics SET head = 4, tag = NULL WHERE name = $1";
+        tx.execute(sql, &[topic.as_str().into()])
+    });
+    lose.await.unwrap();
+    assert_eq!(follow(last).await, Err(tail::Error::Diverged), "the head is below");
+    for _ in 0..3 {
+        fixture.append("new").await;
+    }
+    assert_eq!(follow(last).await, Err(tail::Error::Diverged), "the number is used again");
+    let topic = fixture.topic.clone();
+    let rewind = fixture.store.read(move |reader| {
+        let mut tail = known.clone();
+        let found = reader.rewind(&topic, &mut tail)?;
+        Ok::<_, Error>((found, tail, reader.follow(&topic, tail_end(&topic, reader)?, 10)?))
+    });
+    let (found, tail, after) = rewind.await.unwrap();
+    assert!(found, "the fourth entry was not lost");
+    assert_eq!(tail.last().seq, 4);
+    assert_eq!(after.map(|entries| entries.len()), Ok(3), "all new entries follow the fourth");
+    let new = follow(tail.last()).await.expect("it goes on");
+    assert_eq!(new[0].previous, Some(tail.last().tag));
+}
+
+fn tail_end(topic: &Topic, reader: &crate::store::Reader<'_>) -> Result<Position, Error> {
+    Ok(reader.entries(topic, 3, 1)?[0].position)
 }

@@ -15,6 +15,8 @@ use crate::scenario::{Faults, Weighted};
 pub(crate) struct Window {
     pub(crate) from: Duration,
     pub(crate) to: Duration,
+    /// The database lost what was acknowledged in that time.
+    pub(crate) rewinds: bool,
 }
 
 /// Lets faults happen until `over`, then leaves the cluster whole. Tells `begun` of each; times are since `began`.
@@ -38,7 +40,7 @@ pub(crate) async fn drive(
         aimed.happen(cluster, over).await?;
         let to = began.elapsed();
         told(to, "all is there again");
-        windows.push(Window { from, to });
+        windows.push(Window { from, to, rewinds: aimed.rewinds() });
     }
     over.cancelled().await;
     Ok(windows)

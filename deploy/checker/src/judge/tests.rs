@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::history::{Answer, Begin, Removal};
+use crate::history::{Answer, Begin, Removal, Rewind};
 
 /// What a sound history is made of.
 #[derive(Clone, Debug)]
@@ -248,4 +248,29 @@ fn resets_refusals_and_holes_count() {
     let expected = Counts { resets: 2, refused: 3, lost: 4, ..Counts::default() };
     assert_eq!(counts(&history), expected);
     assert!(!expected.is_clean());
+}
+
+#[test]
+fn a_lost_tail_is_rewound_and_each_stream_may_be_reset_once() {
+    let acknowledged = (0, Fate::Acknowledged);
+    let plan = Plan { projects: 1, sends: vec![acknowledged; 6], streams: vec![(0, 0); 2] };
+    let mut history = plan.history();
+    // Sends 2 and 3 were acknowledged at 25 and 35 ms and delivered, and are not in the log any more.
+    history.logs[0].entries.retain(|entry| ![Some(2), Some(3)].contains(&entry.send));
+    for stream in &mut history.streams {
+        stream.seen.iter_mut().for_each(|seen| seen.at = time(seen.send.unwrap() * 10 + 6));
+    }
+    let phantoms = Counts { lost: 2, phantom: 4, ..Counts::default() };
+    assert_eq!(counts(&history), phantoms, "without a rewind they are lost");
+    history.rewinds = vec![Rewind { copied: time(21), restored: time(39) }];
+    let verdict = judge(&history);
+    assert_eq!((verdict.counts, verdict.rewound), (Counts::default(), 2));
+    history.streams[0].resets = 1;
+    history.streams[0].reset = Some(Begin { at: time(45), after: seq(4) });
+    history.streams[0].seen.retain(|seen| seen.send != Some(4));
+    assert_eq!(counts(&history), Counts::default(), "what came before the reset is fetched");
+    history.streams[0].resets = 2;
+    history.streams[1].seen.retain(|seen| seen.send != Some(4));
+    let silent = Counts { resets: 1, lost: 1, ..Counts::default() };
+    assert_eq!(counts(&history), silent, "a second reset, and a silent hole");
 }

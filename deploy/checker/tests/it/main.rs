@@ -94,6 +94,11 @@ mod sabotage {
     }
 
     #[tokio::test]
+    async fn no_tag_check_is_noticed() {
+        assert!(counts("no-tag-check").await.lost > 0);
+    }
+
+    #[tokio::test]
     async fn sequence_is_noticed() {
         let Counts { lost, reordered, resets, .. } = counts("sequence").await;
         assert!(lost + reordered + resets > 0);

@@ -11,6 +11,7 @@ mod parts;
 mod proxylogin;
 mod replicas;
 mod retries;
+mod rewind;
 mod schedules;
 mod search;
 mod streams;

@@ -71,6 +71,7 @@ fn encode(kind: &Kind, data: &Value) -> (Vec<u8>, Expected) {
             let entry = Entry {
                 topic: topic.clone(),
                 position: at(seq),
+                previous: None,
                 kind: "message.created".into(),
                 data: json.into(),
                 at: Timestamp::from_ms(0),

@@ -86,13 +86,15 @@ impl Hub {
 
     fn hear(&self, active: &Active, heard: Result<Notice, Lost>) {
         match heard {
-            Ok(Notice::Entry(entry)) => active.entry(entry),
+            Ok(Notice::Entry(entry)) => active.notice(entry),
             Ok(Notice::Ephemeral(json)) => {
                 let mut state = active.lock();
                 state.ring.push(Frame::ephemeral(&json));
                 state.tell();
             }
-            Err(Lost) => self.hurry.notify_one(),
+            Err(Lost::Topic) if self.sabotage != Some(Sabotage::NoHeadPoll) => active.doubt(),
+            Err(Lost::Topic) => {}
+            Err(Lost::All) => self.hurry.notify_one(),
         }
     }
 
@@ -112,20 +114,17 @@ impl Hub {
         }
     }
 
-    async fn fill(&self, active: &Active, after: i64) {
+    /// Reads a page behind the last entry that left. A log whose last entry the journal does not prove is over.
+    async fn fill(&self, active: &Active, after: Position) {
         if self.sabotage == Some(Sabotage::NoGapFill) {
             return sleep(PAUSE).await;
         }
         let named = active.topic.clone();
-        match self.store.read(move |reader| reader.entries(&named, after, PAGE)).await {
-            Ok(page) => {
-                if page.first().is_none_or(|first| first.position.seq != after + 1) {
-                    // Retention was faster than we: followers start anew, and are told why.
-                    active.lock().end();
-                }
-                for entry in page {
-                    active.entry(entry);
-                }
+        match self.store.read(move |reader| reader.follow(&named, after, PAGE)).await {
+            Ok(Ok(page)) => active.page(after, page),
+            Ok(Err(reason)) => {
+                tracing::info!(topic = %active.topic, %reason, "a topic is followed anew");
+                active.end();
             }
             Err::<_, Error>(error) => {
                 tracing::warn!(topic = %active.topic, %error, "a gap was not read");

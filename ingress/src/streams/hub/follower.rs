@@ -44,6 +44,16 @@ impl Follower {
         Self::new(&self.active)
     }
 
+    /// Returns which life of the topic it follows.
+    pub(in super::super) fn life(&self) -> u64 {
+        self.active.life
+    }
+
+    /// Returns whether the topic has to be followed anew.
+    pub(in super::super) fn is_over(&self) -> bool {
+        self.active.lock().over
+    }
+
     pub(crate) fn topic(&self) -> &Topic {
         &self.active.topic
     }
@@ -95,11 +105,16 @@ impl Follower {
     /// Returns what a stream at `place` needs before the frames from `at` on.
     pub(in super::super) fn join(&self, place: Position, at: u64) -> Result<Vec<Arc<Frame>>, Cut> {
         let state = self.active.lock();
-        let last = state.log.last();
-        if state.over || last.epoch != place.epoch {
+        if state.over {
             return Err(Cut::Replaced);
         }
-        Ok(state.ring.since(place, self.heard, last.seq, at)?)
+        if state.log.contradicts(place) {
+            // One of the two has not seen yet that a tail was lost.
+            drop(state);
+            self.active.doubt();
+            return Err(Cut::Behind);
+        }
+        Ok(state.ring.since(place, self.heard, state.log.last(), at)?)
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use shared::{
-    auth::Ended,
+    auth::Revocations,
     ids::{ConnectionId, SessionId, UserId},
 };
 
@@ -23,7 +23,7 @@ struct Waiting {
     session: SessionId,
     asks: Vec<Ask>,
     /// Endings that name its session; whether it was let in before them is known when it arrives.
-    ended: Vec<Ended>,
+    revocations: Vec<Revocations>,
 }
 
 /// Announces a stream until it arrives; if it never does, what was asked of it is forgotten.
@@ -41,7 +41,7 @@ impl Coming {
         session: &SessionId,
     ) -> Announced {
         let (user, session) = (user.clone(), session.clone());
-        let waiting = Waiting { user, session, asks: Vec::new(), ended: Vec::new() };
+        let waiting = Waiting { user, session, asks: Vec::new(), revocations: Vec::new() };
         self.lock().insert(connection, waiting);
         Announced { connection, coming: self.clone() }
     }
@@ -54,9 +54,13 @@ impl Coming {
     }
 
     /// Keeps endings for the streams that they may be about.
-    pub(super) fn ended(&self, ended: &[Ended]) {
-        for Waiting { user, session, ended: kept, .. } in self.lock().values_mut() {
-            kept.extend(ended.iter().filter(|ended| ended.names(user, session)).cloned());
+    pub(super) fn ended(&self, all: &Revocations) {
+        for Waiting { user, session, revocations, .. } in self.lock().values_mut() {
+            let named = all.ended.iter().filter(|ended| ended.names(user, session)).cloned();
+            let about = Revocations { rewound: all.rewound.clone(), ended: named.collect() };
+            if about.rewound.is_some() || !about.ended.is_empty() {
+                revocations.push(about);
+            }
         }
     }
 
@@ -67,12 +71,12 @@ impl Coming {
 
 impl Announced {
     /// Passes what waits for the stream to `park`, and ends the announcement with it: what is asked later comes later.
-    pub(super) fn arrive(self, park: impl FnOnce(ConnectionId, Vec<Ask>, Vec<Ended>)) {
+    pub(super) fn arrive(self, park: impl FnOnce(ConnectionId, Vec<Ask>, Vec<Revocations>)) {
         let mut coming = self.coming.lock();
         let waiting = coming.remove(&self.connection);
-        let (asks, ended) =
-            waiting.map(|waiting| (waiting.asks, waiting.ended)).unwrap_or_default();
-        park(self.connection, asks, ended);
+        let (asks, revocations) =
+            waiting.map(|waiting| (waiting.asks, waiting.revocations)).unwrap_or_default();
+        park(self.connection, asks, revocations);
     }
 }
 
@@ -84,6 +88,8 @@ impl Drop for Announced {
 
 #[cfg(test)]
 mod tests {
+    use shared::auth::Ended;
+
     use super::*;
 
     #[test]
@@ -100,11 +106,13 @@ mod tests {
             let json = serde_json::json!({"user": ada, "session": one, "others": others});
             serde_json::from_value(json).unwrap()
         };
-        coming.ended(&[ended(false), ended(true)]);
+        let all = vec![ended(false), ended(true)];
+        coming.ended(&Revocations { rewound: None, ended: all });
         let expected = [vec![ended(false)], vec![ended(true)], vec![]];
         for (announced, expected) in announced.into_iter().zip(expected) {
             announced.arrive(|_, asks, ended| {
                 assert!(asks.is_empty());
+                let ended: Vec<_> = ended.into_iter().flat_map(|all| all.ended).collect();
                 assert_eq!(ended, expected);
             });
         }

@@ -194,6 +194,7 @@ impl Shard {
         let place = |(follower, position): &(Follower, Position)| Place {
             topic: follower.topic().clone(),
             position: *position,
+            life: follower.life(),
             link: Link::Reading,
         };
         let mut stream = Stream {
@@ -210,6 +211,8 @@ impl Shard {
             messages: 0,
             member_at: parked.member_at,
             skipped: false,
+            astray: None,
+            resets: 0,
             input_bytes: 0,
             ending: false,
             wants_room: false,
@@ -247,6 +250,9 @@ impl Shard {
         if due < stream.times.due {
             stream.times.due = due;
             self.deadlines.push(due, key);
+        }
+        if let Some(which) = stream.astray.take() {
+            return self.go_astray(key, which);
         }
         if let Some((which, follower)) = stream.joins() {
             self.join(key, which, &follower);

@@ -22,7 +22,7 @@ use super::{
         frame::Frame,
         hub::Follower,
         job_view::{Concern, JobView, Sight},
-        ring,
+        ring::{self, Taken},
         wire::Wire,
     },
     Limits,
@@ -55,6 +55,10 @@ pub(super) struct Stream {
     pub(super) member_at: i64,
     /// Entries were left out since the client's cursor last moved.
     pub(super) skipped: bool,
+    /// The place of a topic whose last frame did not follow it: only the journal can say how it goes on.
+    pub(super) astray: Option<usize>,
+    /// How often it was sent to the heads of its topics.
+    pub(super) resets: u32,
     pub(super) input_bytes: usize,
     pub(super) ending: bool,
     /// It is to be woken when its socket takes more.
@@ -67,6 +71,8 @@ pub(super) struct Stream {
 pub(super) struct Place {
     pub(super) topic: Topic,
     pub(super) position: Position,
+    /// The life of the topic in which the position, and the right to it, were seen.
+    pub(super) life: u64,
     pub(super) link: Link,
 }
 
@@ -127,7 +133,7 @@ impl Stream {
             && self.outbox.is_none()
             && self.is_plain_reader(frame)
         {
-            if !ring::takes(&mut self.places[which].position, frame) {
+            if !self.takes(which, frame) {
                 return Ok(());
             }
             self.told(now);
@@ -190,9 +196,21 @@ impl Stream {
         }
     }
 
+    /// Moves the place over a frame; returns whether the stream is to have it.
+    fn takes(&mut self, which: usize, frame: &Frame) -> bool {
+        match ring::takes(&mut self.places[which].position, frame) {
+            Taken::Yes => true,
+            Taken::No => false,
+            Taken::Astray => {
+                self.astray = Some(which);
+                false
+            }
+        }
+    }
+
     /// Queues one frame, if the stream is to have it.
     fn pass(&mut self, which: usize, frame: &Frame, limits: &Limits, now: u64) {
-        if !ring::takes(&mut self.places[which].position, frame) {
+        if !self.takes(which, frame) {
             return;
         }
         if self.is_removed_by(frame) {

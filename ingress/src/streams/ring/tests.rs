@@ -17,6 +17,7 @@ fn entry(seq: i64) -> Arc<Frame> {
     Frame::entry(&Entry {
         topic: Topic::project(ProjectId(uuid::Uuid::nil())),
         position: at(seq),
+        previous: Some(0),
         kind: "test".into(),
         data: "{}".into(),
         at: Timestamp::from_ms(0),
@@ -92,7 +93,8 @@ fn holds(steps: &[Step], sabotage: Option<Sabotage>) -> bool {
     let mut lost = 0;
     let give = |reader: &mut Reader, frames: &[Arc<Frame>]| {
         for frame in frames {
-            let takes = takes(&mut reader.place, frame) || sabotage == Some(Sabotage::TakeAll);
+            let takes = takes(&mut reader.place, frame) == Taken::Yes
+                || sabotage == Some(Sabotage::TakeAll);
             match frame.position.filter(|_| takes) {
                 Some(position) => reader.got.push(position.seq),
                 None if frame.position.is_none() => reader.events.push(number(frame)),
@@ -133,7 +135,7 @@ fn holds(steps: &[Step], sabotage: Option<Sabotage>) -> bool {
                 let heard = ring.end().saturating_sub(heard).max(ring.first);
                 let (place, got) = (at(after), Vec::new());
                 let mut reader = Reader { place, got, after, events: Vec::new(), heard };
-                match ring.since(place, heard, last, pulled) {
+                match ring.since(place, heard, at(last), pulled) {
                     Ok(_) if sabotage == Some(Sabotage::ForgetBacklog) => {}
                     Ok(mut frames) => {
                         let forgets = sabotage == Some(Sabotage::ForgetEphemeral);
@@ -205,9 +207,48 @@ fn the_ring_is_bounded_and_forgets_when_quiet() {
     }
     assert_eq!(ring.frames.len(), MAX_FRAMES);
     assert_eq!(ring.from(0, 1).unwrap_err(), Behind);
-    assert_eq!(ring.since(at(9_999), 0, 10_000, ring.end()).unwrap().len(), 1);
+    assert_eq!(ring.since(at(9_999), 0, at(10_000), ring.end()).unwrap().len(), 1);
     ring.age();
     assert_eq!(ring.frames.len(), MAX_FRAMES);
     ring.age();
     assert_eq!((ring.frames.len(), ring.bytes, ring.end()), (0, 0, 10_000));
+}
+
+#[test]
+fn a_stream_whose_entry_was_lost_is_sent_to_the_journal() {
+    let tagged = |seq: i64, tag: u32, previous: u32| {
+        Frame::entry(&Entry {
+            topic: Topic::project(ProjectId(uuid::Uuid::nil())),
+            position: Position { epoch: 1, seq, tag },
+            previous: Some(previous),
+            kind: "test".into(),
+            data: "{}".into(),
+            at: Timestamp::from_ms(0),
+        })
+    };
+    let known = Position { epoch: 1, seq: 5, tag: 55 };
+    for (frame, taken, why) in [
+        (tagged(6, 66, 55), Taken::Yes, "it follows"),
+        (tagged(6, 96, 95), Taken::Astray, "the entry before it is another one"),
+        (tagged(5, 55, 44), Taken::No, "the same"),
+        (tagged(5, 95, 44), Taken::Astray, "a reused number"),
+        (tagged(4, 44, 33), Taken::No, "had long ago"),
+        (tagged(8, 88, 77), Taken::Astray, "entries are missing"),
+    ] {
+        let mut place = known;
+        assert_eq!(takes(&mut place, &frame), taken, "{why}");
+        assert_eq!(
+            place == known,
+            taken != Taken::Yes,
+            "the place moves only over its next: {why}"
+        );
+    }
+    let mut ring = Ring::default();
+    for seq in 5..9 {
+        ring.push(tagged(seq, 90, 90));
+    }
+    let last = Position { epoch: 1, seq: 8, tag: 90 };
+    assert_eq!(ring.since(known, 0, last, ring.end()).unwrap_err(), Behind, "before the end");
+    let at_end = Position { tag: 88, ..last };
+    assert_eq!(ring.since(at_end, 0, last, ring.end()).unwrap_err(), Behind, "at the end");
 }

@@ -2,7 +2,7 @@
 
 use shared::{
     ids::ProjectId,
-    journal::{Position, Topic},
+    journal::{Topic, tail::Tail},
     store,
 };
 
@@ -10,17 +10,16 @@ use super::{Fault, Feed, Place, Sources, entries};
 use crate::search::wish;
 
 impl Feed {
-    /// Hears which projects are to be built anew.
+    /// Hears which projects are to be built anew. A log that lost its tail, or is another one, is heard anew.
     pub(super) fn hear_wishes(&mut self, sources: &Sources) -> Result<(), Fault> {
-        let Some(at) = self.wishes else { return self.begin_wishes(sources) };
-        let heard = sources.read(&self.store, move |reader| {
-            let head = reader.head(&Topic::search())?.filter(|head| head.epoch == at.epoch);
-            let entries = |_| reader.entries(&Topic::search(), at.seq, entries::PAGE);
-            head.map(entries).transpose()
+        let Some(mut heard) = self.wishes.clone() else { return self.begin_wishes(sources) };
+        let last = heard.last();
+        let entries = sources.read(&self.store, move |reader| {
+            reader.follow(&Topic::search(), last, entries::PAGE)
         })?;
-        // Another log has this name: the store was replaced.
-        let Some(entries) = heard else { return self.begin_wishes(sources) };
+        let Ok(entries) = entries else { return self.begin_wishes(sources) };
         for entry in &entries {
+            heard.push(entry.position);
             if let Some(project) = wish::project(entry) {
                 self.building.remove(&project);
                 let place = self.places.get(&project).copied().unwrap_or_default();
@@ -28,7 +27,7 @@ impl Feed {
                 self.put(project, Place { position: None, wish, ..place })?;
             }
         }
-        entries.last().map_or(Ok(()), |last| self.put_wishes(last.position))
+        if entries.is_empty() { Ok(()) } else { self.put_wishes(heard) }
     }
 
     /// Begins to hear wishes from now on. Whatever is built later fulfils those that there were.
@@ -41,13 +40,13 @@ impl Feed {
         for (project, place) in known {
             self.put(project, Place { position: None, wish: head.seq, ..place })?;
         }
-        self.put_wishes(head)
+        self.put_wishes(Tail::at(head))
     }
 
-    fn put_wishes(&mut self, position: Position) -> Result<(), Fault> {
-        let place = Place { position: Some(position), ..Place::default() };
+    fn put_wishes(&mut self, heard: Tail) -> Result<(), Fault> {
+        let place = Place { position: Some(heard.last()), ..Place::default() };
         self.index.put(Topic::search().as_str(), place)?;
-        self.wishes = Some(position);
+        self.wishes = Some(heard);
         Ok(())
     }
 }

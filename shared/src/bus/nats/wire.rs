@@ -6,7 +6,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use proto::notice::What;
 
-use super::super::{Heard, Notice};
+use super::super::{Heard, Lost, Notice};
 use crate::{
     journal::{Entry, Position, Topic},
     time::Timestamp,
@@ -31,13 +31,14 @@ pub(super) fn encode(topic: &Topic, heard: &Heard) -> Bytes {
                 epoch: entry.position.epoch,
                 seq: entry.position.seq,
                 tag: entry.position.tag,
+                previous: entry.previous,
                 kind: entry.kind.to_string(),
                 data: entry.data.to_string(),
                 at_ms: entry.at.as_ms(),
             })
         }
         Heard::Notice(Notice::Ephemeral(json)) => What::Ephemeral(json.to_string()),
-        Heard::Lost => What::Many(proto::Many {}),
+        Heard::Lost(_) => What::Many(proto::Many {}),
     };
     proto::Notice { what: Some(what) }.encode_to_vec().into()
 }
@@ -46,12 +47,13 @@ pub(super) fn encode(topic: &Topic, heard: &Heard) -> Bytes {
 pub(super) fn decode(topic: &Topic, message: Bytes) -> Option<Heard> {
     let notice = match proto::Notice::decode(message).ok()?.what? {
         What::Entry(entry) => {
-            let proto::Entry { epoch, seq, tag, kind, data, at_ms } = entry;
+            let proto::Entry { epoch, seq, tag, previous, kind, data, at_ms } = entry;
             let (position, at) = (Position { epoch, seq, tag }, Timestamp::from_ms(at_ms));
-            Notice::Entry(Entry::new(topic, position, &kind, &data, at).into())
+            let entry = Entry::new(topic, position, &kind, &data, at);
+            Notice::Entry(Entry { previous, ..entry }.into())
         }
         What::Ephemeral(json) => Notice::Ephemeral(json.into()),
-        What::Many(proto::Many {}) => return Some(Heard::Lost),
+        What::Many(proto::Many {}) => return Some(Heard::Lost(Lost::Topic)),
     };
     Some(Heard::Notice(notice))
 }
@@ -80,15 +82,16 @@ mod tests {
         }
 
         #[test]
-        fn an_entry_arrives_as_it_was_sent(epoch: i64, seq: i64, tag: u32, kind in "[a-z.]{1,20}", data in ".*", at: i32) {
+        fn an_entry_arrives_as_it_was_sent(epoch: i64, seq: i64, tag: u32, previous: Option<u32>, kind in "[a-z.]{1,20}", data in ".*", at: i32) {
             let topic = Topic::project(ProjectId::mint());
             let position = Position { epoch, seq, tag };
             let entry = Entry::new(&topic, position, &kind, &data, Timestamp::from_ms(at.into()));
+            let entry = Entry { previous, ..entry };
             let sent = encode(&topic, &Heard::Notice(Notice::Entry(entry.clone().into())));
             let Some(Heard::Notice(Notice::Entry(heard))) = decode(&topic, sent) else {
                 return Err(TestCaseError::fail("not an entry"));
             };
-            prop_assert_eq!(heard.position, entry.position);
+            prop_assert_eq!((heard.position, heard.previous), (entry.position, entry.previous));
             prop_assert_eq!(&heard.data, &entry.data);
             prop_assert_eq!((&heard.kind, heard.at), (&entry.kind, entry.at));
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use shared::{auth::Ended, ids::SessionId, time::Timestamp};
+use shared::{auth::Revocations, ids::SessionId, time::Timestamp};
 
 use super::{
     super::{
@@ -17,7 +17,21 @@ use super::{
 
 impl Shard {
     /// Looks at every stream: sessions are ended far too seldom to keep streams by session.
-    pub(super) fn end_sessions(&mut self, ended: &[Ended]) {
+    pub(super) fn end_sessions(&mut self, revocations: &Revocations) {
+        let Revocations { rewound, ended } = revocations;
+        if let Some(rewound) = rewound {
+            let mut unknown = Vec::new();
+            for (key, stream) in &mut self.streams {
+                match rewound.let_in_at(stream.about.let_in_at) {
+                    Some(position) => stream.about.let_in_at = position,
+                    None => unknown.push(key),
+                }
+            }
+            // Their clients come back and are looked at anew.
+            for key in unknown {
+                self.end(key, Reason::MaxAge);
+            }
+        }
         let is_over = |about: &About| {
             ended.iter().any(|ended| ended.covers(&about.user, &about.session, about.let_in_at))
         };

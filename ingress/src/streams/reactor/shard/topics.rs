@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
+use shared::journal::{ResetReason, Topic};
+
 use super::{
     super::{
         super::{
             control::{Reason, Reset},
             frame::{self, Control, Frame},
             hub::{Cut, Follower},
-            refill::{Fed, Refill},
+            refill::{Fed, Found, Refill, Wanted},
         },
         Waker,
-        stream::Link,
+        stream::{Link, Stream},
     },
     Shard,
 };
@@ -39,6 +41,10 @@ impl Shard {
     /// Makes a stream a member of the topic, giving it what is between its place and the present; sends it to the
     /// journal if that is no longer at hand.
     pub(super) fn join(&mut self, key: usize, which: usize, follower: &Follower) {
+        if self.streams[key].places[which].life != follower.life() {
+            // What was seen before the topic was followed anew may not be so any more.
+            return self.read_journal(key, which);
+        }
         let topic = self.follow(follower);
         let followed = &mut self.topics[topic];
         let stream = &mut self.streams[key];
@@ -57,46 +63,101 @@ impl Shard {
     }
 
     pub(super) fn read_journal(&mut self, key: usize, which: usize) {
-        let stream = &mut self.streams[key];
-        let place = &mut stream.places[which];
+        let place = &mut self.streams[key].places[which];
         place.link = Link::Reading;
-        let refill = Refill {
-            inbox: self.inbox.clone(),
-            connection: stream.about.connection,
-            topic: place.topic.clone(),
-            position: place.position,
-        };
+        let (topic, position, life) = (place.topic.clone(), place.position, place.life);
+        self.refill(key, Wanted::After { topic, position, life });
+    }
+
+    fn refill(&self, key: usize, wanted: Wanted) {
+        let Stream { about, resets, .. } = &self.streams[key];
+        let (connection, user, resets) = (about.connection, about.user.clone(), *resets);
         // Without a reader the process is ending.
-        let _ = self.refills.send(refill);
+        let _ = self.refills.send(Refill {
+            inbox: self.inbox.clone(),
+            connection,
+            user,
+            resets,
+            wanted,
+        });
     }
 
     /// Takes what the journal had for a stream.
     pub(super) fn fed(&mut self, fed: Fed) {
         let Some(&key) = self.keys.get(&fed.connection) else { return };
         let stream = &mut self.streams[key];
-        let Some(which) = stream.places.iter().position(|place| place.topic == fed.topic) else {
+        if stream.resets != fed.resets || stream.ending {
             return;
-        };
-        let Some(page) = fed.page else {
-            // It could not be read: the client comes back to another replica, or later.
-            self.gone.push(key);
-            return;
-        };
-        if page.reset.is_some() && which >= stream.told {
+        }
+        match fed.found {
+            // The client comes back to another replica, or later.
+            Found::Nothing => self.gone.push(key),
+            Found::NotMember => self.end(key, Reason::Revoked),
+            Found::Page(page) => {
+                let topic = page.follower.topic();
+                let Some(which) = stream.places.iter().position(|place| place.topic == *topic)
+                else {
+                    return;
+                };
+                let place = &mut stream.places[which];
+                place.life = page.follower.life();
+                place.link = Link::Fed(page.follower);
+                stream.member_at = page.member_at.unwrap_or(stream.member_at);
+                self.feed(key, which, &page.frames);
+            }
+            Found::Broken { topic, reason } => self.begin_anew(key, &topic, reason),
+            Found::Heads { starts, member_at, reason } => {
+                stream.member_at = member_at.unwrap_or(stream.member_at);
+                for (place, (follower, position)) in stream.places.iter_mut().zip(starts) {
+                    place.position = position;
+                    place.life = follower.life();
+                    place.link = Link::Fed(follower);
+                }
+                if let Some(view) = &mut stream.jobs {
+                    view.begin_again();
+                }
+                let cursor = stream.cursor();
+                let shown = cursor.to_string();
+                let reset = Reset { reason, cursor: &shown };
+                stream.say(&frame::control_at(Control::Reset, &reset, &cursor), self.now);
+                let outcome = stream.flush(self.now);
+                self.settle(key, outcome);
+            }
+        }
+    }
+
+    /// Sends a stream whose topic does not go on at its place to the heads of all its topics, with one reset.
+    fn begin_anew(&mut self, key: usize, topic: &Topic, reason: ResetReason) {
+        let stream = &mut self.streams[key];
+        let told = stream.told;
+        if stream.places[told..].iter().any(|place| place.topic == *topic) {
             // What it missed there could have been its end: its client comes back and is looked at anew.
             return self.end(key, Reason::MaxAge);
         }
-        if let Some(reset) = page.reset {
-            stream.places[which].position = page.position;
-            if let Some(view) = &mut stream.jobs {
-                view.begin_again();
+        stream.resets += 1;
+        let mut topics = Vec::with_capacity(told);
+        let mut left = Vec::new();
+        for place in &mut stream.places[..told] {
+            topics.push(place.topic.clone());
+            if let Link::Joined { topic, member } =
+                std::mem::replace(&mut place.link, Link::Reading)
+            {
+                left.push((topic, member));
             }
-            let cursor = stream.cursor().to_string();
-            let reset = Reset { reason: reset, cursor: &cursor };
-            stream.say(&frame::control(Control::Reset, &reset), self.now);
         }
-        stream.places[which].link = Link::Fed(page.follower);
-        self.feed(key, which, &page.frames);
+        for (topic, member) in left {
+            self.leave(topic, member);
+        }
+        self.refill(key, Wanted::Heads { topics, reason });
+    }
+
+    /// Sends a stream to the journal that got a frame which does not follow its place.
+    pub(super) fn go_astray(&mut self, key: usize, which: usize) {
+        let place = &mut self.streams[key].places[which];
+        if let Link::Joined { topic, member } = std::mem::replace(&mut place.link, Link::Reading) {
+            self.leave(topic, member);
+        }
+        self.read_journal(key, which);
     }
 
     pub(super) fn feed(&mut self, key: usize, which: usize, frames: &[Arc<Frame>]) {
@@ -126,7 +187,8 @@ impl Shard {
             delivered += stream.messages - before;
             let waits = stream.outbox.is_some();
             // One that was told its end has a deadline that it had not before.
-            if outcome.is_err() || waits != stream.wants_room || stream.ending {
+            let is_astray = stream.astray.is_some();
+            if outcome.is_err() || waits != stream.wants_room || stream.ending || is_astray {
                 unsettled.push((key, outcome));
             }
         }

@@ -199,7 +199,7 @@ impl Endings {
 
     /// Reads the entries that were appended since the last look. Where the log lost its end, what was known of sessions is
     /// forgotten, and the entries after the last one that was not lost are read again.
-    async fn look(&mut self, tell: impl Fn(Revocations)) -> Result<(), Error> {
+    pub(super) async fn look(&mut self, tell: impl Fn(Revocations)) -> Result<(), Error> {
         loop {
             let tail = self.tail.clone();
             let read =

@@ -217,7 +217,7 @@ async fn who_is_let_in_knows_which_endings_are_about_them(home: Home) {
     assert!(matches!(let_in(&store, &ada, NOW).await, Err(Refused::Unauthenticated)));
     minted.expires_at = Some(NOW);
     assert!(matches!(let_in(&store, &minted, NOW).await, Err(Refused::Unauthenticated)));
-    let (tell, mut told) = mpsc::unbounded_channel();
+    let (tell, mut told) = mpsc::unbounded_channel::<super::ended::Revocations>();
     let (stop, mut ended) = (CancellationToken::new(), Vec::<Ended>::new());
     let hearing = async {
         while ended.len() < 2 {
@@ -313,9 +313,9 @@ async fn an_ending_with_a_reused_number_is_heard_and_covers_callers_from_before(
     }
     let ada = caller("ada", "three");
     auth.end_session(&ada, session("one")).await.unwrap();
-    let (tell, mut told) = mpsc::unbounded_channel();
+    let (tell, mut told) = mpsc::unbounded_channel::<super::ended::Revocations>();
     let tell = |found| tell.send(found).unwrap();
-    endings.look(tell).await.unwrap();
+    endings.look(&tell).await.unwrap();
     assert_eq!(told.recv().await.unwrap().ended.len(), 1);
     let before = let_in(&store, &ada, NOW).await.unwrap();
     // A restore loses the last ending; another one gets its number.
@@ -331,7 +331,7 @@ async fn an_ending_with_a_reused_number_is_heard_and_covers_callers_from_before(
     lose.await.unwrap();
     let other = self::auth(&store);
     assert!(other.end_session(&caller("ada", "two"), session("three")).await.unwrap());
-    endings.look(tell).await.unwrap();
+    endings.look(&tell).await.unwrap();
     let found = told.recv().await.expect("the ending is heard");
     let rewound = found.rewound.expect("a lost tail is told of");
     let let_in_at = rewound.let_in_at(before).expect("the beginning was not lost");

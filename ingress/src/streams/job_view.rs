@@ -167,6 +167,7 @@ mod tests {
         Frame::entry(&Entry {
             topic: Topic::user(&"ada".parse().unwrap()),
             position: Position { epoch: 1, seq, tag: 0 },
+            previous: None,
             kind: kind.into(),
             data: data.into(),
             at: Timestamp::from_ms(0),

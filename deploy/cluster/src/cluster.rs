@@ -12,7 +12,7 @@ use crate::{
     ports::Ports,
     postgres::Postgres,
     process::Process,
-    service::{Kind, Place, Service},
+    service::{Kind, Links, Place, Service},
 };
 
 /// A running cluster; when dropped, every part ends.
@@ -47,7 +47,7 @@ impl Cluster {
         let mut environment = environment(&folder, &postgres)?;
         environment.extend(grpc);
         let services = |places: Vec<Place>| -> anyhow::Result<Vec<Service>> {
-            let plan = |place| service(&options, &folder, &nats, &environment, place);
+            let plan = |place| service(&options, &folder, (&postgres, &nats), &environment, place);
             places.into_iter().map(plan).collect()
         };
         let (ingress, proc) = (services(ingress)?, services(proc)?);
@@ -179,16 +179,22 @@ fn environment(folder: &Folder, postgres: &Postgres) -> anyhow::Result<Vec<(Stri
 fn service(
     options: &Options,
     folder: &Folder,
-    nats: &Nats,
+    (postgres, nats): (&Postgres, &Nats),
     environment: &[(String, String)],
     place: Place,
 ) -> anyhow::Result<Service> {
-    let link = options.nats_links.then(|| Link::open(nats.addr())).transpose()?;
-    let bus = link.as_ref().map_or(nats.addr(), Link::addr);
+    let links = Links {
+        nats: options.nats_links.then(|| Link::open(nats.addr())).transpose()?,
+        database: options.database_links.then(|| Link::open(postgres.addr())).transpose()?,
+    };
+    let bus = links.nats.as_ref().map_or(nats.addr(), Link::addr);
     let mut env = environment.to_vec();
     env.push(("NATS_URL".into(), nats.url_by(bus)));
+    if let Some(link) = &links.database {
+        env.push(("DATABASE_URL".into(), postgres.url_by(link.addr())));
+    }
     env.extend(options.settings.iter().cloned());
-    Service::plan(folder, &options.programs, &options.flags, place, env, link)
+    Service::plan(folder, &options.programs, &options.flags, place, env, links)
 }
 
 fn grpc_urls(places: &[Place]) -> String {

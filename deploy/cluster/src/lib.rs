@@ -20,7 +20,16 @@ mod service;
 mod standalone;
 
 pub use self::{
-    cluster::Cluster, folder::Folder, link::Link, nats::Nats, nginx::Nginx, options::Options,
-    ports::Ports, postgres::Postgres, process::Process, programs::build as build_programs,
-    service::Service, standalone::Standalone,
+    cluster::Cluster,
+    folder::Folder,
+    link::{Link, Then, Trap},
+    nats::Nats,
+    nginx::Nginx,
+    options::Options,
+    ports::Ports,
+    postgres::Postgres,
+    process::Process,
+    programs::build as build_programs,
+    service::Service,
+    standalone::Standalone,
 };

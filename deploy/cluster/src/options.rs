@@ -23,6 +23,8 @@ pub struct Options {
     pub nats_server: Option<PathBuf>,
     /// Whether each service reaches NATS by a [`Link`](crate::Link) of its own, which can be cut.
     pub nats_links: bool,
+    /// Whether each service reaches the database by a [`Link`](crate::Link) of its own.
+    pub database_links: bool,
     /// Further settings of the services, as environment variables; they win over the cluster's own.
     pub settings: Vec<(String, String)>,
     /// Further flags of the services, for what has no environment variable.
@@ -45,6 +47,7 @@ impl Options {
             programs: beside_us(),
             nats_server: None,
             nats_links: false,
+            database_links: false,
             settings: Vec::new(),
             flags: Vec::new(),
             progress: |_| {},

@@ -10,7 +10,10 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use rustix::process::Signal;
+use rustix::{
+    io::Errno,
+    process::{Pid, Signal, kill_process},
+};
 
 use crate::{
     folder::Folder,
@@ -101,6 +104,46 @@ impl Postgres {
         copy(&self.data.with_file_name("copy"), &self.data)
     }
 
+    /// Holds every process of the server where it is, as when its machine stands still: clients keep their connections and
+    /// are told nothing.
+    pub fn freeze(&self) -> anyhow::Result<()> {
+        // The first process first, so that no others are made meanwhile.
+        self.process.freeze()?;
+        self.signal_others(Signal::STOP)
+    }
+
+    /// Lets every process go on.
+    pub fn thaw(&self) -> anyhow::Result<()> {
+        self.signal_others(Signal::CONT)?;
+        self.process.thaw()
+    }
+
+    fn signal_others(&self, signal: Signal) -> anyhow::Result<()> {
+        let pid = self.process.pid().context("it does not run")?;
+        let others = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+        for other in others.split_whitespace() {
+            let other = Pid::from_raw(other.parse()?).context("no process has the id 0")?;
+            match kill_process(other, signal) {
+                // It has ended meanwhile.
+                Ok(()) | Err(Errno::SRCH) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns where it listens.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Returns the services' `DATABASE_URL` by another address, such as a link's.
+    #[must_use]
+    pub(crate) fn url_by(&self, addr: SocketAddr) -> String {
+        format!("postgres://{NAME}:{}@{addr}/{NAME}", self.password)
+    }
+
     /// Returns the services' `DATABASE_URL`.
     #[must_use]
     pub fn url(&self) -> String {
@@ -153,6 +196,13 @@ impl Postgres {
         command.arg("--no-sync");
         run(command.current_dir(home))?;
         Ok(fs::remove_file(password)?)
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        // Frozen, its processes would outlive the first one.
+        let _ = self.thaw();
     }
 }
 

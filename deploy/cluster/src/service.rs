@@ -55,7 +55,14 @@ pub struct Service {
     process: Process,
     addr: SocketAddr,
     internal: SocketAddr,
-    link: Option<Link>,
+    links: Links,
+}
+
+/// A service's own ways to other parts, where the cluster was asked for them.
+#[derive(Debug, Default)]
+pub(crate) struct Links {
+    pub(crate) nats: Option<Link>,
+    pub(crate) database: Option<Link>,
 }
 
 impl Service {
@@ -66,7 +73,7 @@ impl Service {
         flags: &[String],
         place: Place,
         mut env: Vec<(String, String)>,
-        link: Option<Link>,
+        links: Links,
     ) -> anyhow::Result<Self> {
         let Place { kind, number, public, internal } = place;
         let program = programs.join(kind.name());
@@ -97,7 +104,7 @@ impl Service {
         };
         let (addr, internal_addr) = (public.addr, internal.addr);
         let process = Process::new(plan, vec![public, internal]);
-        Ok(Self { process, addr, internal: internal_addr, link })
+        Ok(Self { process, addr, internal: internal_addr, links })
     }
 
     /// Returns the address of its public API.
@@ -121,7 +128,13 @@ impl Service {
     /// Returns its way to NATS, if the cluster was asked for links.
     #[must_use]
     pub fn nats_link(&self) -> Option<&Link> {
-        self.link.as_ref()
+        self.links.nats.as_ref()
+    }
+
+    /// Returns its way to the database, if the cluster was asked for links to it.
+    #[must_use]
+    pub fn database_link(&self) -> Option<&Link> {
+        self.links.database.as_ref()
     }
 }
 

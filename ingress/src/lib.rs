@@ -146,6 +146,7 @@ impl App {
         };
         let metrics = Metrics::default();
         stats.tell(&metrics);
+        store.health().tell(&metrics);
         let sweeps = Sweeps::new(store.clone(), &metrics);
         let internal_routes = streams::internal(state.clone(), metrics.clone());
         let (routes, document) = routes().split_for_parts();

@@ -203,6 +203,7 @@ impl App {
         let routes = layered(routes, &lifecycle, &common.cors_origin)?;
         let metrics = Metrics::default();
         search.tell(&metrics);
+        store.health().tell(&metrics);
         let sweeps = Sweeps::new(store.clone(), &metrics);
         let routes = metrics.watch(routes);
         let public = serve_public(public, routes, lifecycle.clone(), connections);

@@ -4,7 +4,7 @@ use axum::{Json, Router, extract::State, response::IntoResponse, routing::get};
 use http::StatusCode;
 use serde_json::json;
 
-use crate::lifecycle::Lifecycle;
+use crate::lifecycle::{Lifecycle, Readiness};
 
 /// Serves `/health`, `/health/ready` and `/health/live`.
 pub fn routes(lifecycle: Lifecycle) -> Router {
@@ -16,11 +16,12 @@ pub fn routes(lifecycle: Lifecycle) -> Router {
 }
 
 async fn ready(State(lifecycle): State<Lifecycle>) -> impl IntoResponse {
-    if lifecycle.is_draining() {
-        (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"status": "draining"})))
-    } else {
-        (StatusCode::OK, Json(json!({"status": "ok"})))
-    }
+    let (code, status) = match lifecycle.readiness() {
+        Readiness::Ready => (StatusCode::OK, "ok"),
+        Readiness::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+        Readiness::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+    };
+    (code, Json(json!({"status": status})))
 }
 
 async fn live() -> impl IntoResponse {

@@ -1,6 +1,10 @@
 //! Owns every task of a process: starts them, tells them to stop, waits for them, and stops all when one breaks.
 
-use std::{future::Future, sync::Arc};
+use std::{
+    fmt,
+    future::Future,
+    sync::{Arc, OnceLock},
+};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::{
@@ -18,6 +22,7 @@ pub struct Lifecycle {
 
 #[derive(Debug, Default)]
 struct Inner {
+    need: OnceLock<Need>,
     /// Listeners with what they are answering.
     serving: TaskTracker,
     /// Open streams.
@@ -32,7 +37,42 @@ struct Inner {
     shutdown: CancellationToken,
 }
 
+/// Whether the process wants traffic.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    Ready,
+    /// A stop was asked for.
+    Draining,
+    /// The database does not answer.
+    Unavailable,
+}
+
+/// Returns whether there is what requests need.
+struct Need(Box<dyn Fn() -> bool + Send + Sync>);
+
+impl fmt::Debug for Need {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Need")
+    }
+}
+
 impl Lifecycle {
+    /// Makes the process ready only while `need` returns true; only the first such need counts.
+    pub fn need(&self, need: impl Fn() -> bool + Send + Sync + 'static) {
+        let _ = self.inner.need.set(Need(Box::new(need)));
+    }
+
+    /// Returns whether the process wants traffic.
+    #[must_use]
+    pub fn readiness(&self) -> Readiness {
+        let has_need = self.inner.need.get().is_none_or(|Need(need)| need());
+        match (self.is_draining(), has_need) {
+            (true, _) => Readiness::Draining,
+            (false, false) => Readiness::Unavailable,
+            (false, true) => Readiness::Ready,
+        }
+    }
+
     /// Runs a listener until closing and until its last answer is out.
     pub fn serve(&self, name: &'static str, listener: impl Future<Output = ()> + Send + 'static) {
         self.watch(name, self.inner.serving.track_future(listener));

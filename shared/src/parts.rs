@@ -38,6 +38,8 @@ impl Parts {
         let bus = Bus::default();
         let store = Store::open_with(&config.data_dir, &bus, config.sabotage())?;
         let lifecycle = Lifecycle::default();
+        let database = store.health();
+        lifecycle.need(move || database.is_answering());
         Ok(Self {
             store,
             bus,
@@ -65,6 +67,8 @@ impl Parts {
         let lifecycle = Lifecycle::default();
         let bus = Bus::join(&config.nats, &lifecycle).await?;
         let store = Store::connect(url, &bus, config.sabotage())?;
+        let database = store.health();
+        lifecycle.need(move || database.is_answering());
         Ok(Self {
             store,
             bus,

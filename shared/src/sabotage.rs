@@ -17,4 +17,10 @@ pub enum Sabotage {
     NoFence,
     /// Entries are numbered by a sequence, whose order is not the order of commits.
     Sequence,
+    /// Waits for the database have no deadline.
+    NoDatabaseDeadline,
+    /// A commit that was not answered is taken for one that succeeded.
+    TrustLostCommit,
+    /// The fate of a commit that was not answered is looked up before the transaction has ended.
+    NoCommitWait,
 }

@@ -8,10 +8,14 @@
 //! `PostgreSQL` has several writers, here and in other processes. What one write finds in a project, and what it makes
 //! of it, is kept from the others by [`Store::write_in`], which takes the project's log for it. A transaction that
 //! collides with another, or whose connection is lost, is done again: so a closure changes nothing but the database.
+//!
+//! Every wait has a deadline. A call is answered within [`REQUEST_TIMEOUT`] whatever the database does: a thread may hang
+//! in the disk's or the server's silence, its caller never does. A write that was answered so has an unknown fate.
 
 mod connection;
 mod migrations;
 mod postgres;
+mod progress;
 mod queue;
 mod reader;
 mod sqlite;
@@ -26,7 +30,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
@@ -34,12 +38,14 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::{
     connection::Connection,
+    progress::Progress,
     queue::{Lane, Queue, Writes},
     work::{Call, Read},
     writer::Writer,
 };
 pub use self::{
     connection::{Reader, Tx},
+    progress::Health,
     value::{Column, ColumnValue, Row, Value},
 };
 use crate::{
@@ -57,6 +63,12 @@ const QUEUE: usize = 4096;
 const QUEUE_WAIT: Duration = Duration::from_secs(2);
 /// How long a read or write is tried while the database is away.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a call may take with everything, its time in the queue included.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(7);
+/// How long a bulk write may take, each of its statements being limited as others are.
+const BULK_TIMEOUT: Duration = Duration::from_mins(1);
+/// How often the thread of leases asks a server for a sign of life when there is nothing else to do.
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why the store did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +84,7 @@ pub enum Error {
     Sqlite(#[from] rusqlite::Error),
     /// `PostgreSQL` refused or failed.
     #[error("the database failed: {0}")]
-    Postgres(#[from] ::postgres::Error),
+    Postgres(#[from] tokio_postgres::Error),
     /// A column holds what its type cannot be.
     #[error("column {column} of a row holds an unexpected value")]
     Column { column: usize },
@@ -85,6 +97,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// The answer to a call whose time was up before it began.
+    fn expired() -> Self {
+        Self::Unavailable("it has waited for too long".into())
+    }
+
     /// Says whether the same may go well a little later.
     #[must_use]
     pub fn is_temporary(&self) -> bool {
@@ -103,6 +120,18 @@ pub struct Store {
     writes: Arc<Writes>,
     leases: Arc<Writes>,
     embedded: Option<Arc<Embedded>>,
+    lanes: Lanes,
+    /// Gone with the last handle, which ends threads that try to reach the database.
+    _alive: Arc<()>,
+}
+
+/// Progress of the threads, and whether calls have deadlines; only a deliberate bug has none.
+#[derive(Clone)]
+struct Lanes {
+    reads: Arc<Progress>,
+    writes: Arc<Progress>,
+    leases: Arc<Progress>,
+    has_deadlines: bool,
 }
 
 /// What an embedded database has besides.
@@ -126,27 +155,35 @@ impl Store {
             .with_context(|| format!("failed to create {}", folder.display()))?;
         let lock = sqlite::lock(folder)?;
         let path = folder.join("parley.db");
-        let open = || Ok(Connection::Sqlite(sqlite::Sqlite::open(&path)?));
-        let writer = open()?;
+        let open = |progress: &Arc<Progress>| {
+            Ok(Connection::Sqlite(sqlite::Sqlite::open(&path, progress)?))
+        };
+        let lanes = Lanes::new(true, sabotage);
+        let writer = open(&lanes.writes)?;
         migrations::run(&writer).context("failed to migrate the database")?;
         let embedded = Embedded { _lock: lock, inheritable: AtomicBool::new(true) };
-        Self::start(vec![writer], None, open, Some(embedded), bus, sabotage)
+        Self::start(vec![writer], None, open, Some(embedded), bus, lanes, sabotage)
     }
 
     /// Opens the `PostgreSQL` database at `url`, migrates it if need be, and starts its threads. A server that does not
     /// keep what it says it kept is refused.
     pub fn connect(url: &str, bus: &Bus, sabotage: Option<Sabotage>) -> anyhow::Result<Self> {
-        let server = postgres::Server::new(url)?;
-        let open = || Ok(Connection::Postgres(Box::new(server.connect()?)));
+        let lanes = Lanes::new(false, sabotage);
+        let server = postgres::Server::new(url, lanes.has_deadlines)?;
+        let open = |progress: &Arc<Progress>| {
+            Ok(Connection::Postgres(Box::new(server.connect(progress)?)))
+        };
         // The client waits with a runtime of its own, which the caller's runtime would not stand.
         let connect = || {
-            let postgres = server.connect().context("failed to connect to the database")?;
+            let postgres =
+                server.connect(&lanes.writes).context("failed to connect to the database")?;
             postgres.require_durability()?;
             let first = Connection::Postgres(Box::new(postgres));
             migrations::run(&first).context("failed to migrate the database")?;
-            let more = (1..WRITERS).map(|_| open());
+            let more = (1..WRITERS).map(|_| open(&lanes.writes));
             let writers = std::iter::once(Ok(first)).chain(more).collect::<anyhow::Result<_>>()?;
-            Self::start(writers, Some(open()?), open, None, bus, sabotage)
+            let for_leases = Some(open(&lanes.leases)?);
+            Self::start(writers, for_leases, open, None, bus, lanes, sabotage)
         };
         std::thread::scope(|scope| scope.spawn(connect).join())
             .unwrap_or_else(|_| anyhow::bail!("the database could not be opened"))
@@ -156,31 +193,57 @@ impl Store {
     fn start(
         connections: Vec<Connection>,
         for_leases: Option<Connection>,
-        open: impl Fn() -> anyhow::Result<Connection>,
+        open: impl Fn(&Arc<Progress>) -> anyhow::Result<Connection>,
         embedded: Option<Embedded>,
         bus: &Bus,
+        lanes: Lanes,
         sabotage: Option<Sabotage>,
     ) -> anyhow::Result<Self> {
+        let alive = Arc::new(());
         let queue = Arc::new(Queue::default());
         let lease_queue =
             if for_leases.is_some() { Arc::new(Queue::default()) } else { queue.clone() };
         let writes = Arc::new(Writes::new(queue.clone(), Lane::Requests));
         let leases = Arc::new(Writes::new(lease_queue.clone(), Lane::Leases));
-        let writers =
-            connections.into_iter().map(|connection| ("store-writer", connection, &queue));
-        let lease_writer = for_leases.map(|connection| ("store-leases", connection, &lease_queue));
-        for (name, connection, queue) in writers.chain(lease_writer) {
-            let thread = Writer::new(connection, queue.clone(), bus.clone(), sabotage);
-            std::thread::Builder::new().name(name.into()).spawn(move || thread.run())?;
+        let writer = |connection, queue: &Arc<Queue>, progress: &Arc<Progress>| Writer {
+            connection,
+            queue: queue.clone(),
+            bus: bus.clone(),
+            sabotage,
+            progress: progress.clone(),
+            store: Arc::downgrade(&alive),
+            probe_interval: None,
+        };
+        for connection in connections {
+            let thread = writer(connection, &queue, &lanes.writes);
+            std::thread::Builder::new().name("store-writer".into()).spawn(move || thread.run())?;
+        }
+        if let Some(connection) = for_leases {
+            let probe_interval = Some(PROBE_INTERVAL);
+            let thread =
+                Writer { probe_interval, ..writer(connection, &lease_queue, &lanes.leases) };
+            std::thread::Builder::new().name("store-leases".into()).spawn(move || thread.run())?;
         }
         let (reads, queue) = mpsc::channel(QUEUE);
         let queue = Arc::new(Mutex::new(queue));
         for _ in 0..READERS {
-            let (connection, queue) = (open()?, queue.clone());
-            let read = move || reader::run(connection, &queue);
+            let (connection, queue) = (open(&lanes.reads)?, queue.clone());
+            let (progress, store) = (lanes.reads.clone(), Arc::downgrade(&alive));
+            let read = move || reader::run(connection, &queue, &progress, &store);
             std::thread::Builder::new().name("store-reader".into()).spawn(read)?;
         }
-        Ok(Self { reads, writes, leases, embedded: embedded.map(Arc::new) })
+        // Threads that are still starting are not silent.
+        for lane in [&lanes.reads, &lanes.writes, &lanes.leases] {
+            lane.moved();
+        }
+        let embedded = embedded.map(Arc::new);
+        Ok(Self { reads, writes, leases, embedded, lanes, _alive: alive })
+    }
+
+    /// Returns whether the database answers, to be asked at any time.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.lanes.health()
     }
 
     /// Says, to the first who asks, that the processes which used the database before are all gone: a `SQLite` file has
@@ -207,9 +270,10 @@ impl Store {
         E: From<Error> + Send + 'static,
         F: Fn(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
     {
-        let (call, answer) = Call::new(work);
+        let deadline = self.lanes.admit(&self.lanes.writes, REQUEST_TIMEOUT)?;
+        let (call, answer) = Call::new(work, deadline);
         self.writes.send(Box::new(call)).await?;
-        answered(answer).await
+        answered(answer, deadline).await
     }
 
     /// Like [`Store::write`], and no other write of the same `topic` happens meanwhile. The topic has to exist.
@@ -219,9 +283,10 @@ impl Store {
         E: From<Error> + Send + 'static,
         F: Fn(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
     {
-        let (call, answer) = Call::new(work);
+        let deadline = self.lanes.admit(&self.lanes.writes, REQUEST_TIMEOUT)?;
+        let (call, answer) = Call::new(work, deadline);
         self.writes.send(Box::new(call.of(topic, false))).await?;
-        answered(answer).await
+        answered(answer, deadline).await
     }
 
     /// Like [`Store::write_in`], for work that takes so long that no other should share its transaction.
@@ -231,9 +296,10 @@ impl Store {
         E: From<Error> + Send + 'static,
         F: Fn(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
     {
-        let (call, answer) = Call::new(work);
+        let deadline = self.lanes.admit(&self.lanes.writes, BULK_TIMEOUT)?;
+        let (call, answer) = Call::new(work, deadline);
         self.writes.send(Box::new(call.of(topic, true))).await?;
-        answered(answer).await
+        answered(answer, deadline).await
     }
 
     /// Like [`Store::write`], for renewals of leases and heartbeats, which requests must never hold up.
@@ -247,9 +313,10 @@ impl Store {
         E: From<Error> + Send + 'static,
         F: Fn(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
     {
-        let (call, answer) = Call::new(work);
+        let deadline = self.lanes.deadline(REQUEST_TIMEOUT);
+        let (call, answer) = Call::new(work, deadline);
         self.leases.send(Box::new(call)).await?;
-        answered(answer).await
+        answered(answer, deadline).await
     }
 
     /// Like [`Store::write_lease`], and no other write of the same `topic` happens meanwhile, as with [`Store::write_in`].
@@ -260,9 +327,10 @@ impl Store {
         E: From<Error> + Send + 'static,
         F: Fn(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
     {
-        let (call, answer) = Call::new(work);
+        let deadline = self.lanes.deadline(REQUEST_TIMEOUT);
+        let (call, answer) = Call::new(work, deadline);
         self.leases.send(Box::new(call.of(topic, false))).await?;
-        answered(answer).await
+        answered(answer, deadline).await
     }
 
     /// Runs `work` on a consistent snapshot that has every write answered before the call.
@@ -272,17 +340,51 @@ impl Store {
         E: From<Error> + Send + 'static,
         F: Fn(&Reader<'_>) -> Result<T, E> + Send + 'static,
     {
-        let (call, answer) = Call::new(work);
+        let deadline = self.lanes.admit(&self.lanes.reads, REQUEST_TIMEOUT)?;
+        let (call, answer) = Call::new(work, deadline);
         match self.reads.send_timeout(Box::new(call), QUEUE_WAIT).await {
-            Ok(()) => answered(answer).await,
+            Ok(()) => answered(answer, deadline).await,
             Err(mpsc::error::SendTimeoutError::Timeout(_)) => Err(Error::Overloaded.into()),
             Err(mpsc::error::SendTimeoutError::Closed(_)) => Err(Error::Gone.into()),
         }
     }
 }
 
-async fn answered<T, E: From<Error>>(answer: oneshot::Receiver<Result<T, E>>) -> Result<T, E> {
-    answer.await.map_err(|_| Error::Gone)?
+impl Lanes {
+    fn new(is_embedded: bool, sabotage: Option<Sabotage>) -> Self {
+        let writes = Progress::new();
+        let leases = if is_embedded { writes.clone() } else { Progress::new() };
+        let has_deadlines = sabotage != Some(Sabotage::NoDatabaseDeadline);
+        Self { reads: Progress::new(), writes, leases, has_deadlines }
+    }
+
+    fn health(&self) -> Health {
+        let all = [self.reads.clone(), self.writes.clone(), self.leases.clone()];
+        Health(if self.has_deadlines { Arc::new(all) } else { Arc::new([]) })
+    }
+
+    /// Returns when a call has to be answered. While the database does not answer nobody is queued: a call would wait for
+    /// its whole time behind those that wait already. Threads find out themselves when the database is back.
+    fn admit(&self, lane: &Progress, limit: Duration) -> Result<Instant, Error> {
+        if self.has_deadlines && lane.is_silent() {
+            return Err(Error::Unavailable("it does not answer".into()));
+        }
+        Ok(self.deadline(limit))
+    }
+
+    fn deadline(&self, limit: Duration) -> Instant {
+        /// Far enough not to be seen.
+        const NEVER: Duration = Duration::from_hours(24);
+        Instant::now() + if self.has_deadlines { limit } else { NEVER }
+    }
+}
+
+async fn answered<T, E: From<Error>>(
+    answer: oneshot::Receiver<Result<T, E>>,
+    deadline: Instant,
+) -> Result<T, E> {
+    let answer = tokio::time::timeout_at(deadline.into(), answer).await;
+    answer.map_err(|_| Error::Unavailable("no answer in time".into()))?.map_err(|_| Error::Gone)?
 }
 
 impl std::fmt::Debug for Store {

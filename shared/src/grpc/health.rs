@@ -9,7 +9,7 @@ use tonic_health::pb::{
 };
 
 use super::MAX_MESSAGE_BYTES;
-use crate::lifecycle::Lifecycle;
+use crate::lifecycle::{Lifecycle, Readiness};
 
 /// The health service; it needs no identity, as it says what `/health/ready` says to everybody.
 pub(super) type Server = health_server::HealthServer<Health>;
@@ -46,8 +46,8 @@ impl health_server::Health for Health {
         if !self.knows(&request.get_ref().service) {
             return Err(Status::not_found("there is no such service here"));
         }
-        let draining = self.lifecycle.is_draining();
-        let status = if draining { ServingStatus::NotServing } else { ServingStatus::Serving };
+        let is_ready = self.lifecycle.readiness() == Readiness::Ready;
+        let status = if is_ready { ServingStatus::Serving } else { ServingStatus::NotServing };
         Ok(Response::new(answer(status)))
     }
 

@@ -14,6 +14,23 @@ pub(super) enum Connection {
     Postgres(Box<Postgres>),
 }
 
+/// What a transaction does about topics that another one has.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Locking {
+    /// Waits for them. Only a transaction that wants a single topic may: it holds none while it waits.
+    Wait,
+    /// Goes on without them.
+    Skip,
+}
+
+/// A topic that a transaction wanted and does not have.
+#[derive(Debug)]
+pub(super) struct Absent {
+    pub(super) topic: Topic,
+    /// Another transaction has it; else there is no such topic.
+    pub(super) is_locked: bool,
+}
+
 /// What became of a commit.
 pub(super) enum Committed {
     Yes,
@@ -27,21 +44,55 @@ impl Connection {
     /// Opens a transaction that writes.
     ///
     /// The topics' rows are locked at once and in one order, so that what a write finds in a project stays as it is until
-    /// its commit, and two groups of writes never wait for each other. Says whether every topic has a row. `SQLite` has one
-    /// writer and needs none of it.
-    pub(super) fn begin(&mut self, topics: &[&Topic]) -> Result<bool, Error> {
+    /// its commit, and two groups of writes never wait for each other. Returns the topics that the transaction does not
+    /// have. `SQLite` has one writer and needs none of it.
+    pub(super) fn begin(
+        &mut self,
+        topics: &[&Topic],
+        locking: Locking,
+    ) -> Result<Vec<Absent>, Error> {
         match self {
-            Self::Sqlite(sqlite) => sqlite.run("BEGIN IMMEDIATE").map(|()| true),
-            Self::Postgres(postgres) => postgres.begin(topics),
+            Self::Sqlite(sqlite) => sqlite.run("BEGIN IMMEDIATE").map(|()| Vec::new()),
+            Self::Postgres(postgres) => postgres.begin(topics, locking),
         }
     }
 
-    pub(super) fn commit(&mut self) -> Committed {
+    /// Commits. With `has_evidence` the fate of the transaction can be found out if no answer comes.
+    pub(super) fn commit(&mut self, has_evidence: bool) -> Committed {
         match self {
             Self::Sqlite(sqlite) => {
                 sqlite.run("COMMIT").map_or_else(Committed::No, |()| Committed::Yes)
             }
-            Self::Postgres(postgres) => postgres.commit(),
+            Self::Postgres(postgres) => postgres.commit(has_evidence),
+        }
+    }
+
+    /// Forgets what [`Connection::is_changed`] has to say of the statements before.
+    pub(super) fn forget_changes(&self) {
+        if let Self::Postgres(postgres) = self {
+            postgres.forget_changes();
+        }
+    }
+
+    /// Returns whether a statement since the last [`Connection::forget_changes`] may have changed something, or has failed.
+    pub(super) fn is_changed(&self) -> bool {
+        match self {
+            Self::Sqlite(_) => true,
+            Self::Postgres(postgres) => postgres.is_changed(),
+        }
+    }
+
+    /// Makes the connection fit for the next transaction, however long the database is away, unless `is_closed`.
+    pub(super) fn restore(&mut self, is_closed: impl Fn() -> bool) {
+        if let Self::Postgres(postgres) = self {
+            postgres.restore(is_closed);
+        }
+    }
+
+    /// Asks a server for a sign of life.
+    pub(super) fn probe(&self) {
+        if let Self::Postgres(postgres) = self {
+            postgres.probe();
         }
     }
 

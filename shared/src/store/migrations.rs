@@ -33,13 +33,13 @@ const LOCK: i64 = 0x7061_726c_6579;
 /// the others wait. A newer schema than this program's is refused.
 pub(super) fn run(connection: &Connection) -> anyhow::Result<()> {
     if let Connection::Postgres(postgres) = connection {
-        postgres.batch("SET lock_timeout = '60s'; SET statement_timeout = '10min'")?;
+        postgres.begin_migration()?;
         postgres.batch(&format!("SELECT pg_advisory_lock({LOCK})"))?;
     }
     steps(connection)?;
     if let Connection::Postgres(postgres) = connection {
         postgres.batch(&format!("SELECT pg_advisory_unlock({LOCK})"))?;
-        postgres.settle()?;
+        postgres.end_migration()?;
     }
     Ok(())
 }

@@ -1,15 +1,24 @@
-//! Writes that wait for a thread. Those of one log are with one thread at a time: together if they came while it was busy,
-//! and without waiting for each other in the database.
+//! Writes that wait for a thread. Writes of one topic are with one thread at a time: together if they came while it was
+//! busy, and without waiting for each other in the database.
+//!
+//! A topic may be locked by another process, and for long. A thread waits for such a lock only if it has nothing else to
+//! do in its transaction, and most threads never do. So writes of other topics go on, and the locked topic is tried again.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Error, QUEUE, QUEUE_WAIT, work::Write};
+use super::{Error, QUEUE, QUEUE_WAIT, WRITERS, connection::Locking, work::Write};
 use crate::journal::Topic;
+
+/// Threads that may wait for a topic's lock at once. The others serve the topics that are free.
+const MAX_WAITING_THREADS: usize = WRITERS / 2;
+/// How soon a locked topic is tried again while no thread waits for it.
+const LOCKED_RETRY: Duration = Duration::from_millis(5);
 
 /// The end where writes come in. The queue is closed when it is gone.
 pub(super) struct Writes {
@@ -33,18 +42,41 @@ pub(super) struct Queue {
     came: Condvar,
 }
 
+/// Work for a thread.
+pub(super) enum Taken {
+    Group(Group),
+    /// Nothing came within the time that the thread wanted to wait.
+    Nothing,
+    /// There will be no more.
+    Closed,
+}
+
+/// Writes of one transaction. Their topics are the taker's until [`Queue::done`].
+pub(super) struct Group {
+    pub(super) writes: Vec<Box<dyn Write>>,
+    /// Writes whose callers have stopped waiting, never to begin.
+    pub(super) expired: Vec<Box<dyn Write>>,
+    pub(super) topics: Vec<Topic>,
+    pub(super) locking: Locking,
+}
+
 #[derive(Default)]
 struct State {
     leases: VecDeque<Waiting>,
     waiting: VecDeque<Waiting>,
-    /// Logs that a thread is writing to.
+    /// Topics that a thread is writing to.
     busy: HashSet<Topic>,
+    /// Topics that another process had, and when they may be tried again.
+    locked: HashMap<Topic, Instant>,
+    /// Threads that may be waiting for a topic's lock.
+    waiting_threads: usize,
     is_closed: bool,
 }
 
 struct Waiting {
     work: Box<dyn Write>,
-    _room: OwnedSemaphorePermit,
+    /// `None` for a write that was handed back.
+    _room: Option<OwnedSemaphorePermit>,
 }
 
 impl Writes {
@@ -56,7 +88,7 @@ impl Writes {
     pub(super) async fn send(&self, work: Box<dyn Write>) -> Result<(), Error> {
         let room = tokio::time::timeout(QUEUE_WAIT, self.room.clone().acquire_owned()).await;
         let room = room.map_err(|_| Error::Overloaded)?.map_err(|_| Error::Gone)?;
-        self.queue.lock().lane(self.lane).push_back(Waiting { work, _room: room });
+        self.queue.lock().lane(self.lane).push_back(Waiting { work, _room: Some(room) });
         self.queue.came.notify_one();
         Ok(())
     }
@@ -70,23 +102,34 @@ impl Drop for Writes {
 }
 
 impl Queue {
-    /// Waits for writes that may be done now, and takes the first with what can share its transaction, at most `most`. Returns
-    /// `None` when there will be no more. Their logs are the caller's until it calls [`Queue::done`].
-    pub(super) fn take(&self, most: usize) -> Option<Vec<Box<dyn Write>>> {
+    /// Waits for writes that may be done now, at most for `patience`, and takes the first with what can share its transaction,
+    /// at most `most`.
+    pub(super) fn take(&self, most: usize, patience: Option<Duration>) -> Taken {
+        let until = patience.map(|patience| Instant::now() + patience);
         let mut state = self.lock();
         loop {
-            let group = state.take(most);
-            if !group.is_empty() {
+            let now = Instant::now();
+            if let Some(group) = state.take(most, now) {
                 if !state.is_empty() {
                     self.came.notify_one();
                 }
-                return Some(group);
+                return Taken::Group(group);
             }
             if state.is_closed && state.is_empty() {
                 self.came.notify_one();
-                return None;
+                return Taken::Closed;
             }
-            state = self.came.wait(state).unwrap_or_else(PoisonError::into_inner);
+            if until.is_some_and(|until| until <= now) {
+                return Taken::Nothing;
+            }
+            let retry = (!state.locked.is_empty() && !state.is_empty()).then(|| now + LOCKED_RETRY);
+            state = match retry.into_iter().chain(until).min() {
+                None => self.came.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(until) => {
+                    let wait = until.saturating_duration_since(now);
+                    self.came.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
         }
     }
 
@@ -97,11 +140,22 @@ impl Queue {
         Some(next?.work)
     }
 
-    /// Gives logs back whose writes are done.
-    pub(super) fn done(&self, topics: &[Topic]) {
+    /// Gives back the topics of a group that was taken with `locking`, and writes whose topics another process has.
+    pub(super) fn done(&self, topics: &[Topic], locking: Locking, locked: Vec<Box<dyn Write>>) {
         let mut state = self.lock();
+        if locking == Locking::Wait {
+            state.waiting_threads -= 1;
+        }
         for topic in topics {
             state.busy.remove(topic);
+            state.locked.remove(topic);
+        }
+        let retry_at = Instant::now() + LOCKED_RETRY;
+        for work in locked.into_iter().rev() {
+            if let Some(topic) = work.topic() {
+                state.locked.insert(topic.clone(), retry_at);
+            }
+            state.waiting.push_front(Waiting { work, _room: None });
         }
         drop(state);
         self.came.notify_one();
@@ -124,30 +178,56 @@ impl State {
         self.leases.is_empty() && self.waiting.is_empty()
     }
 
-    fn take(&mut self, most: usize) -> Vec<Box<dyn Write>> {
-        let mut group: Vec<Box<dyn Write>> = Vec::new();
-        // Nothing goes before a write of its log that has to wait.
+    fn take(&mut self, most: usize, now: Instant) -> Option<Group> {
+        let may_wait = self.waiting_threads < MAX_WAITING_THREADS;
+        let (mut writes, mut expired) = (Vec::<Box<dyn Write>>::new(), Vec::new());
+        // The topic that the thread waits for.
+        let mut awaited: Option<Topic> = None;
+        // Nothing goes before a write of its topic that has to wait.
         let mut passed: HashSet<Topic> = HashSet::new();
         let mut is_full = false;
         for waiting in [&mut self.leases, &mut self.waiting] {
             let mut left = Vec::new();
             while !is_full && let Some(next) = waiting.pop_front() {
+                if next.work.deadline() <= now {
+                    expired.push(next.work);
+                    continue;
+                }
                 let topic = next.work.topic();
-                let is_held =
-                    topic.is_some_and(|topic| self.busy.contains(topic) || passed.contains(topic));
+                let retry_at = topic.and_then(|topic| self.locked.get(topic));
+                let waits = retry_at.is_some() && may_wait && writes.is_empty();
                 let is_alone = is_alone(&*next.work);
-                if is_held || (is_alone && !group.is_empty()) {
+                let is_held = topic
+                    .is_some_and(|topic| self.busy.contains(topic) || passed.contains(topic))
+                    || (awaited.is_some() && awaited.as_ref() != topic)
+                    || (awaited.is_none() && !waits && retry_at.is_some_and(|at| *at > now));
+                if is_held || (is_alone && !writes.is_empty()) {
                     passed.extend(topic.cloned());
                     left.push(next);
                     continue;
                 }
-                group.push(next.work);
-                is_full = is_alone || group.len() == most;
+                if waits {
+                    awaited = topic.cloned();
+                }
+                writes.push(next.work);
+                is_full = is_alone || writes.len() == most;
             }
             left.into_iter().rev().for_each(|next| waiting.push_front(next));
         }
-        self.busy.extend(group.iter().filter_map(|work| work.topic().cloned()));
-        group
+        if writes.is_empty() && expired.is_empty() {
+            return None;
+        }
+        let mut topics: Vec<Topic> =
+            writes.iter().filter_map(|work| work.topic().cloned()).collect();
+        topics.sort_unstable();
+        topics.dedup();
+        self.busy.extend(topics.iter().cloned());
+        // A transaction that wants one topic holds no other while it waits.
+        let locking = if may_wait && topics.len() == 1 { Locking::Wait } else { Locking::Skip };
+        if locking == Locking::Wait {
+            self.waiting_threads += 1;
+        }
+        Some(Group { writes, expired, topics, locking })
     }
 }
 
@@ -177,6 +257,10 @@ mod tests {
         Ok(())
     }
 
+    fn later() -> Instant {
+        Instant::now() + Duration::from_mins(1)
+    }
+
     fn fixture() -> Fixture {
         let queue = Arc::new(Queue::default());
         Fixture { writes: Writes::new(queue.clone(), Lane::Requests), queue }
@@ -184,7 +268,7 @@ mod tests {
 
     impl Fixture {
         async fn add(&self, topic: Option<&Topic>, is_bulk: bool) {
-            let (call, _) = Call::new(nothing);
+            let (call, _) = Call::new(nothing, later());
             let call = match topic {
                 Some(topic) => call.of(topic.clone(), is_bulk),
                 None => call,
@@ -193,9 +277,17 @@ mod tests {
         }
 
         /// Takes what can be done now; another thread does.
+        fn group(&self) -> Option<Group> {
+            self.queue.lock().take(8, Instant::now())
+        }
+
         fn take(&self) -> Vec<Option<Topic>> {
-            let group = self.queue.lock().take(8);
+            let group = self.group().map(|group| group.writes).unwrap_or_default();
             group.iter().map(|work| work.topic().cloned()).collect()
+        }
+
+        fn done(&self, topic: &Topic) {
+            self.queue.done(std::slice::from_ref(topic), Locking::Wait, Vec::new());
         }
     }
 
@@ -210,7 +302,7 @@ mod tests {
         }
         assert_eq!(fixture.take(), [Some(other.clone())]);
         assert!(fixture.take().is_empty());
-        fixture.queue.done(std::slice::from_ref(&one));
+        fixture.done(&one);
         // What came meanwhile is together.
         assert_eq!(fixture.take(), [Some(one.clone()), Some(one)]);
     }
@@ -232,8 +324,48 @@ mod tests {
         assert_eq!(fixture.take(), [Some(one.clone())]);
         assert_eq!(fixture.take(), [None]);
         assert!(fixture.take().is_empty());
-        fixture.queue.done(std::slice::from_ref(&one));
+        fixture.done(&one);
         assert_eq!(fixture.take(), [Some(one)]);
+    }
+
+    #[tokio::test]
+    async fn a_thread_waits_for_a_locked_topic_alone_and_most_threads_never_do() {
+        let fixture = fixture();
+        let topics = [(); 4].map(|()| Topic::project(ProjectId::mint()));
+        for topic in &topics {
+            fixture.add(Some(topic), false).await;
+        }
+        let group = fixture.group().expect("all are free");
+        assert_eq!((group.writes.len(), group.locking), (4, Locking::Skip));
+        fixture.queue.done(&group.topics, group.locking, group.writes);
+        let mut waiting = Vec::new();
+        for topic in &topics[..MAX_WAITING_THREADS] {
+            let group = fixture.group().expect("it was handed back");
+            assert_eq!((&group.topics[..], group.locking), (&[topic.clone()][..], Locking::Wait));
+            waiting.push(group);
+        }
+        let idle = Topic::jobs();
+        fixture.add(Some(&idle), false).await;
+        assert_eq!(fixture.take(), [Some(idle)], "the locked ones are tried again later");
+        let Taken::Group(again) = fixture.queue.take(8, None) else { panic!("it is later") };
+        assert_eq!((&again.topics[..], again.locking), (&sorted(&topics[2..])[..], Locking::Skip));
+    }
+
+    fn sorted(topics: &[Topic]) -> Vec<Topic> {
+        let mut topics = topics.to_vec();
+        topics.sort();
+        topics
+    }
+
+    #[tokio::test]
+    async fn a_write_whose_caller_has_given_up_never_begins() {
+        let fixture = fixture();
+        let (call, _) = Call::new(nothing, Instant::now());
+        fixture.writes.send(Box::new(call.of(Topic::jobs(), false))).await.unwrap();
+        fixture.add(None, false).await;
+        let group = fixture.group().expect("writes");
+        assert_eq!((group.writes.len(), group.expired.len()), (1, 1));
+        assert!(group.topics.is_empty());
     }
 
     #[tokio::test]
@@ -244,7 +376,7 @@ mod tests {
         fixture.add(None, false).await;
         let leases = Writes::new(fixture.queue.clone(), Lane::Leases);
         for topic in [&lease, &request] {
-            let (call, _) = Call::new(nothing);
+            let (call, _) = Call::new(nothing, later());
             leases.send(Box::new(call.of(topic.clone(), false))).await.unwrap();
         }
         assert_eq!(fixture.queue.next().unwrap().topic(), Some(&lease), "the one thread's next");
@@ -255,24 +387,24 @@ mod tests {
     #[tokio::test]
     async fn what_is_closed_is_emptied_and_lets_every_thread_go() {
         let Fixture { writes, queue } = fixture();
-        let (call, _) = Call::new(nothing);
+        let (call, _) = Call::new(nothing, later());
         writes.send(Box::new(call.of(Topic::jobs(), false))).await.unwrap();
-        let taken = queue.take(8).expect("a write");
-        let (call, _) = Call::new(nothing);
+        let Taken::Group(taken) = queue.take(8, None) else { panic!("there is a write") };
+        let (call, _) = Call::new(nothing, later());
         writes.send(Box::new(call.of(Topic::jobs(), false))).await.unwrap();
         let threads = [(); 3].map(|()| {
             let queue = queue.clone();
             tokio::task::spawn_blocking(move || {
                 let mut count = 0;
-                while let Some(group) = queue.take(8) {
-                    count += group.len();
-                    queue.done(&[Topic::jobs()]);
+                while let Taken::Group(group) = queue.take(8, None) {
+                    count += group.writes.len();
+                    queue.done(&group.topics, group.locking, Vec::new());
                 }
                 count
             })
         });
         drop((writes, taken));
-        queue.done(&[Topic::jobs()]);
+        queue.done(&[Topic::jobs()], Locking::Wait, Vec::new());
         let all = futures_util::future::join_all(threads);
         let counts = tokio::time::timeout(Duration::from_secs(10), all).await.expect("they end");
         assert_eq!(counts.into_iter().map(Result::unwrap).sum::<usize>(), 1);

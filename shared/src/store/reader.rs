@@ -2,7 +2,7 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::Instant,
 };
 
@@ -11,16 +11,29 @@ use tokio::sync::mpsc;
 use super::{
     Error, PATIENCE,
     connection::{Connection, Reader},
+    progress::Progress,
     work::Read,
 };
 
-/// Reads until every handle of the store is gone.
-pub(super) fn run(mut connection: Connection, queue: &Mutex<mpsc::Receiver<Box<dyn Read>>>) {
+/// Reads until every handle of the store, which `store` is a part of, is gone.
+pub(super) fn run(
+    mut connection: Connection,
+    queue: &Mutex<mpsc::Receiver<Box<dyn Read>>>,
+    progress: &Arc<Progress>,
+    store: &Weak<()>,
+) {
     loop {
+        progress.rest();
         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
+        progress.work();
         let Some(mut work) = next else { return };
-        let outcome = read(&mut connection, &mut *work);
+        let outcome = if work.deadline() <= Instant::now() {
+            Err(Error::expired())
+        } else {
+            read(&mut connection, &mut *work)
+        };
         work.settle(outcome);
+        connection.restore(|| store.strong_count() == 0);
     }
 }
 

@@ -4,6 +4,7 @@ use std::{
     collections::HashSet,
     fs::{File, TryLockError},
     path::Path,
+    sync::Arc,
     time::Duration,
 };
 
@@ -13,6 +14,7 @@ use uuid::Uuid;
 
 use super::{
     Error, Row, Value,
+    progress::Progress,
     value::{ColumnValue, Home, update},
 };
 
@@ -23,7 +25,10 @@ const ROWS: usize = 64;
 
 /// One connection to the file.
 #[derive(Debug)]
-pub(super) struct Sqlite(rusqlite::Connection);
+pub(super) struct Sqlite {
+    connection: rusqlite::Connection,
+    progress: Arc<Progress>,
+}
 
 /// Keeps a second process out of the folder while it lives.
 pub(super) fn lock(folder: &Path) -> anyhow::Result<File> {
@@ -39,7 +44,7 @@ pub(super) fn lock(folder: &Path) -> anyhow::Result<File> {
 }
 
 impl Sqlite {
-    pub(super) fn open(path: &Path) -> Result<Self, Error> {
+    pub(super) fn open(path: &Path, progress: &Arc<Progress>) -> Result<Self, Error> {
         let connection = rusqlite::Connection::open(path)?;
         connection.busy_timeout(Duration::from_secs(5))?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -48,22 +53,25 @@ impl Sqlite {
         connection.pragma_update(None, "cache_size", -16_384)?;
         connection.pragma_update(None, "temp_store", "MEMORY")?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
-        Ok(Self(connection))
+        Ok(Self { connection, progress: progress.clone() })
     }
 
     pub(super) fn batch(&self, sql: &str) -> Result<(), Error> {
-        Ok(self.0.execute_batch(sql)?)
+        Ok(self.connection.execute_batch(sql)?)
     }
 
     /// Runs one of the short statements that frame transactions, prepared once.
     pub(super) fn run(&self, sql: &str) -> Result<(), Error> {
-        self.0.prepare_cached(sql)?.execute([])?;
+        self.progress.moved();
+        self.connection.prepare_cached(sql)?.execute([])?;
         Ok(())
     }
 
     /// `$1` would be a name to SQLite, numbered by its first use; `?1` is a number to it.
     fn prepare(&self, sql: &str) -> Result<rusqlite::CachedStatement<'_>, Error> {
-        Ok(self.0.prepare_cached(&sql.replace('$', "?"))?)
+        // The statement before has ended, so the disk answers.
+        self.progress.moved();
+        Ok(self.connection.prepare_cached(&sql.replace('$', "?"))?)
     }
 
     pub(super) fn query<T>(

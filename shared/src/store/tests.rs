@@ -1,7 +1,9 @@
 //! What both databases do alike, and what only PostgreSQL has to.
 
+mod groups;
 mod meetings;
 mod rows;
+mod silence;
 
 use std::sync::{
     Barrier,
@@ -254,6 +256,16 @@ async fn what_a_write_finds_in_its_topic_stays_so() {
     });
     futures_util::future::try_join_all(writes).await.unwrap();
     assert_eq!(counts(&store).await, (0..40).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_store_holds_as_many_connections_as_the_documents_say() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(Home::Postgres, &folder, &Bus::default()).await;
+    let sql = "SELECT COUNT(*) FROM pg_stat_activity \
+               WHERE datname = current_database() AND application_name = 'parley'";
+    let count = store.read(move |reader| reader.find(sql, &[], |row| row.get::<i64>(0)));
+    assert_eq!(count.await.unwrap(), Some(9), "`deploy/README.md` counts with it, under \"Sizes\"");
 }
 
 #[tokio::test]

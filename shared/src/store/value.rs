@@ -134,7 +134,7 @@ pub struct Row<'a>(pub(super) Home<'a>);
 #[derive(Debug)]
 pub(super) enum Home<'a> {
     Sqlite(&'a rusqlite::Row<'a>),
-    Postgres(&'a postgres::Row),
+    Postgres(&'a tokio_postgres::Row),
 }
 
 impl Row<'_> {

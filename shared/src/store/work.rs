@@ -1,5 +1,7 @@
 //! What is asked of the store: a closure on its way to a thread with a connection, and the answer on its way back.
 
+use std::time::Instant;
+
 use tokio::sync::oneshot;
 
 use super::{
@@ -18,6 +20,8 @@ pub(super) trait Write: Send {
     fn topic(&self) -> Option<&Topic>;
     /// It takes long, so that no other write should share its transaction.
     fn is_bulk(&self) -> bool;
+    /// When the caller stops waiting. A write that has not begun by then never does.
+    fn deadline(&self) -> Instant;
 }
 
 /// A queued read.
@@ -25,6 +29,8 @@ pub(super) trait Read: Send {
     /// Runs it. It may run again if the snapshot was lost.
     fn run(&mut self, reader: &Reader<'_>);
     fn settle(self: Box<Self>, read: Result<(), Error>);
+    /// When the caller stops waiting.
+    fn deadline(&self) -> Instant;
 }
 
 /// A closure, what it returned last, and who waits for it.
@@ -34,12 +40,13 @@ pub(super) struct Call<F, T, E> {
     reply: oneshot::Sender<Result<T, E>>,
     topic: Option<Topic>,
     is_bulk: bool,
+    deadline: Instant,
 }
 
 impl<F, T, E: From<Error>> Call<F, T, E> {
-    pub(super) fn new(work: F) -> (Self, oneshot::Receiver<Result<T, E>>) {
+    pub(super) fn new(work: F, deadline: Instant) -> (Self, oneshot::Receiver<Result<T, E>>) {
         let (reply, answer) = oneshot::channel();
-        (Self { work, outcome: None, reply, topic: None, is_bulk: false }, answer)
+        (Self { work, outcome: None, reply, topic: None, is_bulk: false, deadline }, answer)
     }
 
     pub(super) fn of(self, topic: Topic, is_bulk: bool) -> Self {
@@ -85,6 +92,10 @@ where
     fn is_bulk(&self) -> bool {
         self.is_bulk
     }
+
+    fn deadline(&self) -> Instant {
+        self.deadline
+    }
 }
 
 impl<F, T, E> Read for Call<F, T, E>
@@ -100,5 +111,9 @@ where
 
     fn settle(self: Box<Self>, read: Result<(), Error>) {
         self.answer(read);
+    }
+
+    fn deadline(&self) -> Instant {
+        self.deadline
     }
 }

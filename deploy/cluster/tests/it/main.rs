@@ -3,6 +3,7 @@
 mod answers;
 mod batches;
 mod bundles;
+mod database;
 mod fixture;
 mod link;
 mod nginx;

@@ -78,7 +78,7 @@ impl Whole {
         }
     }
 
-    async fn stream(&self, base: &str, project: &str) -> Response {
+    pub(crate) async fn stream(&self, base: &str, project: &str) -> Response {
         let url = format!("{base}/sse/stream?project_id={project}");
         let mut stream = self.http.get(url).bearer_auth("dev-ada").send().await.expect("an answer");
         read_until(&mut stream, "\"hello\"").await;

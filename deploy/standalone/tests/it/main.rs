@@ -29,6 +29,7 @@ mod faults;
 mod fixture;
 mod grpc;
 mod http_bundles;
+mod hung_disk;
 mod import;
 mod job;
 mod job_ends;

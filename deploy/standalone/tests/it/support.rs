@@ -62,6 +62,13 @@ impl Parley {
         Self::spawn(dir, command(dir, flags)).await
     }
 
+    /// Starts it with further environment variables.
+    pub(crate) async fn start_with_env(dir: &Arc<TempDir>, env: &[(&str, &str)]) -> Self {
+        let mut command = command(dir, &[]);
+        command.envs(env.iter().copied());
+        Self::spawn(dir, command).await
+    }
+
     /// Starts a process that may have only so many descriptors.
     pub(crate) async fn start_with_descriptors(descriptors: usize) -> Self {
         let dir = Arc::new(tempfile::tempdir().expect("a folder for data"));

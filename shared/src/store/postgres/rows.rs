@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use postgres::types::ToSql;
+use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::{

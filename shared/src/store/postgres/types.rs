@@ -1,7 +1,7 @@
 //! The store's values as PostgreSQL has them.
 
 use bytes::BytesMut;
-use postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
+use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
 use super::super::{Error, Value, value::ColumnValue};
 
@@ -58,7 +58,7 @@ impl<'a> FromSql<'a> for Raw<'a> {
 }
 
 pub(in super::super) fn column(
-    row: &postgres::Row,
+    row: &tokio_postgres::Row,
     index: usize,
 ) -> Result<ColumnValue<'_>, Error> {
     row.try_get::<_, Raw<'_>>(index)

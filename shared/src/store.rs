@@ -234,7 +234,7 @@ impl Store {
         }
         // Threads that are still starting are not silent.
         for lane in [&lanes.reads, &lanes.writes, &lanes.leases] {
-            lane.moved();
+            lane.begun();
         }
         let embedded = embedded.map(Arc::new);
         Ok(Self { reads, writes, leases, embedded, lanes, _alive: alive })
@@ -364,9 +364,12 @@ impl Lanes {
     }
 
     /// Returns when a call has to be answered. While the database does not answer nobody is queued: a call would wait for
-    /// its whole time behind those that wait already. Threads find out themselves when the database is back.
+    /// its whole time behind those that wait already. Another lane may be the first to find out, as the one of leases asks
+    /// for a sign of life each second. Threads find out themselves when the database is back.
     fn admit(&self, lane: &Progress, limit: Duration) -> Result<Instant, Error> {
-        if self.has_deadlines && lane.is_silent() {
+        let is_silent =
+            || [&self.reads, &self.writes, &self.leases].into_iter().any(|lane| lane.is_silent());
+        if self.has_deadlines && !lane.was_answered_lately() && is_silent() {
             return Err(Error::Unavailable("it does not answer".into()));
         }
         Ok(self.deadline(limit))

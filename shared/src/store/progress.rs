@@ -19,32 +19,54 @@ pub(super) struct Progress {
     started: Instant,
     /// Threads that wait for work with a sound connection.
     idle: AtomicUsize,
-    /// Milliseconds from `started` to the latest finished statement.
+    /// Milliseconds from `started` to the latest finished statement, or to when the latest thread began to work.
     moved_ms: AtomicU64,
+    /// Milliseconds from `started` to the latest finished statement.
+    answered_ms: AtomicU64,
 }
 
 impl Progress {
     pub(super) fn new() -> Arc<Self> {
-        let (idle, moved_ms) = (AtomicUsize::new(0), AtomicU64::new(0));
-        Arc::new(Self { started: Instant::now(), idle, moved_ms })
+        Arc::new(Self {
+            started: Instant::now(),
+            idle: AtomicUsize::new(0),
+            moved_ms: AtomicU64::new(0),
+            answered_ms: AtomicU64::new(0),
+        })
     }
 
     /// Notes that a thread waits for work.
     pub(super) fn rest(&self) {
-        self.moved();
+        self.begun();
         self.idle.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Notes that a thread has begun to work.
     pub(super) fn work(&self) {
-        self.moved();
+        self.begun();
         self.idle.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Notes that the threads have a while from now on.
+    pub(super) fn begun(&self) {
+        self.moved_ms.fetch_max(self.now_ms(), Ordering::Relaxed);
     }
 
     /// Notes a finished statement.
     pub(super) fn moved(&self) {
-        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.moved_ms.fetch_max(now, Ordering::Relaxed);
+        let now_ms = self.now_ms();
+        self.moved_ms.fetch_max(now_ms, Ordering::Relaxed);
+        self.answered_ms.fetch_max(now_ms, Ordering::Relaxed);
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Returns whether a statement of this lane has finished lately.
+    pub(super) fn was_answered_lately(&self) -> bool {
+        let answered = Duration::from_millis(self.answered_ms.load(Ordering::Relaxed));
+        self.started.elapsed().saturating_sub(answered) < SILENCE
     }
 
     /// Returns how long the threads have been waiting for the database, zero if one of them is free.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use shared::{
     http::{Json, Limit, Path, Query},
     ids::{ChannelId, ChannelName, ProjectId},
+    names::{has_invisible, without_invisible},
     store::{Error, Reader, Row, Tx},
     time::Timestamp,
 };
@@ -61,7 +62,7 @@ struct Page {
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 struct NewChannel {
-    name: ChannelName,
+    name: NewChannelName,
     topic: Option<ChannelTopic>,
 }
 
@@ -69,6 +70,25 @@ struct NewChannel {
 #[serde(deny_unknown_fields)]
 struct ChannelFields {
     topic: Option<ChannelTopic>,
+}
+
+/// Name of a new channel. Two names that look the same would be two channels, so that it has no character that shows nothing.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(try_from = "String")]
+#[schema(value_type = String)]
+struct NewChannelName(ChannelName);
+
+impl TryFrom<String> for NewChannelName {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        if has_invisible(&name) {
+            return Err(
+                "a channel's name has no direction marks or other invisible characters".into()
+            );
+        }
+        ChannelName::try_from(name).map(Self).map_err(|error| error.to_string())
+    }
 }
 
 /// What a channel is about, in at most 1,000 characters.
@@ -82,11 +102,16 @@ impl TryFrom<String> for ChannelTopic {
     fn try_from(topic: String) -> Result<Self, &'static str> {
         let fits = topic.chars().count() <= 1_000 && !topic.contains('\0');
         if fits {
-            Ok(Self(topic))
+            Ok(Self(clean_topic(&topic)))
         } else {
             Err("a channel's topic has at most 1,000 characters and no NUL")
         }
     }
+}
+
+/// Returns a topic without characters that show nothing or reorder the text around them; it keeps its lines.
+pub(crate) fn clean_topic(topic: &str) -> String {
+    topic.split('\n').map(without_invisible).collect::<Vec<_>>().join("\n")
 }
 
 /// Returns the name of the channel that every project starts with and that messages without a channel go to.
@@ -217,7 +242,7 @@ async fn add(
             if count(tx, caller.project)? >= i64::from(limits.channels_per_project) {
                 return Err(ApiError::Conflict("the project has as many channels as it may"));
             }
-            create(tx, caller, name.clone(), topic.as_ref().map(|topic| topic.0.clone()))
+            create(tx, caller, name.0.clone(), topic.as_ref().map(|topic| topic.0.clone()))
         })
         .await?;
     let location = format!("/api/chat/projects/{}/channels/{}", member.project, channel.name);

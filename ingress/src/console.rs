@@ -13,7 +13,7 @@ use axum::{
 use http::{HeaderMap, HeaderValue, Uri, header, uri::Authority};
 use serde::Serialize;
 use shared::{
-    auth::{Auth, DemoUser},
+    auth::{Auth, ConsoleSignIn, DemoUser},
     http::Failure,
 };
 
@@ -32,15 +32,18 @@ struct Console {
     beside: Option<Beside>,
     auth_mode: &'static str,
     demo_users: &'static [DemoUser],
+    oidc: Option<ConsoleSignIn>,
 }
 
 /// What the page has to know of the services. Never a secret: tokens of demo users are good on loopback alone.
 #[derive(Serialize)]
-struct PageConfig {
+struct PageConfig<'a> {
     auth_mode: &'static str,
     /// Where proc is, if it is not where the page is.
     proc_url: Option<String>,
     demo_users: &'static [DemoUser],
+    /// Sign-in with the issuer, in `oidc` mode.
+    oidc: Option<&'a ConsoleSignIn>,
 }
 
 /// Returns the routes of the pages, which everybody may read.
@@ -50,8 +53,14 @@ pub(crate) fn routes(auth: &Auth, beside: Option<Beside>) -> Router {
         beside,
         auth_mode: auth.mode(),
         demo_users: auth.demo_users(),
+        oidc: auth.console_sign_in().cloned(),
     });
-    Router::new()
+    let redirect_path = console.oidc.as_ref().map(|oidc| oidc.redirect_path.clone());
+    let pages = match redirect_path.filter(|path| path != "/") {
+        Some(path) => Router::new().route(&path, get(index)),
+        None => Router::new(),
+    };
+    pages
         .route("/", get(index))
         .route("/console/config.json", get(config))
         .route("/console/{*path}", get(file))
@@ -72,7 +81,8 @@ async fn file(
 
 async fn config(State(console): State<Arc<Console>>, headers: HeaderMap) -> Response {
     let Console { auth_mode, demo_users, .. } = *console;
-    let config = PageConfig { auth_mode, proc_url: console.proc_url(&headers), demo_users };
+    let (proc_url, oidc) = (console.proc_url(&headers), console.oidc.as_ref());
+    let config = PageConfig { auth_mode, proc_url, demo_users, oidc };
     ([(header::CACHE_CONTROL, "no-store")], Json(config)).into_response()
 }
 
@@ -101,17 +111,19 @@ impl Console {
         (port == beside.ingress && is_host && url.parse::<Uri>().is_ok()).then_some(url)
     }
 
-    /// Returns the rights of the page: nothing but its own files and both services.
+    /// Returns the rights of the page: its own files, both services and the issuer.
     fn policy(&self, headers: &HeaderMap) -> HeaderValue {
-        let proc = self
-            .proc_url(headers)
-            .map(|url| format!("connect-src 'self' {url}; "))
-            .unwrap_or_default();
+        let issuer = self.oidc.as_ref().map(|oidc| oidc.origin.clone());
+        let others: Vec<_> = self.proc_url(headers).into_iter().chain(issuer).collect();
+        let connect = match others.as_slice() {
+            [] => String::new(),
+            others => format!("connect-src 'self' {}; ", others.join(" ")),
+        };
         let policy = format!(
-            "default-src 'self'; {proc}base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+            "default-src 'self'; {connect}base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
              require-trusted-types-for 'script'; trusted-types 'none'"
         );
-        // Both are of characters that a header may have.
+        // All of them are of characters that a header may have.
         HeaderValue::from_str(&policy).unwrap_or(HeaderValue::from_static("default-src 'none'"))
     }
 }

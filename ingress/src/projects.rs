@@ -9,6 +9,7 @@ use shared::{
     deletion,
     http::{Json, Limit, Query},
     ids::{ProjectId, UserId},
+    names::without_invisible,
     store::{Reader, Row, Tx},
     time::Timestamp,
 };
@@ -51,7 +52,7 @@ struct ProjectFields {
     name: ProjectName,
 }
 
-/// 1 to 200 characters, no controls.
+/// 1 to 200 characters, no controls. Characters that show nothing are taken out, except joiners.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(try_from = "String")]
 struct ProjectName(String);
@@ -60,9 +61,9 @@ impl TryFrom<String> for ProjectName {
     type Error = &'static str;
 
     fn try_from(name: String) -> Result<Self, &'static str> {
-        let name = name.trim().to_owned();
-        let fits = (1..=200).contains(&name.chars().count()) && !name.chars().any(char::is_control);
-        if fits {
+        let has_control = name.trim().chars().any(char::is_control);
+        let name = without_invisible(&name).trim().to_owned();
+        if (1..=200).contains(&name.chars().count()) && !has_control {
             Ok(Self(name))
         } else {
             Err("a project's name has 1 to 200 characters and no controls")

@@ -20,6 +20,7 @@ pub(crate) use self::credentials::Route;
 pub use self::{
     config::{AuthConfig, AuthMode, OidcConfig},
     ended::{Ended, Endings, Revocations, Rewound},
+    oidc::ConsoleSignIn,
     refused::Refused,
     sessions::{Session, sessions_of},
     simple::DemoUser,
@@ -163,6 +164,15 @@ impl Auth {
         match (auth_mode, auth_users_file) {
             (AuthMode::Simple, None) => simple::DEMO,
             _ => &[],
+        }
+    }
+
+    /// Returns what the console needs to sign users in with the issuer, `None` in `simple` mode.
+    #[must_use]
+    pub fn console_sign_in(&self) -> Option<&ConsoleSignIn> {
+        match &self.inner.issuer {
+            Issuer::Simple(_) => None,
+            Issuer::Oidc(oidc) => Some(&oidc.console),
         }
     }
 

@@ -2,7 +2,9 @@
 
 use std::{fmt, str::FromStr};
 
+use data_encoding::BASE32_NOPAD;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 /// An id that Parley mints: a `UUIDv7`, so that ids sort by the time of their making.
@@ -137,7 +139,7 @@ fn is_word(text: &str, longest: usize, also: &str) -> bool {
 }
 
 checked! {
-    /// A user: the name in `simple` mode, the token's `sub` with OIDC, `<source>:<id>` for an imported author.
+    /// A user: the name in `simple` mode, the token's user claim or a derived id with OIDC, `<source>:<id>` for an imported author.
     UserId: "a user id has 1 to 128 characters of A-Z a-z 0-9 . _ @ | : + -",
         |text| is_word(text, 128, "._@|:+-");
     /// A session that the client names, bound to the first user who shows it.
@@ -159,6 +161,42 @@ checked! {
         |text| (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
 }
 
+/// Prefixes of the ids of imported people, one for each source of an import.
+const IMPORT_PREFIXES: &[&str] = &["slack:"];
+/// Prefix of ids that are derived from a claim which is no valid id itself.
+const DERIVED_PREFIX: &str = "oidc:";
+/// Prefix kept for users whose account was deleted.
+const DELETED_PREFIX: &str = "deleted:";
+
+impl UserId {
+    /// Returns whether no login may have this id by itself. Upper case counts too, since people would not see the difference.
+    #[must_use]
+    pub fn is_reserved(&self) -> bool {
+        let reserved = IMPORT_PREFIXES.iter().chain([&DERIVED_PREFIX, &DELETED_PREFIX]);
+        let begins = |prefix: &&str| {
+            self.0.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+        };
+        reserved.into_iter().any(begins)
+    }
+
+    /// Returns whether the id is of a person whom an import brought, and so of no login.
+    #[must_use]
+    pub fn is_imported(&self) -> bool {
+        IMPORT_PREFIXES
+            .iter()
+            .any(|prefix| self.0.len() > prefix.len() && self.0.starts_with(prefix))
+    }
+
+    /// Derives the id of a login whose claim cannot be one, always the same for the same issuer and claim.
+    pub(crate) fn derive(issuer: &str, claim: &str) -> Self {
+        // No issuer has a NUL in its name, so two different pairs are never the same bytes.
+        let digest =
+            Sha256::new().chain_update(issuer).chain_update([0]).chain_update(claim).finalize();
+        let text = BASE32_NOPAD.encode(&digest).to_ascii_lowercase();
+        Self(format!("{DERIVED_PREFIX}{text}"))
+    }
+}
+
 impl TraceId {
     /// Mints a new trace id.
     #[must_use]
@@ -172,5 +210,44 @@ impl SessionId {
     #[must_use]
     pub fn mint() -> Self {
         Self(Uuid::now_v7().to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_of_imports_and_derived_ids_are_reserved() {
+        for (id, is_reserved, is_imported) in [
+            ("ada", false, false),
+            ("auth0|ada", false, false),
+            ("f:4711:ada", false, false),
+            ("slack", false, false),
+            ("slackers:ada", false, false),
+            ("slack:", true, false),
+            ("slack:U1", true, true),
+            ("Slack:U1", true, false),
+            ("oidc:ada", true, false),
+            ("deleted:ada", true, false),
+        ] {
+            let user: UserId = id.parse().unwrap();
+            assert_eq!(
+                (user.is_reserved(), user.is_imported()),
+                (is_reserved, is_imported),
+                "{id}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_derived_id_is_valid_and_stable() {
+        let derived = UserId::derive("https://auth.example", "DOM\\ada");
+        // Members and authors are stored by this text, so it may never change.
+        assert_eq!(derived.as_str(), "oidc:vqlsinmx5cwdrnqgxe4wpdudxm3q5z3wsjkow7s2uhs7htga5d6a");
+        assert_eq!(derived.as_str().parse(), Ok(derived.clone()));
+        assert!(derived.is_reserved() && !derived.is_imported());
+        assert_ne!(derived, UserId::derive("https://auth.example/", "DOM\\ada"));
+        assert_ne!(derived, UserId::derive("https://auth.example", "DOM\\Ada"));
     }
 }

@@ -13,6 +13,7 @@ pub mod journal;
 pub mod lifecycle;
 pub mod limits;
 pub mod metrics;
+pub mod names;
 pub mod parts;
 pub mod sabotage;
 pub mod service_token;

@@ -8,6 +8,7 @@ use proto::{Channel, ImportMessage, ImportResponse, Person};
 use serde::Serialize;
 use shared::{
     ids::{ChannelName, MessageId, ProjectId},
+    names::{has_invisible, without_invisible},
     store::{Error, Reader, Tx, Value},
     time::Timestamp,
 };
@@ -39,9 +40,9 @@ pub(super) fn people(
 ) -> Result<ImportResponse, ApiError> {
     let mut response = ImportResponse::default();
     for person in people {
-        let name = person.name.trim();
-        let Some(id) = imported(&person.id).filter(|_| !name.is_empty() && !name.contains('\0'))
-        else {
+        let name = without_invisible(&person.name);
+        let name = name.trim();
+        let Some(id) = imported(&person.id).filter(|_| !name.is_empty()) else {
             response.failed += 1;
             continue;
         };
@@ -68,15 +69,17 @@ pub(super) fn channels(
     let has = crate::channels::count(tx, caller.project)?;
     let mut room = i64::from(limits.channels_per_project) - has;
     for channel in channels {
-        let Ok(name) = channel.name.parse::<ChannelName>() else {
+        let name = channel.name.parse::<ChannelName>().ok();
+        let Some(name) = name.filter(|name| !has_invisible(name.as_str())) else {
             response.failed += 1;
             continue;
         };
+        let topic = channel.topic.as_deref().map(crate::channels::clean_topic);
         let sql = "SELECT import_id FROM channels WHERE project_id = $1 AND name = $2";
         let key = [caller.project.into(), (&name).into()];
         let made = if tx.find(sql, &key, |_| Ok(()))?.is_some() {
             // Every project begins with a channel, which is nobody's yet.
-            if let Some(topic) = &channel.topic {
+            if let Some(topic) = &topic {
                 crate::channels::describe_untouched(tx, caller, &name, topic)?;
             }
             0
@@ -85,7 +88,7 @@ pub(super) fn channels(
             continue;
         } else {
             room -= 1;
-            crate::channels::create(tx, caller, name.clone(), channel.topic.clone())?;
+            crate::channels::create(tx, caller, name.clone(), topic)?;
             let shown = |ms: &i64| (0..LATEST_US / 1_000).contains(ms);
             let at = channel.created_at_ms.filter(shown);
             let at = at.map_or_else(Timestamp::now, Timestamp::from_ms);

@@ -1,9 +1,12 @@
-//! OpenID Connect: an access token that says what its bearer may do, and an ID token that says who that is.
+//! OpenID Connect: an access token that says what its bearer may do, and an ID token that says who that is. With a setting,
+//! the ID token alone.
 
 mod claims;
+mod console;
 mod fetch;
 mod keys;
 mod refresh;
+mod rules;
 mod token;
 mod users;
 
@@ -13,11 +16,12 @@ use quick_cache::sync::Cache;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 
+pub use self::console::ConsoleSignIn;
 use self::{
-    claims::Rules,
     fetch::Issuer,
     keys::Key,
     refresh::{Keys, Refresher},
+    rules::Rules,
     token::{Token, Unfit},
     users::Users,
 };
@@ -32,6 +36,8 @@ const CACHED: usize = 10_000;
 pub(super) struct Oidc {
     /// Who has ever come.
     pub(super) users: Users,
+    /// The sign-in of the console.
+    pub(super) console: ConsoleSignIn,
     rules: Rules,
     keys: Keys,
     good: Cache<[u8; 32], Arc<Good>>,
@@ -41,7 +47,7 @@ pub(super) struct Oidc {
 #[derive(Debug)]
 struct Good {
     identity: Identity,
-    keys: [Arc<Key>; 2],
+    keys: Vec<Arc<Key>>,
 }
 
 impl Oidc {
@@ -53,6 +59,7 @@ impl Oidc {
         lifecycle: &Lifecycle,
     ) -> anyhow::Result<Self> {
         let rules = Rules::new(config)?;
+        let console = ConsoleSignIn::new(config, &rules.issuer)?;
         let issuer = Arc::new(Issuer::new(&rules.issuer, &config.oidc_algorithms)?);
         let (keys, refresher) = Refresher::new();
         let fetch = move |before| {
@@ -60,7 +67,7 @@ impl Oidc {
             async move { issuer.fetch(before).await }
         };
         lifecycle.spawn("oidc keys", refresher.run(fetch, lifecycle.shutdown()));
-        Ok(Self { users: Users::new(store), rules, keys, good: Cache::new(CACHED) })
+        Ok(Self { users: Users::new(store), console, rules, keys, good: Cache::new(CACHED) })
     }
 
     /// Returns whose tokens these are. Whatever is wrong with them, the caller is told the same.
@@ -70,43 +77,62 @@ impl Oidc {
         id: Option<&SecretString>,
         now: Timestamp,
     ) -> Result<Identity, Refused> {
-        let (access, id) = (access.expose_secret(), id.ok_or(Refused::Unauthenticated)?);
-        let id = id.expose_secret();
-        let pair = digest(access, id);
-        if let Some(good) = self.good.get(&pair) {
+        let first = access.expose_secret();
+        let second = if self.rules.take_id_token_alone() {
+            None
+        } else {
+            Some(id.ok_or(Refused::Unauthenticated)?.expose_secret())
+        };
+        let shown = digest(first, second.unwrap_or_default());
+        if let Some(good) = self.good.get(&shown) {
             if good.keys.iter().all(|key| self.keys.hold(key)) {
                 return Ok(good.identity.clone());
             }
-            self.good.remove(&pair);
+            self.good.remove(&shown);
         }
-        match self.check(access, id, now).await {
+        let checked = match second {
+            Some(id) => self.check_pair(first, id, now).await,
+            None => self.check_alone(first, now).await,
+        };
+        match checked {
             Ok(good) => {
                 let identity = good.identity.clone();
-                self.good.insert(pair, Arc::new(good));
+                self.good.insert(shown, Arc::new(good));
                 Ok(identity)
             }
             Err(Unfit::Token(reason)) => {
                 tracing::debug!(reason, "tokens refused");
                 Err(Refused::Unauthenticated)
             }
-            Err(Unfit::Subject) => {
-                // Signed by the issuer, so it is the set-up that is wrong and somebody is to know.
-                tracing::warn!("the `sub` of a token cannot be a user's id here");
+            Err(Unfit::UserClaim) => {
+                // The issuer signed the token, so a setting is wrong and an operator has to know.
+                tracing::warn!(
+                    "tokens refused: the claim of OIDC_USER_CLAIM is missing, or no text of 1 to 255 characters"
+                );
                 Err(Refused::Unauthenticated)
             }
             Err(Unfit::NoKeys) => Err(Refused::Unavailable),
         }
     }
 
-    async fn check(&self, access: &str, id: &str, now: Timestamp) -> Result<Good, Unfit> {
+    async fn check_pair(&self, access: &str, id: &str, now: Timestamp) -> Result<Good, Unfit> {
         let (access, id) = (Token::parse(access)?, Token::parse(id)?);
-        self.rules.heads(&access, &id)?;
+        self.rules.access_head(&access)?;
+        self.rules.id_head(&id)?;
         let access_key = self.key(&access).await?;
         let id_key = self.key(&id).await?;
         let access_claims = self.rules.access(&access, &access_key, now)?;
         let id_claims = self.rules.id(&id, &id_key, now)?;
         let identity = self.rules.pair(&access, &access_claims, &id, &id_claims)?;
-        Ok(Good { identity, keys: [access_key, id_key] })
+        Ok(Good { identity, keys: vec![access_key, id_key] })
+    }
+
+    async fn check_alone(&self, id: &str, now: Timestamp) -> Result<Good, Unfit> {
+        let id = Token::parse(id)?;
+        self.rules.id_head(&id)?;
+        let key = self.key(&id).await?;
+        let identity = self.rules.alone(&self.rules.id(&id, &key, now)?)?;
+        Ok(Good { identity, keys: vec![key] })
     }
 
     async fn key(&self, token: &Token<'_>) -> Result<Arc<Key>, Unfit> {
@@ -118,4 +144,8 @@ impl Oidc {
 /// Tokens have no line breaks, so no two pairs are the same text.
 fn digest(access: &str, id: &str) -> [u8; 32] {
     Sha256::new().chain_update(access).chain_update("\n").chain_update(id).finalize().into()
+}
+
+fn require(is_so: bool, otherwise: &'static str) -> Result<(), Unfit> {
+    if is_so { Ok(()) } else { Err(Unfit::Token(otherwise)) }
 }

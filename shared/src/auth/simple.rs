@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{Identity, Roles};
-use crate::{ids::UserId, time::Timestamp};
+use crate::{ids::UserId, names::without_invisible, time::Timestamp};
 
 /// All users, found by the digest of their token: a look-up tells nothing of a token by its time.
 #[derive(Debug)]
@@ -72,7 +72,12 @@ impl Directory {
                 "the token of {user} is shorter than 16 characters"
             );
             let roles = Roles { admin: roles.contains(&Role::Admin) };
-            let name = name.unwrap_or_else(|| user.to_string());
+            ensure!(
+                !user.is_reserved(),
+                "{user} cannot be a user's id: its prefix is kept for imported, derived and deleted users"
+            );
+            let name = name.map(|name| without_invisible(&name).trim().to_owned());
+            let name = name.filter(|name| !name.is_empty()).unwrap_or_else(|| user.to_string());
             let known = Identity { id: user.clone(), name, roles, expires_at };
             let before = directory.insert(digest(&token), known);
             ensure!(before.is_none(), "the token of {user} is another user's too");

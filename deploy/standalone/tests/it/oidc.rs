@@ -3,6 +3,7 @@
 mod hostile;
 mod issuer;
 mod pair;
+mod providers;
 mod rotation;
 
 use std::sync::Arc;
@@ -56,6 +57,8 @@ async fn the_tokens_say_who_is_calling_and_what_they_may() {
         (json!({}), json!({"name": "", "preferred_username": "al"}), "al", json!([])),
         (json!({}), json!({"name": 7, "nickname": "al"}), "al", json!([])),
         (json!({}), json!({"name": null}), "ada", json!([])),
+        (json!({}), json!({"name": "\u{202e}evil\u{200b}"}), "evil", json!([])),
+        (json!({}), json!({"name": "\u{2066}\u{2069}", "nickname": "al"}), "al", json!([])),
     ] {
         let mut pair = Pair::new(&issuer, &signer, "ada");
         for (draft, more) in [(&mut pair.access, access), (&mut pair.id, id)] {
@@ -80,7 +83,7 @@ async fn tokens_of_the_usual_issuers_are_taken() {
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.as_bytes());
         base64(&digest.as_ref()[..16])
     };
-    let cases: [(&str, Change); 6] = [
+    let cases: [(&str, Change); 8] = [
         ("RFC 9068", |pair| {
             pair.access.head["typ"] = "at+JWT".into();
             pair.access.claims["client_id"] = CLIENT.into();
@@ -109,6 +112,22 @@ async fn tokens_of_the_usual_issuers_are_taken() {
             pair.id.claims["azp"] = CLIENT.into();
         }),
         ("a thumbprint beside the key's name", |pair| pair.access.head["x5t"] = "abc".into()),
+        ("a certificate in the head, as of ADFS and SAP", |pair| {
+            for draft in [&mut pair.access, &mut pair.id] {
+                draft.head["x5c"] = json!(["MIIB"]);
+                draft.head["jku"] = "https://keys.example/jwks".into();
+                draft.head["x5u"] = "https://keys.example/x5u".into();
+            }
+        }),
+        ("times with a fraction", |pair| {
+            for draft in [&mut pair.access, &mut pair.id] {
+                #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit")]
+                let begun = now() as f64;
+                draft.claims["iat"] = (begun + 0.25).into();
+                draft.claims["nbf"] = (begun + 0.25).into();
+                draft.claims["exp"] = (begun + 600.75).into();
+            }
+        }),
     ];
     for (name, change) in cases {
         for signer in [&rsa, &ec] {
@@ -281,15 +300,35 @@ async fn settings_that_are_not_safe_are_refused() {
         ("--oidc-issuer", "http://auth.example", "OIDC_ISSUER"),
         ("--oidc-issuer", "https://auth.example?realm=chat", "OIDC_ISSUER"),
         ("--oidc-audience", "", "OIDC_AUDIENCE"),
-        ("--oidc-audience", "web", "OIDC_AUDIENCE"),
+        ("--oidc-audience-claim", "", "OIDC_AUDIENCE_CLAIM"),
         ("--oidc-client-id", "", "OIDC_CLIENT_ID"),
         ("--oidc-algorithms", "RS256,HS256", "HMAC"),
         ("--oidc-algorithms", "none", "no such algorithm"),
+        ("--oidc-user-claim", "email", "another person can get the same email later"),
+        ("--oidc-user-claim", "upn", "another person can get"),
+        ("--oidc-user-claim", "preferred_username", "another person can get"),
+        ("--oidc-user-claim", "uid,preferred_username", "another person can get"),
+        ("--oidc-user-claim", "iss", "does not tell one user from another"),
+        ("--oidc-user-claim", "", "OIDC_USER_CLAIM"),
+        ("--oidc-user-claim", "a,b,c", "OIDC_USER_CLAIM"),
+        ("--oidc-id-token-only", "true", "every account of the provider can sign in"),
+        ("--oidc-required-claim", "hd", "OIDC_REQUIRED_CLAIM"),
+        ("--oidc-required-claim", "hd=", "OIDC_REQUIRED_CLAIM"),
+        ("--oidc-console-client-id", "other", "OIDC_CONSOLE_CLIENT_ID"),
+        ("--oidc-console-scope", "profile", "openid"),
+        ("--oidc-console-parameters", "audience", "OIDC_CONSOLE_PARAMETERS"),
+        ("--oidc-console-parameters", "state=1", "the console sets it itself"),
+        ("--oidc-console-redirect-path", "/api/auth/me", "OIDC_CONSOLE_REDIRECT_PATH"),
+        ("--oidc-console-redirect-path", "/console/main.js", "OIDC_CONSOLE_REDIRECT_PATH"),
+        ("--oidc-console-redirect-path", "/console/{*a}", "OIDC_CONSOLE_REDIRECT_PATH"),
     ] {
         let mut flags = vec!["--auth-mode", "oidc"];
         for (other, usual) in good {
-            flags.extend([other, if other == flag { value } else { usual }]);
+            if other != flag {
+                flags.extend([other, usual]);
+            }
         }
+        flags.extend([flag, value]);
         let refusal = Parley::refusal(&dir, &flags).await;
         assert!(refusal.contains(said), "{flag} {value}: {refusal}");
     }

@@ -83,7 +83,7 @@ impl Checked {
 
 /// An imported id names its source before a colon, which keeps it apart from every login.
 pub(super) fn imported(id: &str) -> Option<UserId> {
-    id.contains(':').then(|| id.parse().ok())?
+    id.parse().ok().filter(UserId::is_imported)
 }
 
 /// Returns the id that a message of another system has here: the same each time it is imported into the project, and in
@@ -132,6 +132,8 @@ mod tests {
     #[test]
     fn an_imported_author_is_never_a_login() {
         assert!(imported("slack:U0055C244").is_some());
-        assert!(imported("ada").is_none());
+        for login in ["ada", "oidc:ada", "f:4711:ada", "auth0|ada", "slack:"] {
+            assert!(imported(login).is_none(), "{login}");
+        }
     }
 }

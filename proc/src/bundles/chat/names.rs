@@ -3,7 +3,10 @@
 use std::collections::{HashMap, HashSet};
 
 use sha2::{Digest, Sha256};
-use shared::ids::{ChannelName, UserId};
+use shared::{
+    ids::{ChannelName, UserId},
+    names::has_invisible,
+};
 
 use crate::blobs::hex;
 
@@ -42,11 +45,15 @@ pub(super) fn channels<'a>(
 /// Returns the `number`th choice for a name.
 fn channel(name: &str, number: u32) -> Option<ChannelName> {
     if number == 1
-        && let Ok(name) = name.parse()
+        && let Ok(name) = name.parse::<ChannelName>()
+        && !has_invisible(name.as_str())
     {
         return Some(name);
     }
-    let allowed = |c: char| c.to_string().parse::<ChannelName>().is_ok();
+    let allowed = |c: char| {
+        let c = c.to_string();
+        c.parse::<ChannelName>().is_ok() && !has_invisible(&c)
+    };
     let lowered = name.to_lowercase();
     let valid = lowered.chars().map(|c| if allowed(c) { c } else { '-' });
     let suffix = if number == 1 { String::new() } else { format!("-{number}") };
@@ -114,7 +121,17 @@ mod tests {
     #[test]
     fn channels_get_valid_names_of_their_own() {
         let long = "x".repeat(200);
-        let names = ["general", "General", "A, B/c", "", " ", &long, "Über", "general-2"];
+        let names = [
+            "general",
+            "General",
+            "A, B/c",
+            "",
+            " ",
+            &long,
+            "Über",
+            "general-2",
+            "gen\u{202e}eral",
+        ];
         let given = channels(names.map(|name| (name, None)));
         let name = |from: &str| given[from].as_str().to_owned();
         assert_eq!(name("general"), "general");
@@ -125,6 +142,7 @@ mod tests {
         assert_eq!(name(" "), "-");
         assert_eq!(name(&long).len(), 80);
         assert_eq!(name("Über"), "über");
+        assert_eq!(name("gen\u{202e}eral"), "gen-eral");
         assert_eq!(given.values().collect::<HashSet<_>>().len(), names.len());
     }
 

@@ -20,25 +20,21 @@ pub(super) struct Token<'a> {
 pub(super) enum Unfit {
     /// A token is wrong, for the operator's eyes.
     Token(&'static str),
-    /// The issuer vouches for a user whose name cannot be an id here.
-    Subject,
+    /// The issuer vouches for a user, but the user claim is missing or no text of 1 to 255 characters.
+    UserClaim,
     /// The issuer's keys were never there.
     NoKeys,
 }
 
 impl<'a> Token<'a> {
-    /// Reads the head. Where a key is to be found is never the token's to say, nor what is to be understood of it.
+    /// Reads the head. Fields that say where a key lies (`jku`, `x5u`, `x5c`) are ignored: keys come from the issuer alone.
+    /// A head with a whole key of its own is refused.
     pub(super) fn parse(text: &'a str) -> Result<Self, Unfit> {
         if text.len() > MAX_BYTES {
             return Err(Unfit::Token("the token is too long"));
         }
         let head = decode_header(text).map_err(|_| Unfit::Token("the head cannot be read"))?;
-        let brings_a_key = head.jku.is_some()
-            || head.jwk.is_some()
-            || head.x5u.is_some()
-            || head.x5c.is_some()
-            || head.url.is_some();
-        if brings_a_key {
+        if head.jwk.is_some() || head.url.is_some() {
             return Err(Unfit::Token("the head brings its own key"));
         }
         let is_more_than_signed = head.crit.is_some()
@@ -52,5 +48,10 @@ impl<'a> Token<'a> {
         let kid = head.kid.ok_or(Unfit::Token("the head names no key"))?;
         let kind = head.typ.map(|kind| kind.to_ascii_lowercase());
         Ok(Self { text, kid, algorithm: head.alg, kind })
+    }
+
+    /// Returns whether the head says that it is an access token, as RFC 9068 has it.
+    pub(super) fn is_at_jwt(&self) -> bool {
+        matches!(self.kind.as_deref(), Some("at+jwt" | "application/at+jwt"))
     }
 }

@@ -17,7 +17,7 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
-    fn new(signer: &Signer, claims: Value) -> Self {
+    pub(crate) fn new(signer: &Signer, claims: Value) -> Self {
         let head = json!({"alg": signer.algorithm(), "typ": "JWT", "kid": signer.kid});
         Self { signer: signer.clone(), head, claims }
     }

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde::Deserialize;
 use serde_json::Value;
+use shared::names::without_invisible;
 
 use super::{
     Channel, Error, OwnChannel, Person,
@@ -132,7 +133,9 @@ fn read_list<T>(
 
 fn person(value: &Value, id: String) -> Person {
     let paths = ["/profile/display_name", "/profile/real_name", "/real_name", "/name"];
-    let name = paths.iter().find_map(|path| name(value.pointer(path)));
+    let names = paths.iter().filter_map(|path| name(value.pointer(path)));
+    let name =
+        names.map(|name| without_invisible(&name).trim().to_owned()).find(|name| !name.is_empty());
     Person { name: name.unwrap_or_else(|| id.clone()), is_bot: is_true(value, "is_bot"), id }
 }
 

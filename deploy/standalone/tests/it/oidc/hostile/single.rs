@@ -21,7 +21,7 @@ fn signature(token: &str) -> usize {
 
 /// Returns every way in which a token can be wrong by itself.
 pub(super) fn all(issuer: &Issuer, keys: &Keys) -> Vec<(String, Make)> {
-    [claims(issuer), heads(issuer, keys), signatures(keys), texts()].into_iter().flatten().collect()
+    [claims(issuer), heads(keys), signatures(issuer, keys), texts()].into_iter().flatten().collect()
 }
 
 /// Signs a draft after it was changed.
@@ -87,8 +87,7 @@ fn claims(issuer: &Issuer) -> Vec<(String, Make)> {
     wrong.chain(missing).collect()
 }
 
-fn heads(issuer: &Issuer, keys: &Keys) -> Vec<(String, Make)> {
-    let url = format!("{}/jwks", issuer.url);
+fn heads(keys: &Keys) -> Vec<(String, Make)> {
     let values = [
         ("alg", json!("none")),
         ("alg", json!("None")),
@@ -114,9 +113,7 @@ fn heads(issuer: &Issuer, keys: &Keys) -> Vec<(String, Make)> {
         ("crit", json!(["exp"])),
         ("crit", json!([])),
         ("b64", json!(false)),
-        ("jku", json!(url)),
-        ("x5u", json!(url)),
-        ("x5c", json!(["MIIB"])),
+        ("x5c", json!("MIIB")),
         ("jwk", keys.unlisted.jwk()),
         ("zip", json!("DEF")),
         ("enc", json!("A128GCM")),
@@ -131,7 +128,7 @@ fn heads(issuer: &Issuer, keys: &Keys) -> Vec<(String, Make)> {
     wrong.collect()
 }
 
-fn signatures(keys: &Keys) -> Vec<(String, Make)> {
+fn signatures(issuer: &Issuer, keys: &Keys) -> Vec<(String, Make)> {
     let by = |name: &str, signer: &Signer, algorithm: &'static str| {
         let signer = signer.clone();
         edited(name.into(), move |draft| {
@@ -140,7 +137,8 @@ fn signatures(keys: &Keys) -> Vec<(String, Make)> {
             draft.head["kid"] = signer.kid.clone().into();
         })
     };
-    let unlisted = keys.unlisted.clone();
+    let (unlisted, at_an_address) = (keys.unlisted.clone(), keys.unlisted.clone());
+    let url = format!("{}/jwks", issuer.url);
     let public = keys.first.jwk();
     let by_secret = |secret: String| -> (String, Make) {
         let name = format!("signed by {secret} as a secret");
@@ -148,6 +146,12 @@ fn signatures(keys: &Keys) -> Vec<(String, Make)> {
     };
     vec![
         by("another's signature", &keys.unlisted, "RS256"),
+        edited("another's key at an address".into(), move |draft| {
+            draft.signer = at_an_address.clone();
+            draft.head["jku"] = url.clone().into();
+            draft.head["x5u"] = url.clone().into();
+            draft.head["x5c"] = json!(["MIIB"]);
+        }),
         edited("another's key inside".into(), move |draft| {
             draft.signer = unlisted.clone();
             draft.head["jwk"] = unlisted.jwk();

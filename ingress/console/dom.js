@@ -45,6 +45,18 @@ export function put(element, ...children) {
   element.replaceChildren(...kept.map((child) => (child instanceof Node ? child : `${child}`)));
 }
 
+/** Characters that show nothing and can turn the text around them. */
+const INVISIBLE = /[\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff]/g;
+
+/** A name for a place that takes text alone, such as a label. @param {string} name */
+export const plain = (name) => name.replace(INVISIBLE, '');
+
+/** An address as it is, with invisible characters spelt out. @param {string} url */
+export const spelt = (url) => url.replace(INVISIBLE, encodeURIComponent);
+
+/** A name whose direction does not reach the text around it. @param {string} name */
+export const bdi = (name) => h('bdi', {}, name);
+
 /**
  * Calls a handler until the page is left.
  * @param {EventTarget} target

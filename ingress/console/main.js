@@ -42,11 +42,12 @@ const app = {
     if (!location.hash.startsWith('#/p/')) location.hash = '#/';
     await show();
   },
-  async signOut() {
+  /** @param {{everywhere?: boolean}} [options] */
+  async signOut(options) {
     const { account } = app;
     leaveRoom();
     app.account = null;
-    await account?.leave();
+    await account?.leave(options);
     location.hash = '#/';
     await show();
   },
@@ -133,5 +134,5 @@ async function show() {
 // What is not caught anywhere else is seen, not only in the console.
 addEventListener('unhandledrejection', ({ reason }) => complain(reason));
 addEventListener('hashchange', () => void show());
-app.account = await comeBack(config, expired);
+app.account = await comeBack(config, expired).catch((error) => (complain(error), null));
 await show();

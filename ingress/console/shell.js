@@ -1,6 +1,6 @@
 /** @file What is around every page: the bar, the ways to the other pages, light and dark. */
 
-import { avatar, button, h, listen, notices, put } from './dom.js';
+import { avatar, bdi, button, h, listen, notices, plain, put } from './dom.js';
 import { icon } from './icons.js';
 
 /** @typedef {import('./main.js').Context['app']} App */
@@ -96,12 +96,12 @@ function links({ room, account }, page) {
           class: unread ? 'unread' : null,
         },
         h('span', { class: 'hash', 'aria-hidden': 'true' }, '#'),
-        h('span', { class: 'name' }, name),
+        h('span', { class: 'name' }, bdi(name)),
         unread > 0 && h('span', { class: 'count', 'aria-label': `${unread} new` }, unread),
       );
     });
   return [
-    h('p', { class: 'where' }, room.project.name),
+    h('p', { class: 'where' }, bdi(room.project.name)),
     h('h2', {}, 'Channels'),
     list(
       ...channels,
@@ -143,12 +143,13 @@ function who(app) {
   return h(
     'details',
     { class: 'who' },
-    h('summary', { 'aria-label': `Signed in as ${me.name}` }, avatar(me.name)),
+    h('summary', { 'aria-label': `Signed in as ${plain(me.name)}` }, avatar(me.name)),
     h(
       'div',
       { class: 'card' },
-      h('p', {}, h('strong', {}, me.name), h('br'), h('span', { class: 'muted' }, me.user)),
+      h('p', {}, h('strong', {}, bdi(me.name)), h('br'), h('span', { class: 'muted' }, me.user)),
       button('Sign out', () => app.signOut()),
+      button('Sign out everywhere', () => app.signOut({ everywhere: true })),
     ),
   );
 }

@@ -1,7 +1,7 @@
 /** @file Search, and questions whose answers come word by word with their sources. */
 
 import { streamAnswer } from '@parley/client';
-import { form, h, plural, put, time } from '../dom.js';
+import { bdi, form, h, plural, put, time } from '../dom.js';
 
 /** @import { AnswerStream } from '@parley/client' */
 
@@ -27,7 +27,7 @@ export function askPage({ room, params, signal }) {
   signal.addEventListener('abort', () => answer?.detach(), { once: true });
 
   const link = (/** @type {any} */ { channel, message_id, author, author_name, created_at, snippet }) => {
-    const by = h('strong', {}, author_name ?? room.nameOf(author));
+    const by = h('strong', {}, bdi(author_name ?? room.nameOf(author)));
     // A source names who said it by id, as people of an import are no members.
     if (!author_name && !room.members.has(author))
       api.message(id, message_id).then(

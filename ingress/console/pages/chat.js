@@ -1,6 +1,6 @@
 /** @file A channel: its history, which goes on live, and what is written into it. */
 
-import { complain, h, listen, put, sameDay, time } from '../dom.js';
+import { bdi, complain, h, listen, put, sameDay, time } from '../dom.js';
 import { icon } from '../icons.js';
 import { Timeline } from '../timeline.js';
 import { composer } from './composer.js';
@@ -154,7 +154,8 @@ export async function chatPage({ room, account, rest, params, signal }) {
     'typing',
     () => {
       const names = room.typists(channel);
-      typing.textContent = names.length ? `${names.join(', ')} ${names.length === 1 ? 'is' : 'are'} typing…` : '';
+      const shown = names.flatMap((name, index) => [index > 0 && ', ', bdi(name)]);
+      put(typing, ...shown, names.length > 0 && ` ${names.length === 1 ? 'is' : 'are'} typing…`);
     },
     signal,
   );
@@ -171,7 +172,7 @@ export async function chatPage({ room, account, rest, params, signal }) {
   return h(
     'div',
     { class: 'chat' },
-    h('header', { class: 'head' }, h('h1', {}, `#${channel}`), topic && h('p', { class: 'muted' }, topic)),
+    h('header', { class: 'head' }, h('h1', {}, '#', bdi(channel)), topic && h('p', { class: 'muted' }, bdi(topic))),
     h('div', { class: 'scroll' }, list, present),
     typing,
     compose.element,

@@ -1,6 +1,6 @@
 /** @file Jobs as they go on, and the upload that begins an import. */
 
-import { button, complain, h, listen, plural, progress, put, time } from '../dom.js';
+import { bdi, button, complain, h, listen, plural, progress, put, time } from '../dom.js';
 import { icon } from '../icons.js';
 
 /**
@@ -136,7 +136,7 @@ function jobCard(room) {
       head,
       h('strong', {}, `${job.bundle}.${job.operation}`),
       h('span', { class: `badge ${job.state}` }, job.state),
-      h('span', { class: 'muted small grow' }, `by ${room.nameOf(job.owner)}, `, time(job.created_at, 'full')),
+      h('span', { class: 'muted small grow' }, 'by ', bdi(room.nameOf(job.owner)), ', ', time(job.created_at, 'full')),
       room.mayWrite &&
         !isOver &&
         button('Cancel', async () => room.keep(await api.cancelJob(job.id)), { 'aria-label': 'Cancel the job' }),

@@ -1,6 +1,6 @@
 /** @file Who is in a project and what they may do; channels are made here too. */
 
-import { avatar, button, complain, confirmed, form, h, listen, notice, put } from '../dom.js';
+import { avatar, bdi, button, complain, confirmed, form, h, listen, notice, plain, put } from '../dom.js';
 
 const ROLES = { owner: 'also says who is in', member: 'reads and writes', viewer: 'reads' };
 
@@ -23,15 +23,15 @@ export function membersPage({ room, account, params, signal }) {
       list,
       members.map(({ user, name, role }) => {
         const state = room.presence.get(user) ?? 'offline';
-        const select = roleSelect({ 'aria-label': `Role of ${name}`, value: role });
+        const select = roleSelect({ 'aria-label': `Role of ${plain(name)}`, value: role });
         select.onchange = () => api.setMember(id, user, select.value).catch(complain);
         const isMe = user === account.me.user;
         const question = isMe
           ? 'Leave the project?'
-          : `Remove ${name} from the project? Their streams end within seconds.`;
+          : `Remove ${plain(name)} from the project? Their streams end within seconds.`;
         const verb = isMe ? 'Leave' : 'Remove';
         const remove = button(verb, async () => (await confirmed(question, verb)) && api.removeMember(id, user), {
-          'aria-label': isMe ? null : `Remove ${name}`,
+          'aria-label': isMe ? null : `Remove ${plain(name)}`,
         });
         return h(
           'li',
@@ -40,7 +40,7 @@ export function membersPage({ room, account, params, signal }) {
           h(
             'div',
             { class: 'grow' },
-            h('strong', {}, name),
+            h('strong', {}, bdi(name)),
             isMe && h('span', { class: 'muted' }, ' (you)'),
             h('div', { class: 'muted small' }, `${user} · ${state}`),
           ),
@@ -56,7 +56,7 @@ export function membersPage({ room, account, params, signal }) {
     { class: 'row wrap' },
     async ({ user, role }, element) => {
       const member = await api.setMember(id, user, /** @type {any} */ (role));
-      notice(`${member.name} is in`);
+      notice(`${plain(member.name)} is in`);
       element.reset();
     },
     h('input', {

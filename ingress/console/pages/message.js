@@ -1,6 +1,6 @@
 /** @file One message, with what can be done to it. */
 
-import { avatar, button, confirmed, form, h, put, time } from '../dom.js';
+import { avatar, bdi, button, confirmed, form, h, plain, put, spelt, time } from '../dom.js';
 import { icon } from '../icons.js';
 
 /**
@@ -21,7 +21,7 @@ export function messageView(room, account, message, { isCompact, onReply, onJump
   const { api, id: project } = room;
   const { id, author, author_name: name, deleted_at, updated_at, reply_to } = message;
   const own = author === account.me.user;
-  const body = h('div', { class: 'text' });
+  const body = h('div', { class: 'text', dir: 'auto' });
   const toggle = (/** @type {string} */ emoji) => {
     const mine = message.reactions.find((one) => one.emoji === emoji)?.users.includes(account.me.user);
     return mine ? api.removeReaction(project, id, emoji) : api.addReaction(project, id, emoji);
@@ -70,7 +70,7 @@ export function messageView(room, account, message, { isCompact, onReply, onJump
     );
   const reactions = message.reactions.map(({ emoji, users, count }) => {
     const more = count > users.length ? [`${count - users.length} more`] : [];
-    const names = [...users.map((user) => room.nameOf(user)), ...more].join(', ');
+    const names = [...users.map((user) => plain(room.nameOf(user))), ...more].join(', ');
     const mine = users.includes(account.me.user);
     const label = `${emoji} ${count}`;
     return button(label, () => toggle(emoji), {
@@ -86,7 +86,7 @@ export function messageView(room, account, message, { isCompact, onReply, onJump
     'article',
     {
       class: `message${isCompact ? ' compact' : ''}`,
-      'aria-label': `${name}, ${new Date(message.created_at).toLocaleString()}`,
+      'aria-label': `${plain(name)}, ${new Date(message.created_at).toLocaleString()}`,
       'data-id': id,
       tabindex: '-1',
     },
@@ -99,7 +99,7 @@ export function messageView(room, account, message, { isCompact, onReply, onJump
         h(
           'div',
           { class: 'by' },
-          h('strong', {}, name),
+          h('strong', {}, bdi(name)),
           ' ',
           h('span', { class: 'muted small' }, time(message.created_at)),
         ),
@@ -115,17 +115,17 @@ function quote(room, id, onJump, known) {
   const element = h('button', { type: 'button', class: 'quote', onclick: () => onJump(id) }, '…');
   Promise.resolve(known ?? room.api.message(room.id, id)).then(
     ({ author_name, text }) =>
-      put(element, icon('reply'), h('strong', {}, author_name), h('span', { class: 'cut' }, text.slice(0, 120))),
+      put(element, icon('reply'), h('strong', {}, bdi(author_name)), h('span', { class: 'cut' }, bdi(text.slice(0, 120)))),
     () => put(element, 'a message that is not there any more'),
   );
   return element;
 }
 
-/** Addresses become links, and nothing else becomes anything. @param {string} text */
+/** Addresses become links, shown in their true order; nothing else becomes anything. @param {string} text */
 function linked(text) {
   return text
     .split(/(https?:\/\/[^\s<>"]+[^\s<>".,:;!?)\]'])/)
     .map((part, index) =>
-      index % 2 ? h('a', { href: part, target: '_blank', rel: 'noopener noreferrer' }, part) : part,
+      index % 2 ? h('a', { href: part, dir: 'ltr', target: '_blank', rel: 'noopener noreferrer' }, spelt(part)) : part,
     );
 }

@@ -1,6 +1,6 @@
 /** @file All projects, and a new one. */
 
-import { form, h, put, time } from '../dom.js';
+import { bdi, form, h, put, time } from '../dom.js';
 
 /** @param {import('../main.js').Context} context */
 export async function projectsPage({ account: { api, me } }) {
@@ -17,7 +17,7 @@ export async function projectsPage({ account: { api, me } }) {
           h(
             'a',
             { class: 'card tile', href: `#/p/${project.id}` },
-            h('strong', {}, project.name),
+            h('strong', {}, bdi(project.name)),
             h('span', { class: 'muted' }, project.role, ' · since ', time(project.created_at, 'day')),
           ),
         ),

@@ -1,10 +1,11 @@
-/** @file Signing in: as a demo user, or with tokens. */
+/** @file Signing in: with the provider, as a demo user, or with tokens. */
 
+import { goToProvider } from '../provider.js';
 import { avatar, button, form, h } from '../dom.js';
 
 /** @param {import('../main.js').Context['app']} app */
 export function signInPage(app) {
-  const { auth_mode, demo_users } = app.config;
+  const { auth_mode, demo_users, oidc } = app.config;
   const secret = (/** @type {string} */ name, /** @type {string} */ label) =>
     h(
       'label',
@@ -27,9 +28,9 @@ export function signInPage(app) {
   const tokens = form(
     { class: 'stack' },
     ({ token, idToken }) => app.signIn({ token, idToken: idToken || undefined }),
-    secret('token', auth_mode === 'oidc' ? 'Access token' : 'Token'),
-    auth_mode === 'oidc' && secret('idToken', 'ID token'),
-    h('button', { type: 'submit', class: 'primary' }, 'Sign in'),
+    secret('token', oidc?.id_token_only ? 'ID token' : auth_mode === 'oidc' ? 'Access token' : 'Token'),
+    auth_mode === 'oidc' && !oidc?.id_token_only && secret('idToken', 'ID token'),
+    h('button', { type: 'submit', class: oidc ? null : 'primary' }, oidc ? 'Sign in with tokens' : 'Sign in'),
   );
   return h(
     'div',
@@ -37,8 +38,9 @@ export function signInPage(app) {
     h('img', { src: '/console/icon.svg', alt: '', width: 44, height: 44 }),
     h('h1', {}, 'Parley'),
     demo.length > 0 && h('p', { class: 'muted' }, 'This server has demo users, for a first look on this machine.'),
+    oidc && button('Sign in', () => goToProvider(oidc), { class: 'primary wide' }),
     h('div', { class: 'stack' }, ...demo),
-    demo.length > 0 ? h('details', {}, h('summary', {}, 'Use a token'), tokens) : tokens,
-    h('p', { class: 'muted small' }, 'Tokens stay in this tab and are forgotten with it.'),
+    demo.length > 0 || oidc ? h('details', {}, h('summary', {}, oidc ? 'Use tokens' : 'Use a token'), tokens) : tokens,
+    h('p', { class: 'muted small' }, oidc ? 'Tokens stay in this page and are forgotten with it.' : 'Tokens stay in this tab and are forgotten with it.'),
   );
 }

@@ -40,6 +40,7 @@ mod matrix;
 mod messages;
 mod metrics;
 mod multi;
+mod names;
 mod oidc;
 mod polling;
 mod project;

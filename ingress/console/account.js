@@ -68,13 +68,14 @@ export class Account {
     return this.me.roles.includes('admin');
   }
 
-  /**
-   * Ends the session on every instance, and the provider's session.
-   * @param {{everywhere?: boolean}} [options] `everywhere` ends the user's other sessions too.
-   */
-  async leave({ everywhere = false } = {}) {
+  /** Ends the user's other sessions, on every instance. */
+  async endOthers() {
+    await this.api.endSession();
+  }
+
+  /** Ends the session on every instance, and the provider's session. */
+  async leave() {
     forget();
-    if (everywhere) await this.api.endSession();
     await this.api.endSession(this.api.sessionId).catch(() => {});
     await this.provider?.end();
   }

@@ -42,12 +42,14 @@ const app = {
     if (!location.hash.startsWith('#/p/')) location.hash = '#/';
     await show();
   },
-  /** @param {{everywhere?: boolean}} [options] */
-  async signOut(options) {
+  /** @param {{everywhere?: boolean}} [options] `everywhere` ends the user's other sessions first. */
+  async signOut({ everywhere = false } = {}) {
     const { account } = app;
+    // What fails is said while the user can still try again.
+    if (everywhere) await account?.endOthers();
     leaveRoom();
     app.account = null;
-    await account?.leave(options);
+    await account?.leave();
     location.hash = '#/';
     await show();
   },

@@ -1,6 +1,7 @@
 /** @file A project's events in every tab, over one stream for all of them. */
 
 import { ChatApi } from './chat-api.js';
+import { onEntries } from './entries.js';
 import { hash } from './hash.js';
 import { LeaderElector } from './leader.js';
 import { isVisible, sleep } from './lifecycle.js';
@@ -147,10 +148,7 @@ export class PersistentChatConnection extends Reporter {
         },
       },
     ));
-    stream.on('message', ({ id, data }) => {
-      const event = JSON.parse(data);
-      this.#deliver(event.type === 'hello' ? { id } : { id, event });
-    });
+    onEntries(stream, (entry) => this.#deliver(entry));
     stream.on('gap', (gap) => this.#deliver({ gap }));
     stream.on('failure', (error) => this.emit('failure', error));
     stream.on('status', (status) => {

@@ -1,5 +1,6 @@
 /** @file A user's jobs as they go on. */
 
+import { onEntries } from './entries.js';
 import { randomName } from './random-name.js';
 import { Reporter } from './status.js';
 
@@ -33,11 +34,11 @@ export class JobsStream extends Reporter {
         },
       },
     );
-    this.stream.on('message', ({ data }) => {
-      const event = JSON.parse(data);
+    onEntries(this.stream, ({ event }) => {
+      if (!event) return;
       if (event.job) this.#keep(event.job);
       if (event.jobs) void this.#snapshot(event.jobs);
-      if (event.type !== 'hello') this.emit('event', event);
+      this.emit('event', event);
     });
     this.stream.on('status', (status) => this.set(status));
   }

@@ -123,7 +123,7 @@ export class SSEClient extends Reporter {
   async #afterwards({ then, reason, error, floorMs = error?.retryAfterMs }, signal) {
     const { onUnauthorized, maxAttempts = Infinity, bufferedRetryMs = BLOCKED_MS } = this.#options;
     if (error) this.emit('failure', error);
-    if (reason === 'gap') this.#gap({ reason, cursor: null });
+    if (reason === 'gap') this.emit('gap', { reason, cursor: (this.lastEventId = null) });
     if (/auth|token/.test(reason) && onUnauthorized && !this.#refreshed) {
       this.#refreshed = true;
       then = 'again';
@@ -241,17 +241,12 @@ export class SSEClient extends Reporter {
       if (/shutdown|draining/.test(reason)) this.#finish('wait', 'draining', retry_after_ms);
       else this.#finish(reconnect === false ? 'close' : 'wait', reason, retry_after_ms);
     } else {
-      if (name === 'reset') this.#gap(JSON.parse(event.data));
+      if (name === 'reset') this.emit('gap', JSON.parse(event.data));
       this.emit('event', event);
     }
     this.emit(name, event);
-    if (event.id !== undefined) this.lastEventId = event.id || null;
-  }
-
-  /** @param {{reason: string, cursor: string | null}} gap */
-  #gap(gap) {
-    this.lastEventId = gap.cursor;
-    this.emit('gap', gap);
+    // The `id` of a `bye` says that there is nothing to come back for; `start` goes on where the stream was.
+    if (event.id !== undefined && name !== 'bye') this.lastEventId = event.id || null;
   }
 
   /**

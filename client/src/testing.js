@@ -180,9 +180,12 @@ export class FakeServer {
   #open({ url, headers }, signal) {
     const connectionId = crypto.randomUUID();
     const streamId = url.searchParams.get('stream_id') ?? connectionId;
-    this.#streams.get(streamId)?.(`event: bye\ndata: {"reason":"replaced","reconnect":false,"retry_after_ms":0}\n\n`);
+    this.#streams.get(streamId)?.(
+      `event: bye\ndata: {"reason":"replaced","reconnect":false,"retry_after_ms":0}\nid: ${FINAL}\n\n`,
+    );
     this.#streams.get(streamId)?.(null);
     const last = headers.get('Last-Event-ID') ?? url.searchParams.get('since');
+    if (last === FINAL) return new Response(null, { status: 204 });
     const { from, reset } = this.#from(last);
     const cursor = this.#cursor(from);
     const hello = {
@@ -209,8 +212,9 @@ export class FakeServer {
           this.#streams.delete(streamId);
           controller.error(signal.reason);
         });
-        write(`retry: 1\nid: ${cursor}\ndata: ${JSON.stringify(hello)}\n\n`);
-        if (reset) write(`event: reset\ndata: ${JSON.stringify({ reason: reset, cursor })}\n\n`);
+        const id = `\nid: ${cursor}\n\n`;
+        write(`retry: 1\ndata: ${JSON.stringify(hello)}${reset ? '\n\n' : id}`);
+        if (reset) write(`event: reset\ndata: ${JSON.stringify({ reason: reset, cursor })}${id}`);
         this.log.slice(from).forEach((entry) => write(frame(entry)));
       },
     });
@@ -227,8 +231,11 @@ export class FakeServer {
   }
 }
 
+/** The `id` of a stream that is not to be opened again. */
+const FINAL = 'v1.final';
+
 /** @param {{id: string, event: ChatEvent}} entry */
-const frame = ({ id, event }) => `id: ${id}\ndata: ${JSON.stringify(event)}\n\n`;
+const frame = ({ id, event }) => `data: ${JSON.stringify(event)}\nid: ${id}\n\n`;
 
 /** @param {FakeAnswer} answer */
 function answer({ status = 200, body, headers }) {

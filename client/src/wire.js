@@ -42,9 +42,10 @@
 /**
  * What happened: `message.created|updated|deleted`, `reaction.added|removed`, `channel.created|updated`,
  * `member.added|removed`, `read.updated`, `project.updated`, `history.imported`, `user.typing`, `user.presence`,
- * `job.*`, each with the resource under its name.
+ * `job.*`, each with the resource under its name. `truncated`: it would have been too long for a stream, and its resource
+ * has to be asked for.
  * @typedef {{type: string, project_id?: string, at: string, actor: string, trace_id: string, message?: Message,
- *   channel?: any, member?: Member, job?: Job, jobs?: Job[], [field: string]: any}} ChatEvent
+ *   channel?: any, member?: Member, job?: Job, jobs?: Job[], truncated?: boolean, [field: string]: any}} ChatEvent
  */
 /** @typedef {'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled' | 'interrupted'} JobState */
 /**

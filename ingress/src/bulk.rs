@@ -198,7 +198,9 @@ fn status(error: ApiError) -> Status {
         ApiError::Conflict(_) | ApiError::IdempotencyConflict => {
             Status::failed_precondition(message)
         }
-        ApiError::Field { .. } | ApiError::Invalid(_) => Status::invalid_argument(message),
+        ApiError::Field { .. } | ApiError::TooLarge { .. } | ApiError::Invalid(_) => {
+            Status::invalid_argument(message)
+        }
         ApiError::Unavailable
         | ApiError::Overloaded
         | ApiError::Full

@@ -61,6 +61,7 @@ impl StreamsConfig {
             send_buffer_bytes: self.stream_send_buffer_bytes,
             drain_spread_ms: ms(common.drain.drain_spread),
             end_grace_ms: ms(END_GRACE),
+            refuses_until: 0,
         }
     }
 }
@@ -75,7 +76,7 @@ pub struct StreamsConfig {
     /// How long a stream is silent at most.
     #[arg(long, env = "KEEPALIVE_INTERVAL", default_value = "15s", value_parser = duration)]
     pub keepalive_interval: Duration,
-    /// How often the stream of an answer has a heartbeat.
+    /// How often the stream of an answer has a heartbeat, which comes half a second early.
     #[arg(long, env = "HEARTBEAT_INTERVAL", default_value = "5s", value_parser = duration)]
     pub heartbeat_interval: Duration,
     /// How long an answer may take; then it ends where it is.

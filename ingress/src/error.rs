@@ -32,6 +32,9 @@ pub(crate) enum ApiError {
     /// A field's value cannot be taken.
     #[error("{field}: {message}")]
     Field { field: &'static str, message: String },
+    /// A field has too much in it.
+    #[error("{field}: {message}")]
+    TooLarge { field: &'static str, message: &'static str },
     /// A parameter cannot be read.
     #[error("{0}")]
     Invalid(&'static str),
@@ -104,6 +107,9 @@ impl IntoResponse for ApiError {
             }
             Self::Field { field, .. } => {
                 Failure::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_field", message).with("field", field)
+            }
+            Self::TooLarge { field, .. } => {
+                Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message).with("field", field)
             }
             Self::Invalid(_) => Failure::new(StatusCode::BAD_REQUEST, "invalid_request", message),
             Self::Unavailable => {

@@ -25,8 +25,9 @@ use crate::{
 
 /// The longest wait.
 const MAX_WAIT_SECONDS: f64 = 25.0;
-/// Events in one answer.
+/// Events in one answer, and their bytes.
 const PAGE: i64 = 200;
+const PAGE_BYTES: usize = 1024 * 1024;
 
 pub(crate) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(list))
@@ -107,7 +108,7 @@ async fn read(
             let topic = caller.topic();
             let start =
                 reader.start(&topic, after.as_deref())?.ok_or(ApiError::NotFound("the project"))?;
-            let entries = reader.entries(&topic, start.position.seq, PAGE)?;
+            let entries = reader.entries_within(&topic, start.position.seq, PAGE, PAGE_BYTES)?;
             Ok((start, entries))
         })
         .await

@@ -53,7 +53,8 @@ use self::{
     replica::Replica,
     state::AppState,
     streams::{
-        command::RemoteCommands, hub::Hub, reactor::Reactor, refill, slots::Slots, stats::Stats,
+        command::RemoteCommands, hub::Hub, reactor::Reactor, refill, relief, slots::Slots,
+        stats::Stats,
     },
 };
 
@@ -124,7 +125,11 @@ impl App {
         let stats = Arc::new(Stats::default());
         let (refills, wanted) = mpsc::unbounded_channel();
         let held_to = config.streams.limits(&common);
-        let reactor = Reactor::start(&held_to, &stats, &refills, &lifecycle)?;
+        let drain = Duration::from_millis(held_to.drain_spread_ms + held_to.end_grace_ms);
+        let (searching, relief) = relief::Search::new(drain);
+        let reactor = Reactor::start(&held_to, &stats, &refills, &relief, &lifecycle)?;
+        let searching = searching.run(replica.clone(), stats.clone(), lifecycle.clone());
+        lifecycle.spawn("other replicas", searching);
         let proxies = common.proxies.trusted_proxies.clone().unwrap_or_default();
         let state = AppState {
             auth: auth.clone(),

@@ -20,15 +20,17 @@ use crate::{
     error::ApiError,
     reactions::store::Reaction,
     state::AppState,
+    streams::{json_bytes, one_line},
 };
 
 pub(crate) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(list, send)).routes(routes!(show, edit, delete))
 }
 
-/// The longest text in characters.
+/// The longest text in characters, and in bytes of JSON as events have it: an event of 64,000 bytes has room for it.
 const MAX_TEXT_CHARS: usize = 32_000;
-/// The longest metadata in bytes.
+const MAX_TEXT_BYTES: usize = 56 * 1024;
+/// The longest metadata in bytes of JSON as events have it.
 const MAX_METADATA_BYTES: usize = 4 * 1024;
 
 /// A message. One that was deleted stays in its place, without its text.
@@ -75,10 +77,10 @@ struct MessagePage {
     cursor: Option<String>,
 }
 
-/// Plain text: not empty, at most 32,000 characters, no NUL.
+/// Plain text: not empty, at most 32,000 characters and 56 KiB of JSON, no NUL.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(try_from = "String")]
-pub(crate) struct Text(pub(crate) String);
+pub(crate) struct Text(String);
 
 impl TryFrom<String> for Text {
     type Error = &'static str;
@@ -88,11 +90,24 @@ impl TryFrom<String> for Text {
             Err("a text is not empty")
         } else if text.contains('\0') {
             Err("a text has no NUL")
-        } else if text.chars().count() > MAX_TEXT_CHARS {
-            Err("a text has at most 32,000 characters")
         } else {
             Ok(Self(text))
         }
+    }
+}
+
+impl Text {
+    /// Returns the text, unless it is too long.
+    fn checked(self) -> Result<String, ApiError> {
+        let too_large = |message| ApiError::TooLarge { field: "text", message };
+        if self.0.chars().count() > MAX_TEXT_CHARS {
+            return Err(too_large("a text has at most 32,000 characters"));
+        }
+        // Written as JSON only where that could be too long: few characters are longer then.
+        if self.0.len() > MAX_TEXT_BYTES / 6 && json_bytes(&self.0)? > MAX_TEXT_BYTES {
+            return Err(too_large("a text has at most 57,344 bytes as JSON"));
+        }
+        Ok(self.0)
     }
 }
 
@@ -109,7 +124,7 @@ impl TryFrom<serde_json::Map<String, serde_json::Value>> for Metadata {
         // NUL arrives here as an escape again.
         if text.contains("\\u0000") {
             Err("metadata has no NUL".into())
-        } else if text.len() > MAX_METADATA_BYTES {
+        } else if one_line(&text).len() > MAX_METADATA_BYTES {
             Err("metadata has at most 4 KiB".into())
         } else {
             Ok(Self(text))
@@ -183,7 +198,7 @@ async fn send(
 ) -> Result<Response, ApiError> {
     let draft = Draft {
         channel: new.channel.unwrap_or_else(crate::channels::default_name),
-        text: new.text.0,
+        text: new.text.checked()?,
         reply_to: new.reply_to,
         metadata: new.metadata.map(|metadata| metadata.0),
         key: new.client_message_id.or(key),
@@ -213,7 +228,8 @@ async fn edit(
     Path((_project, id)): Path<(ProjectId, MessageId)>,
     Json(TextField { text }): Json<TextField>,
 ) -> Result<Json<Message>, ApiError> {
-    member.write(move |tx, caller| store::edit(tx, caller, id, &text.0).map(Json)).await
+    let text = text.checked()?;
+    member.write(move |tx, caller| store::edit(tx, caller, id, &text).map(Json)).await
 }
 
 #[utoipa::path(delete, path = "/{project}/messages/{id}", responses((status = 200, body = Message)))]

@@ -11,7 +11,7 @@ use shared::{
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::streams::slots;
+use crate::streams::{slots, stats::serves};
 
 /// A replica that was not seen for this long is gone; clocks of replicas must agree far better than this.
 const REPLICA_TIMEOUT: Duration = Duration::from_secs(10);
@@ -92,6 +92,19 @@ impl Replica {
         let sql = "SELECT id, stats FROM replicas WHERE id <> $1 AND seen_at >= $2 ORDER BY id";
         let params = [self.id.into(), oldest(now).into()];
         reader.query(sql, &params, |row| Ok((row.get(0)?, row.get(1)?)))
+    }
+
+    /// Renews its row, so that the others know `stats` at once.
+    pub(crate) async fn tell(&self, stats: String) -> Result<(), Error> {
+        self.renew(stats, Timestamp::now()).await
+    }
+
+    /// Returns whether another replica serves, and is not about to stop.
+    pub(crate) async fn is_relieved(&self) -> Result<bool, Error> {
+        let replica = self.clone();
+        let others =
+            self.store.read(move |reader| replica.others(reader, Timestamp::now())).await?;
+        Ok(others.iter().any(|(_, stats)| serves(stats)))
     }
 
     async fn renew(&self, stats: String, now: Timestamp) -> Result<(), Error> {

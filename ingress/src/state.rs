@@ -61,7 +61,7 @@ impl Jobs {
         Self { calls: proc.calls(DEADLINE) }
     }
 
-    /// Returns the jobs that have not ended: one user's, or everybody's.
+    /// Returns the jobs that have not ended, newest first: one user's, or everybody's.
     pub(crate) async fn unfinished(
         &self,
         owner: Option<&UserId>,
@@ -70,14 +70,24 @@ impl Jobs {
         let mut client = JobsClient::new(self.calls.clone().repeatable())
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
-        let request = ListUnfinishedJobsRequest {
-            owner: owner.map(ToString::to_string),
-            trace_id: trace.to_string(),
-        };
-        let answer = client.list_unfinished_jobs(request).await;
-        let answer = answer.map_err(|status| unanswered(&status))?;
-        let jobs = answer.into_inner().jobs.into_iter().map(RawValue::from_string);
-        jobs.collect::<Result<_, _>>().map_err(|error| ApiError::Internal(error.into()))
+        let (mut jobs, mut before) = (Vec::new(), None);
+        loop {
+            let request = ListUnfinishedJobsRequest {
+                owner: owner.map(ToString::to_string),
+                trace_id: trace.to_string(),
+                before,
+            };
+            let page = client.list_unfinished_jobs(request).await;
+            let page = page.map_err(|status| unanswered(&status))?.into_inner();
+            for job in page.jobs {
+                let job = RawValue::from_string(job);
+                jobs.push(job.map_err(|error| ApiError::Internal(error.into()))?);
+            }
+            before = page.next;
+            if before.is_none() {
+                return Ok(jobs);
+            }
+        }
     }
 }
 

@@ -14,6 +14,7 @@ mod log;
 mod open;
 pub(crate) mod reactor;
 pub(crate) mod refill;
+pub(crate) mod relief;
 mod ring;
 mod search;
 pub(crate) mod slots;
@@ -34,7 +35,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::{
     command::{Order, What},
-    filter::{ChannelFilter, MAX_CHANNELS},
+    filter::{ChannelFilter, MAX_CHANNELS, TooLong},
     open::{Asked, Owners, Plan, Resume, open},
     slots::{Scope, Slots, Wanted},
 };
@@ -44,7 +45,10 @@ use crate::{
     state::AppState,
 };
 
-pub(crate) use self::inspect::internal;
+pub(crate) use self::{
+    frame::{json_bytes, one_line},
+    inspect::internal,
+};
 
 pub(crate) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
@@ -185,7 +189,14 @@ async fn channels(
         }
         for open in open {
             let what = What::Channels { add: add.clone(), remove: remove.clone() };
+            // Holds the replica's log, so that of two changes the second reads what the first has written.
             Order { connection: open.connection, what }.give(tx, open.replica)?;
+            let channels = Slots::channels(tx, &open)?;
+            let mut filter = ChannelFilter::from_json(channels.as_deref())?;
+            filter.change(&add, &remove).map_err(|TooLong| {
+                ApiError::Conflict("a stream names at most 200 channels; give some up first")
+            })?;
+            Slots::set_channels(tx, &open, filter.to_json().as_ref())?;
         }
         Ok(http::StatusCode::NO_CONTENT)
     })

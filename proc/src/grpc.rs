@@ -20,8 +20,9 @@ use crate::{
     search::Search,
 };
 
-/// Jobs in a snapshot at most.
-const MOST: i64 = 1000;
+/// Jobs in a page of those that have not ended, and bytes after which a page takes no further one.
+const MAX_PAGE_JOBS: u8 = 250;
+const MAX_PAGE_BYTES: usize = 1024 * 1024;
 /// Hits in an answer at most.
 const MOST_HITS: u32 = 200;
 
@@ -53,14 +54,28 @@ impl jobs_server::Jobs for Jobs {
         &self,
         request: Request<ListUnfinishedJobsRequest>,
     ) -> Result<Response<ListUnfinishedJobsResponse>, Status> {
-        let owner = request.into_inner().owner.map(|owner| owner.parse()).transpose();
+        let ListUnfinishedJobsRequest { owner, before, trace_id: _ } = request.into_inner();
+        let owner = owner.map(|owner| owner.parse()).transpose();
         let owner = owner.map_err(|_| Status::invalid_argument("owner is not valid"))?;
-        let filter = Filter { owner, unfinished: true, ..Filter::default() };
-        let jobs = self.store.read(move |reader| list(reader, &filter, MOST)).await;
-        let jobs = jobs.map_err(|error| internal(&error))?;
-        let jobs = jobs.iter().map(serde_json::to_string);
-        let jobs = jobs.collect::<Result<_, _>>().map_err(|error| internal(&error))?;
-        Ok(Response::new(ListUnfinishedJobsResponse { jobs }))
+        let before = before.map(|before| before.parse()).transpose();
+        let before = before.map_err(|_| Status::invalid_argument("before is not valid"))?;
+        let filter = Filter { owner, before, unfinished: true, ..Filter::default() };
+        let found =
+            self.store.read(move |reader| list(reader, &filter, MAX_PAGE_JOBS.into())).await;
+        let found = found.map_err(|error| internal(&error))?;
+        let (mut jobs, mut bytes) = (Vec::with_capacity(found.len()), 0);
+        for job in &found {
+            let job = serde_json::to_string(job).map_err(|error| internal(&error))?;
+            bytes += job.len();
+            jobs.push(job);
+            if bytes >= MAX_PAGE_BYTES {
+                break;
+            }
+        }
+        let is_last = jobs.len() == found.len() && jobs.len() < MAX_PAGE_JOBS.into();
+        let next = jobs.len().checked_sub(1).filter(|_| !is_last);
+        let next = next.map(|last| found[last].id.to_string());
+        Ok(Response::new(ListUnfinishedJobsResponse { jobs, next }))
     }
 }
 

@@ -1676,12 +1676,18 @@ pub struct ListUnfinishedJobsRequest {
     pub owner: ::core::option::Option<::prost::alloc::string::String>,
     #[prost(string, tag = "2")]
     pub trace_id: ::prost::alloc::string::String,
+    /// Only jobs older than this one, as the page before said; the first page when absent.
+    #[prost(string, optional, tag = "3")]
+    pub before: ::core::option::Option<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListUnfinishedJobsResponse {
     /// Each job as the JSON object of the public API.
     #[prost(string, repeated, tag = "1")]
     pub jobs: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The `before` of the next page; absent on the last one.
+    #[prost(string, optional, tag = "2")]
+    pub next: ::core::option::Option<::prost::alloc::string::String>,
 }
 /// Generated client implementations.
 pub mod jobs_client {
@@ -1763,7 +1769,7 @@ pub mod jobs_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Lists the jobs that have not ended, newest first: the snapshot at the start of a jobs stream.
+        /// Lists a page of the jobs that have not ended, newest first: the snapshot at the start of a jobs stream.
         pub async fn list_unfinished_jobs(
             &mut self,
             request: impl tonic::IntoRequest<super::ListUnfinishedJobsRequest>,
@@ -1803,7 +1809,7 @@ pub mod jobs_server {
     /// Generated trait containing gRPC methods that should be implemented for use with JobsServer.
     #[async_trait]
     pub trait Jobs: std::marker::Send + std::marker::Sync + 'static {
-        /// Lists the jobs that have not ended, newest first: the snapshot at the start of a jobs stream.
+        /// Lists a page of the jobs that have not ended, newest first: the snapshot at the start of a jobs stream.
         async fn list_unfinished_jobs(
             &self,
             request: tonic::Request<super::ListUnfinishedJobsRequest>,

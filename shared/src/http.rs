@@ -79,10 +79,13 @@ async fn refuse_when_closing(
             return (StatusCode::SERVICE_UNAVAILABLE, [(ACCEL_REDIRECT, "@elsewhere")])
                 .into_response();
         }
-        return Failure::retry(
+        // Not before the drain is over: a client that comes back in it would be refused again.
+        let after = lifecycle.refuses_for() + Failure::retry_pause();
+        return Failure::retry_after(
             StatusCode::SERVICE_UNAVAILABLE,
             "draining",
             "this instance is going away",
+            after,
         )
         .with("status", "draining")
         .into_response();

@@ -4,6 +4,7 @@ use std::{
     fmt,
     future::Future,
     sync::{Arc, OnceLock},
+    time::{Duration, Instant},
 };
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -35,6 +36,8 @@ struct Inner {
     closing: CancellationToken,
     /// Nothing is served any more: every task ends.
     shutdown: CancellationToken,
+    /// Until when clients that come back are refused, where no other process serves them.
+    refuses_until: OnceLock<Instant>,
 }
 
 /// Whether the process wants traffic.
@@ -132,6 +135,19 @@ impl Lifecycle {
         self.inner.closing.cancelled().await;
         self.inner.streams.close();
         self.inner.streams.wait().await;
+    }
+
+    /// Says that clients that come back are refused for `rest` from now on, since no other process serves them.
+    pub fn refuse_for(&self, rest: Duration) {
+        // The first word counts.
+        let _ = self.inner.refuses_until.set(Instant::now() + rest);
+    }
+
+    /// Returns for how long clients that come back are still refused.
+    #[must_use]
+    pub fn refuses_for(&self) -> Duration {
+        let until = self.inner.refuses_until.get();
+        until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
     }
 
     /// Returns the token that is cancelled when nothing is served any more.

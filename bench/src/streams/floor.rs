@@ -73,11 +73,11 @@ fn frame(text: &str) -> String {
     let id = "01a1fcdf-736d-703d-927f-ba122db4157a";
     let at = "2026-11-21T06:51:05.473Z";
     let frame = format!(
-        "id: v1.122rhky.65koo7wr.2sk.8t2szy\ndata: {{\"type\":\"message.created\",\"project_id\":\"{id}\",\"at\":\"{at}\",\
+        "data: {{\"type\":\"message.created\",\"project_id\":\"{id}\",\"at\":\"{at}\",\
          \"actor\":\"owner\",\"trace_id\":\"01a1fcdf757f73da88237ba66afd0f96\",\"message\":{{\"id\":\"{id}\",\
          \"project_id\":\"{id}\",\"channel\":\"general\",\"author\":\"owner\",\"author_name\":\"owner\",\"text\":\"{text}\",\
          \"reply_to\":null,\"metadata\":null,\"reactions\":[],\"created_at\":\"{at}\",\"updated_at\":null,\
-         \"deleted_at\":null}}}}\n\n"
+         \"deleted_at\":null}}}}\nid: v1.122rhky.65koo7wr.2sk.8t2szy\n\n"
     );
     format!("{:x}\r\n{frame}\r\n", frame.len())
 }

@@ -161,8 +161,8 @@ impl Follower {
                 }
                 _ => {}
             }
-            // Only now: what is not noted is to come again.
-            if !event.id.is_empty() {
+            // Only now: what is not noted is to come again. The id of a `bye` is none to come back with.
+            if !event.id.is_empty() && event.event != "bye" {
                 self.last_id = event.id;
             }
         }

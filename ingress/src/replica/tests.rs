@@ -13,7 +13,7 @@ async fn take(store: &Store, slots: &Slots, stream: &str, now: Timestamp) -> Opt
         user.clone(),
     );
     let (connection, stream, slots) = (ConnectionId::mint(), stream.to_owned(), slots.clone());
-    let holder = Holder { connection, user, stream, about: "{}".into() };
+    let holder = Holder { connection, user, stream, about: "{}".into(), channels: None };
     store
         .write(move |tx| slots.take(tx, &[Wanted { scope: scope.clone(), limit: 1 }], &holder, now))
         .await
@@ -29,6 +29,7 @@ on_both_stores!(
     others_are_told_apart_by_when_they_were_seen,
     what_a_dead_replica_leaves_is_cleared_away_and_a_thawed_one_comes_back,
     a_replica_that_stops_leaves_nothing,
+    a_replica_is_relieved_by_another_one_that_serves,
 );
 
 #[tokio::test]
@@ -65,6 +66,22 @@ async fn others_are_told_apart_by_when_they_were_seen(home: Home) {
     assert_eq!(others(now.after(REPLICA_TIMEOUT)).await.unwrap(), expected);
     let late = now.after(REPLICA_TIMEOUT).after(Duration::from_millis(1));
     assert!(others(late).await.unwrap().is_empty());
+}
+
+async fn a_replica_is_relieved_by_another_one_that_serves(home: Home) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(home, folder.path());
+    let one = Replica::join(store.clone()).await.unwrap();
+    assert!(!one.is_relieved().await.unwrap(), "it is alone");
+    let two = Replica::join(store.clone()).await.unwrap();
+    assert!(one.is_relieved().await.unwrap(), "the other one has just come");
+    let stats = crate::streams::stats::Stats::default();
+    two.tell(stats.to_json()).await.unwrap();
+    assert!(one.is_relieved().await.unwrap(), "the other one serves");
+    stats.drain();
+    two.tell(stats.to_json()).await.unwrap();
+    assert!(!one.is_relieved().await.unwrap(), "the other one is stopping, too");
+    assert!(two.is_relieved().await.unwrap());
 }
 
 async fn what_a_dead_replica_leaves_is_cleared_away_and_a_thawed_one_comes_back(home: Home) {

@@ -11,6 +11,10 @@ use shared::{
 
 use super::frame;
 
+/// How much earlier than its interval says a heartbeat comes, as some readers give up after exactly that. Intervals of less
+/// than two seconds are for tests.
+const EARLY: Duration = Duration::from_millis(500);
+const SHORT_INTERVAL: Duration = Duration::from_secs(2);
 /// How long an answer is waited for beyond its time: it may be taken over by another process and ended by that.
 const GRACE: Duration = Duration::from_secs(15);
 
@@ -66,7 +70,11 @@ impl Answering {
             trace_id: asked.trace_id.clone(),
             started_at,
             max: Duration::from_millis(asked.max_ms.into()),
-            interval,
+            interval: if interval < SHORT_INTERVAL {
+                interval
+            } else {
+                interval.saturating_sub(EARLY)
+            },
             totals,
             beats_at: 0,
             given_up_at: 0,
@@ -89,7 +97,7 @@ impl Answering {
     }
 
     /// Returns the event that says that the answer is alive: a comment for proxies is in it, as in every heartbeat.
-    fn heartbeat(&self, now: Timestamp) -> String {
+    pub(super) fn heartbeat(&self, now: Timestamp) -> String {
         let uptime = now.since(self.started_at);
         let beats = uptime.as_secs_f64() / self.interval.as_secs_f64();
         #[expect(
@@ -109,7 +117,7 @@ impl Answering {
             max_duration: self.max.as_secs_f64(),
         };
         let json = serde_json::to_string(&beat).unwrap_or_default();
-        format!(": keepalive\n{}", frame::named("heartbeat", &json))
+        format!(": keepalive\n{}", frame::named("heartbeat", &json, None))
     }
 
     /// Returns the event that ends the stream of an answer that nobody writes any more. It is in no log: should the answer
@@ -118,7 +126,7 @@ impl Answering {
         let Self { stream_id, trace_id, .. } = self;
         let message = "nobody writes this answer any more";
         let given_up = GivenUp { stream_id, trace_id, code: "unavailable", message };
-        frame::named(ERROR, &serde_json::to_string(&given_up).unwrap_or_default())
+        frame::named(ERROR, &serde_json::to_string(&given_up).unwrap_or_default(), None)
     }
 
     fn interval_ms(&self) -> u64 {

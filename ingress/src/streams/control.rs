@@ -3,9 +3,24 @@
 use rand::RngExt as _;
 use serde::Serialize;
 use shared::{
-    ids::{ConnectionId, SessionId, UserId},
-    journal::ResetReason,
+    ids::{AnswerId, ConnectionId, SessionId, UserId},
+    journal::{Cursor, Position, ResetReason, Topic},
 };
+use uuid::Uuid;
+
+/// The answer that no client ever has: a cursor in it is the last one of a stream that is not to be opened again.
+pub(super) const NOWHERE: AnswerId = AnswerId(Uuid::nil());
+
+/// Returns the cursor of a stream to which its client is not to come back. Readers that know no `bye` come back with it
+/// all the same, to any replica, and are answered 204, at which `EventSource` stops.
+pub(super) fn final_cursor() -> Cursor {
+    Cursor::at(&Topic::answer(NOWHERE), Position { epoch: 0, seq: 0, tag: 0 })
+}
+
+/// Returns whether the client has been told not to come back.
+pub(super) fn is_final(cursor: &str) -> bool {
+    cursor.parse::<Cursor>().is_ok_and(|cursor| cursor.answer() == Some(NOWHERE))
+}
 
 /// The data of the greeting.
 #[derive(Serialize)]

@@ -1,7 +1,6 @@
 //! The bytes of events: encoded once, the same bytes for every stream that carries them.
 
 use std::{
-    borrow::Cow,
     fmt::Write,
     sync::{
         Arc, OnceLock,
@@ -18,10 +17,17 @@ use shared::{
     time::Timestamp,
 };
 
+pub(super) use self::fit::MAX_DATA_BYTES;
+#[cfg(test)]
+pub(super) use self::fit::MAX_FRAME_BYTES;
+use self::fit::fit;
+pub(crate) use self::fit::{json_bytes, one_line};
 use super::{
     gzip::Block,
     job_view::{self, Concern},
 };
+
+mod fit;
 
 /// A control event's name. Application events have none, so that `onmessage` sees them.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -79,9 +85,9 @@ pub(crate) struct Frame {
     stripped: OnceLock<Option<Box<Frame>>>,
     /// One HTTP chunk: its size, the event, a line end.
     chunk: Bytes,
-    /// Where in the chunk the event begins, and where the rest of it after its `id:` line.
+    /// Where in the chunk the event begins, and where its last lines do: `id:` and the blank line that ends it.
     begins: usize,
-    data_begins: usize,
+    data_ends: usize,
     zipped: OnceLock<Zipped>,
     spread: AtomicBool,
 }
@@ -90,7 +96,7 @@ pub(crate) struct Frame {
 #[derive(Debug)]
 struct Zipped {
     data: Block,
-    /// The `id:` line, stored, and the data as one HTTP chunk.
+    /// The data and its last lines, stored, as one HTTP chunk.
     chunk: Bytes,
     begins: usize,
 }
@@ -98,18 +104,18 @@ struct Zipped {
 impl Frame {
     /// Encodes an entry of a log, with the cursor that stands after it.
     pub(crate) fn entry(entry: &Entry) -> Arc<Self> {
-        let id = id_line(&Cursor::at(&entry.topic, entry.position));
+        let end = end(Some(&Cursor::at(&entry.topic, entry.position)));
         if entry.topic.answer_id().is_some() {
-            let text = named(&entry.kind, &entry.data);
+            let text = named_lines(&entry.kind, &entry.data);
             return Arc::new(Self {
                 totals: Totals::up_to(entry),
                 is_last: is_end(&entry.kind),
                 previous: entry.previous,
-                ..Self::new(Some(entry.position), Told::default(), &id, &text)
+                ..Self::new(Some(entry.position), Told::default(), &text, &end)
             });
         }
         let told = Told::by(&entry.kind, &entry.data);
-        let frame = Self::new(Some(entry.position), told, &id, &event(&entry.data));
+        let frame = Self::new(Some(entry.position), told, &data_line(&entry.data), &end);
         Arc::new(Self { concern: Concern::of(entry), previous: entry.previous, ..frame })
     }
 
@@ -118,29 +124,30 @@ impl Frame {
         let stripped = self.stripped.get_or_init(|| {
             let data = std::str::from_utf8(self.data()).ok()?;
             let stripped = job_view::stripped(data.strip_prefix("data: ")?.trim_end())?;
-            let id = std::str::from_utf8(&self.chunk[self.begins..self.data_begins]).ok()?;
-            Some(Box::new(Self::new(self.position, Told::default(), id, &event(&stripped))))
+            let end =
+                std::str::from_utf8(&self.chunk[self.data_ends..self.chunk.len() - 2]).ok()?;
+            Some(Box::new(Self::new(self.position, Told::default(), &data_line(&stripped), end)))
         });
         stripped.as_deref()
     }
 
     /// Encodes an event that no log has.
     pub(crate) fn ephemeral(json: &str) -> Arc<Self> {
-        Arc::new(Self::new(None, Told::by("user.typing", json), "", &event(json)))
+        Arc::new(Self::new(None, Told::by("user.typing", json), &data_line(json), &end(None)))
     }
 
     /// Encodes the sign of life: a comment for proxies and an event for scripts.
     pub(crate) fn heartbeat(now: Timestamp) -> Arc<Self> {
-        let text = format!(": keepalive\nevent: heartbeat\ndata: {{\"timestamp\":\"{now}\"}}\n\n");
-        Arc::new(Self::new(None, Told::default(), "", &text))
+        let text = format!(": keepalive\nevent: heartbeat\ndata: {{\"timestamp\":\"{now}\"}}\n");
+        Arc::new(Self::new(None, Told::default(), &text, &end(None)))
     }
 
-    fn new(position: Option<Position>, told: Told, id: &str, data: &str) -> Self {
-        let length = id.len() + data.len();
+    fn new(position: Option<Position>, told: Told, data: &str, end: &str) -> Self {
+        let length = data.len() + end.len();
         let mut chunk = String::with_capacity(length + 12);
         let _ = write!(chunk, "{length:x}\r\n");
         let begins = chunk.len();
-        let _ = write!(chunk, "{id}{data}\r\n");
+        let _ = write!(chunk, "{data}{end}\r\n");
         Self {
             position,
             previous: None,
@@ -152,7 +159,7 @@ impl Frame {
             stripped: OnceLock::new(),
             chunk: chunk.into(),
             begins,
-            data_begins: begins + id.len(),
+            data_ends: begins + data.len(),
             zipped: OnceLock::new(),
             spread: AtomicBool::new(false),
         }
@@ -177,9 +184,9 @@ impl Frame {
         &self.chunk[self.begins..self.chunk.len() - 2]
     }
 
-    /// Returns the event after its `id:` line.
+    /// Returns the event's lines before its `id:`.
     pub(super) fn data(&self) -> &[u8] {
-        &self.chunk[self.data_begins..self.chunk.len() - 2]
+        &self.chunk[self.begins..self.data_ends]
     }
 
     /// Returns the event as an HTTP chunk.
@@ -203,7 +210,7 @@ impl Frame {
         zipped.chunk.slice(zipped.begins..zipped.chunk.len() - 2)
     }
 
-    /// Returns the event after its `id:` line, compressed.
+    /// Returns the event's lines before its `id:`, compressed.
     pub(super) fn zipped_data(&self) -> &Block {
         &self.zipped().data
     }
@@ -211,12 +218,12 @@ impl Frame {
     /// Compressed when the first stream asks for it, for all of them.
     fn zipped(&self) -> &Zipped {
         self.zipped.get_or_init(|| {
-            let id = Block::stored(&self.chunk[self.begins..self.data_begins]);
+            let last = Block::stored(&self.chunk[self.data_ends..self.chunk.len() - 2]);
             let data = Block::of(self.data());
-            let mut chunk = Vec::with_capacity(id.bytes().len() + data.bytes().len() + 12);
-            let begins = chunk_head(&mut chunk, id.bytes().len() + data.bytes().len());
-            chunk.extend_from_slice(id.bytes());
+            let mut chunk = Vec::with_capacity(last.bytes().len() + data.bytes().len() + 12);
+            let begins = chunk_head(&mut chunk, last.bytes().len() + data.bytes().len());
             chunk.extend_from_slice(data.bytes());
+            chunk.extend_from_slice(last.bytes());
             chunk.extend_from_slice(b"\r\n");
             Zipped { data, chunk: chunk.into(), begins }
         })
@@ -230,37 +237,45 @@ pub(super) fn chunk_head(chunk: &mut Vec<u8>, length: usize) -> usize {
     chunk.len() - before
 }
 
-/// Returns the line that moves a client's cursor.
-pub(super) fn id_line(cursor: &Cursor) -> String {
-    format!("id: {cursor}\n")
+/// Returns the last lines of an event: `id:` moves the client's cursor, and the blank line ends the event. Some readers
+/// hand out an event that was cut off, and come back with the `id:` they have read: it must be that of the event before.
+pub(super) fn end(id: Option<&Cursor>) -> String {
+    id.map_or("\n".into(), |id| format!("id: {id}\n\n"))
 }
 
-/// Encodes an application event.
-pub(crate) fn event(json: &str) -> String {
-    format!("data: {}\n\n", one_line(json))
+/// Encodes an application event; `id` moves the client's cursor.
+pub(crate) fn event(json: &str, id: Option<&Cursor>) -> String {
+    data_line(json) + &end(id)
 }
 
-/// Encodes the start of a stream: when to come back, and who is here.
-pub(crate) fn hello(retry_ms: u64, cursor: &Cursor, json: &str) -> String {
-    format!("retry: {retry_ms}\n{}data: {}\n\n", id_line(cursor), one_line(json))
+/// Encodes the start of a stream: when to come back, and who is here. It has no `id` where a `reset` or a snapshot
+/// follows: a client that is cut off before it has read them comes back for them.
+pub(crate) fn hello(retry_ms: u64, json: &str, id: Option<&Cursor>) -> String {
+    retry(retry_ms, &event(json, id))
 }
 
-/// Encodes a control event.
-pub(crate) fn control(event: Control, data: &impl Serialize) -> String {
+/// Encodes a control event; `id` moves the client's cursor.
+pub(crate) fn control(event: Control, data: &impl Serialize, id: Option<&Cursor>) -> String {
     let json = serde_json::to_string(data).unwrap_or_else(|_| "{}".into());
-    named(event.name(), &json)
+    named(event.name(), &json, id)
 }
 
-/// Encodes a control event that moves the client's cursor.
-pub(crate) fn control_at(event: Control, data: &impl Serialize, cursor: &Cursor) -> String {
-    let mut text = control(event, data);
-    text.insert_str(text.len() - 1, &id_line(cursor));
-    text
+/// Says with an event when the client is to come back.
+pub(crate) fn retry(retry_ms: u64, event: &str) -> String {
+    format!("retry: {retry_ms}\n{event}")
 }
 
-/// Encodes an event that has a name.
-pub(crate) fn named(name: &str, json: &str) -> String {
-    format!("event: {name}\ndata: {}\n\n", one_line(json))
+/// Encodes an event that has a name; `id` moves the client's cursor.
+pub(crate) fn named(name: &str, json: &str, id: Option<&Cursor>) -> String {
+    named_lines(name, json) + &end(id)
+}
+
+fn data_line(json: &str) -> String {
+    format!("data: {}\n", fit(json))
+}
+
+fn named_lines(name: &str, json: &str) -> String {
+    format!("event: {name}\n{}", data_line(json))
 }
 
 /// What the hub reads out of an event, to know whom it is for.
@@ -312,25 +327,6 @@ impl Told {
             removes: event.member.filter(|_| removes).map(|member| Removal::Member(member.user)),
         }
     }
-}
-
-/// JSON has no line ends of its own here; these are line ends to some readers and legal inside strings.
-fn one_line(json: &str) -> Cow<'_, str> {
-    let breaks = |c: char| matches!(c, '\u{85}' | '\u{2028}' | '\u{2029}' | '\r' | '\n');
-    if !json.contains(breaks) {
-        return json.into();
-    }
-    let mut line = String::with_capacity(json.len() + 16);
-    for c in json.chars() {
-        match c {
-            '\r' | '\n' => line.push(' '),
-            c if breaks(c) => {
-                let _ = write!(line, "\\u{:04x}", u32::from(c));
-            }
-            c => line.push(c),
-        }
-    }
-    line.into()
 }
 
 #[cfg(test)]

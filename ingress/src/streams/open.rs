@@ -7,7 +7,7 @@ mod head;
 use std::{slice, time::Duration};
 
 use axum::response::{IntoResponse, Response};
-use http::Method;
+use http::{Method, StatusCode};
 use shared::{
     ids::{ConnectionId, UserId},
     journal::{Cursor, Position, ResetReason, Start, Topic},
@@ -23,6 +23,7 @@ pub(super) use self::{
 use super::{
     about::{About, Held, Open},
     answering::Answering,
+    control::is_final,
     filter::ChannelFilter,
     hub::{Follower, Hub},
     job_view::JobView,
@@ -81,6 +82,9 @@ impl Plan {
 
 /// Opens a stream, or says to `HEAD` what an opening would be answered.
 pub(super) async fn open(state: AppState, asked: Asked, plan: Plan) -> Result<Response, ApiError> {
+    if asked.cursor().is_some_and(|cursor| is_final(&cursor)) {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
     let connection = ConnectionId::mint();
     let user = asked.caller.user.clone();
     let own = state.store.own(user.clone());
@@ -96,17 +100,8 @@ pub(super) async fn open(state: AppState, asked: Asked, plan: Plan) -> Result<Re
         Open::enter(&state.stats, state.streams.max_connections).ok_or(ApiError::Full)?;
     // The hub listens before the logs are read: between the two nothing is lost, and what comes twice is dropped.
     let followers = follow(&state.hub, &plan).await?;
-    let mut about = About {
-        connection,
-        user: user.id.clone(),
-        session: user.session.clone(),
-        let_in_at: Position { epoch: 0, seq: 0, tag: 0 },
-        address: asked.address.ip(),
-        user_agent: state.stats.user_agent(asked.user_agent()),
-        opened_at: Timestamp::now(),
-    };
-    let holder =
-        Holder { connection, user: user.id.clone(), stream: name.clone(), about: about.to_json() };
+    let mut about = asked.about(connection, &state);
+    let holder = holder(&about, &name, &plan.filter);
     let slots = state.slots.clone();
     let (member, logs, wanted) = (plan.member.clone(), plan.logs.clone(), plan.wanted);
     let resuming = asked.cursor().is_some();
@@ -137,7 +132,8 @@ pub(super) async fn open(state: AppState, asked: Asked, plan: Plan) -> Result<Re
     let resumed = resuming && begins.reset.is_none();
     // The place in the log was taken before the snapshot: what changes in between is told again, not left out.
     let jobs_of = plan.jobs_of.filter(|_| begins.is_new);
-    let first = first(&state, jobs_of.zip(view.as_ref()), &own, &lease).await?;
+    let cursor = begins.cursor(&plan.logs);
+    let first = first(&state, jobs_of.zip(view.as_ref()), &own, &lease, &cursor).await?;
     count.admit();
     if resuming {
         state.stats.reconnected();
@@ -152,7 +148,9 @@ pub(super) async fn open(state: AppState, asked: Asked, plan: Plan) -> Result<Re
     };
     let mut wire = Wire::new(asked.version, compressed);
     let stream_id = plan.answer.as_ref().map_or(&name, |answer| &answer.stream_id);
-    let greeting = wire.first(&greeting(pace, &about, stream_id, &begins, &plan.logs, resumed));
+    let greeting =
+        greeting(pace, &about, stream_id, &begins, &plan.logs, resumed, !first.is_empty());
+    let greeting = wire.first(&greeting);
     let reactor = state.reactor.clone();
     let places = begins.positions.into_iter().chain(begins.heeded);
     // From its greeting on it is told everything, though its socket is not parked yet.
@@ -185,6 +183,16 @@ pub(super) async fn open(state: AppState, asked: Asked, plan: Plan) -> Result<Re
     Ok((head, body).into_response())
 }
 
+fn holder(about: &About, stream: &str, filter: &ChannelFilter) -> Holder {
+    Holder {
+        connection: about.connection,
+        user: about.user.clone(),
+        stream: stream.to_owned(),
+        about: about.to_json(),
+        channels: filter.to_json(),
+    }
+}
+
 /// Returns what a stream of jobs begins with. If that is not to be had, its place is given back before it is refused: who
 /// comes again at once is not to meet it.
 async fn first(
@@ -192,16 +200,17 @@ async fn first(
     jobs_of: Option<(Owners, &JobView)>,
     own: &Own,
     lease: &Lease,
-) -> Result<Option<String>, ApiError> {
-    let Some((owners, view)) = jobs_of else { return Ok(None) };
-    let snapshot = snapshot(state, &owners, view, &own.user.id).await;
+    cursor: &Cursor,
+) -> Result<Vec<String>, ApiError> {
+    let Some((owners, view)) = jobs_of else { return Ok(Vec::new()) };
+    let snapshot = snapshot(state, &owners, view, &own.user.id, cursor).await;
     if snapshot.is_err() {
         let freed = lease.freed();
         let free = own.write(move |tx| Ok::<_, ApiError>(release(tx, slice::from_ref(&freed))?));
         // If it fails, it is freed a little later.
         let _ = free.await;
     }
-    snapshot.map(Some)
+    snapshot
 }
 
 /// Gives the verdict of an opening, and takes nothing.
@@ -262,6 +271,13 @@ struct Begins {
     reset: Option<ResetReason>,
     /// The cursor said nothing about the last log.
     is_new: bool,
+}
+
+impl Begins {
+    /// Returns the cursor of where the stream begins.
+    fn cursor(&self, logs: &[Topic]) -> Cursor {
+        Cursor::of(logs.iter().zip(self.positions.iter().copied()))
+    }
 }
 
 /// A log that the cursor does not name begins at its end; a reset is one of all logs.

@@ -38,6 +38,7 @@ use super::{
     hub::Follower,
     job_view::JobView,
     refill::{Fed, Refill},
+    relief::Relief,
     stats::Stats,
     wire::Wire,
 };
@@ -55,6 +56,9 @@ pub(crate) struct Limits {
     pub(crate) drain_spread_ms: u64,
     /// How long a stream that was told its end may take to read that.
     pub(crate) end_grace_ms: u64,
+    /// Until when, in the shard's time, clients that come back are refused: 0 while the process serves, and where another
+    /// replica does.
+    pub(crate) refuses_until: u64,
 }
 
 /// A stream on its way to the reactor.
@@ -70,8 +74,8 @@ pub(crate) struct Parked {
     pub(crate) told: usize,
     /// The answer that it is the stream of.
     pub(crate) answering: Option<Box<Answering>>,
-    /// An event to begin with.
-    pub(crate) first: Option<String>,
+    /// Events to begin with, however slowly they are read.
+    pub(crate) first: Vec<String>,
     /// What it shows of jobs, if it carries any.
     pub(crate) jobs: Option<Box<JobView>>,
     pub(crate) filter: ChannelFilter,
@@ -95,7 +99,10 @@ enum Message {
     Ask(ConnectionId, Ask),
     Ended(Arc<Revocations>),
     Inspect(oneshot::Sender<Vec<(SessionId, Connection)>>),
-    Drain,
+    /// Streams go, and clients are not to come back before `rest_ms` are over.
+    Drain {
+        rest_ms: u64,
+    },
     Stop,
 }
 
@@ -173,6 +180,7 @@ impl Reactor {
         limits: &Limits,
         stats: &Arc<Stats>,
         refills: &mpsc::UnboundedSender<Refill>,
+        relief: &Relief,
         lifecycle: &Lifecycle,
     ) -> anyhow::Result<Self> {
         let mut shards = Vec::new();
@@ -188,7 +196,8 @@ impl Reactor {
                     tracing::error!(%error, "the reactor failed");
                 }
             })?;
-            lifecycle.spawn("reactor", attend(inbox.clone(), end, lifecycle.clone()));
+            let attending = attend(inbox.clone(), end, relief.clone(), lifecycle.clone());
+            lifecycle.spawn("reactor", attending);
             shards.push(inbox);
         }
         Ok(Self { shards: shards.into(), coming: Coming::default() })
@@ -253,10 +262,17 @@ impl Reactor {
 }
 
 /// Tells a shard of the process's end, and is over when the shard is.
-async fn attend(inbox: Arc<Inbox>, end: oneshot::Receiver<()>, lifecycle: Lifecycle) {
+async fn attend(
+    inbox: Arc<Inbox>,
+    end: oneshot::Receiver<()>,
+    mut relief: Relief,
+    lifecycle: Lifecycle,
+) {
     let stages = async {
         lifecycle.closing().cancelled().await;
-        inbox.push(Message::Drain);
+        let rest = relief.rest_of_drain().await;
+        let rest_ms = u64::try_from(rest.as_millis()).unwrap_or(u64::MAX);
+        inbox.push(Message::Drain { rest_ms });
         lifecycle.shutdown().cancelled().await;
         inbox.push(Message::Stop);
         std::future::pending::<()>().await;

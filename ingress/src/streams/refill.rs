@@ -23,8 +23,9 @@ use crate::{
     error::ApiError,
 };
 
-/// Entries read at once.
+/// Entries read at once, and their bytes: a stream holds a page until its client has read it.
 const PAGE: i64 = 100;
+const PAGE_BYTES: usize = 128 * 1024;
 /// Streams read for at once.
 const READS: usize = 16;
 
@@ -134,7 +135,10 @@ async fn after(
     let read = store.read(move |reader| {
         let member_at = if is_new { member_at(reader, &named, &user)? } else { Some(None) };
         let Some(member_at) = member_at else { return Ok(None) };
-        Ok::<_, ApiError>(Some((member_at, reader.follow(&named, position, PAGE)?)))
+        Ok::<_, ApiError>(Some((
+            member_at,
+            reader.follow_within(&named, position, PAGE, PAGE_BYTES)?,
+        )))
     });
     Ok(match read.await? {
         None => Found::NotMember,
@@ -207,5 +211,58 @@ fn member_at(
         Ok(_) => Ok(Some(Some(reader.head(topic)?.map_or(0, |head| head.seq)))),
         Err(ApiError::NotFound(_) | ApiError::Forbidden(_)) => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cluster::{on_both_stores, scratch::Home};
+    use shared::{bus::Bus, ids::ProjectId, store::Tx};
+
+    use super::*;
+
+    on_both_stores!(a_page_of_what_was_missed_is_bounded_in_bytes);
+
+    async fn a_page_of_what_was_missed_is_bounded_in_bytes(home: Home) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = match home.url() {
+            None => Store::open(folder.path(), &Bus::default()).unwrap(),
+            Some(url) => Store::connect(&url, &Bus::default(), None).unwrap(),
+        };
+        let topic = Topic::project(ProjectId::mint());
+        // Short ones in one row, long ones in rows of their own, one that is longer than a page.
+        let lengths =
+            [vec![1_000; 50], vec![60_000; 5], vec![PAGE_BYTES + 1], vec![10; 300]].concat();
+        let (named, all) = (topic.clone(), lengths.clone());
+        let append = move |tx: &mut Tx<'_>| {
+            tx.ensure(&named)?;
+            let data: Vec<String> = all.iter().map(|length| "x".repeat(*length)).collect();
+            for group in data.chunk_by(|one, other| one.len() == other.len()) {
+                let entries: Vec<_> = group.iter().map(|data| ("x", data.as_str())).collect();
+                if group[0].len() == 60_000 {
+                    for entry in entries {
+                        tx.append_all(&named, &[entry])?;
+                    }
+                } else {
+                    tx.append_all(&named, &entries)?;
+                }
+            }
+            Ok::<_, Error>(())
+        };
+        store.write(append).await.unwrap();
+        let (mut after, mut read) = (0, Vec::new());
+        loop {
+            let named = topic.clone();
+            let page = store
+                .read(move |reader| reader.entries_within(&named, after, PAGE, PAGE_BYTES))
+                .await
+                .unwrap();
+            let Some(last) = page.last() else { break };
+            after = last.position.seq;
+            let bytes: usize = page.iter().map(|entry| entry.data.len()).sum();
+            assert!(page.len() <= 100 && (bytes <= PAGE_BYTES || page.len() == 1), "{bytes}");
+            read.extend(page.iter().map(|entry| entry.data.len()));
+        }
+        assert_eq!(read, lengths);
     }
 }

@@ -9,6 +9,8 @@ use super::frame::Frame;
 /// Frames kept at most, and their bytes.
 const MAX_FRAMES: usize = 256;
 const MAX_BYTES: usize = 512 * 1024;
+/// Bytes of frames that are written to streams in one pass: how far one may be behind is looked at between passes.
+const MAX_PULL_BYTES: usize = 128 * 1024;
 
 /// Frames in the order in which they leave the log, each with an index that is never used again.
 #[derive(Debug, Default)]
@@ -57,10 +59,17 @@ impl Ring {
         }
     }
 
-    /// Returns at most `limit` frames from index `at` on.
+    /// Returns at most `limit` frames from index `at` on, which have at most [`MAX_PULL_BYTES`] together, or one frame.
     pub(super) fn from(&self, at: u64, limit: usize) -> Result<Vec<Arc<Frame>>, Behind> {
         let skip = at.checked_sub(self.first).and_then(|skip| usize::try_from(skip).ok());
-        Ok(self.frames.iter().skip(skip.ok_or(Behind)?).take(limit).cloned().collect())
+        let mut bytes = 0;
+        let fits = |frame: &&Arc<Frame>| {
+            let is_first = bytes == 0;
+            bytes += frame.text().len();
+            is_first || bytes <= MAX_PULL_BYTES
+        };
+        let frames = self.frames.iter().skip(skip.ok_or(Behind)?).take(limit);
+        Ok(frames.take_while(fits).cloned().collect())
     }
 
     /// Returns the entries after `place` that come before index `at`, when `last` is the last entry of all, and what has no

@@ -12,7 +12,7 @@ use shared::{
     auth::Refused,
     http::Query,
     ids::{AnswerId, ConnectionId, ProjectId, UserId},
-    journal::{Cursor, Position, ResetReason, Topic},
+    journal::{Cursor, ResetReason, Topic},
     store::{self, Reader},
     time::Timestamp,
 };
@@ -20,7 +20,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     answering::Answering,
-    control::{Hello, Reset, retry_ms},
+    control::{Hello, NOWHERE, Reset, final_cursor, retry_ms},
     filter::ChannelFilter,
     frame::{self, Control},
     open::{Asked, OfAnswer, Pace, Plan, Resume, head, open, unsized_body, verdict},
@@ -36,8 +36,6 @@ use crate::{
 
 /// The longest answer, in tokens.
 const MAX_TOKENS: u32 = 4_000;
-/// Where a client is that was told that its answer is not there: it has nothing more to come for.
-const NOWHERE: AnswerId = AnswerId(uuid::Uuid::nil());
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(search)).route("/sse/search", axum::routing::get(search))
@@ -257,8 +255,7 @@ fn nowhere(state: &AppState, asked: &Asked, reason: ResetReason) -> Response {
     if asked.method == Method::HEAD {
         return (head, unsized_body()).into_response();
     }
-    let position = Position { epoch: 0, seq: 0, tag: 0 };
-    let cursor = Cursor::at(&Topic::answer(NOWHERE), position);
+    let cursor = final_cursor();
     let shown = cursor.to_string();
     let hello = Hello {
         r#type: "hello",
@@ -272,14 +269,15 @@ fn nowhere(state: &AppState, asked: &Asked, reason: ResetReason) -> Response {
         resumed: false,
     };
     let hello = serde_json::to_string(&hello).unwrap_or_default();
-    let mut body = frame::hello(retry_ms(), &cursor, &hello);
-    body.push_str(&frame::control(Control::Reset, &Reset { reason, cursor: &shown }));
+    let reset = Reset { reason, cursor: &shown };
+    let body =
+        frame::hello(retry_ms(), &hello, None) + &frame::control(Control::Reset, &reset, None);
     let error = json!({
         "stream_id": "",
         "trace_id": shared::http::current_trace(),
         "code": "unknown_answer",
         "message": "there is no such answer; ask again",
     });
-    body.push_str(&frame::named("error", &error.to_string()));
+    let body = body + &frame::named("error", &error.to_string(), Some(&cursor));
     (head, body).into_response()
 }

@@ -1,7 +1,8 @@
 //! Connection slots: how many streams are open over all replicas, exactly.
 //!
 //! A slot is a row `(scope, n)` with `n` below the scope's limit, so the primary key lets one replica alone have the last
-//! one. The slots of a replica that is gone are free. An open reads all rows of its scopes: limits are meant to be small.
+//! one, and a unique index keeps a user's streams of one name to one slot. The slots of a replica that is gone are free. An
+//! open reads all rows of its scopes: limits are meant to be small.
 
 pub(crate) mod inspect;
 mod release;
@@ -35,6 +36,8 @@ pub(crate) struct Holder {
     pub(crate) stream: String,
     /// What inspection shows, as JSON.
     pub(crate) about: String,
+    /// The channels that it carries, as JSON; `None` is every channel.
+    pub(crate) channels: Option<String>,
 }
 
 /// A scope has no slot left.
@@ -82,6 +85,8 @@ struct Seat {
 /// The connection whose row is taken over.
 struct Before {
     connection: ConnectionId,
+    /// It is the same user's stream of the same name.
+    is_same: bool,
     /// Where it may still be open though the client has come back for it.
     replaced_at: Option<ReplicaId>,
 }
@@ -146,7 +151,7 @@ impl Slots {
                 }
                 seat = choose(tx, wanted)?;
             }
-            if let Some(Before { connection, replaced_at: Some(replica) }) = seat.before {
+            if let Some(Before { connection, replaced_at: Some(replica), .. }) = seat.before {
                 replaced.push((replica, connection));
             }
             slots.push((key, seat.n));
@@ -186,7 +191,7 @@ impl Slots {
         if let Some(row) = taken.iter().find(|row| self.is_same(row)) {
             let known = row.replica == self.replica || row.seen_at.is_some();
             let replaced_at = known.then_some(row.replica);
-            let before = Some(Before { connection: row.connection, replaced_at });
+            let before = Some(Before { connection: row.connection, is_same: true, replaced_at });
             return Ok(Seat { n: row.n, before });
         }
         // After the limit was lowered there may be live ones beyond it, and they count.
@@ -199,7 +204,8 @@ impl Slots {
                 break;
             }
             if !self.is_live(row, now) {
-                let before = Some(Before { connection: row.connection, replaced_at: None });
+                let connection = row.connection;
+                let before = Some(Before { connection, is_same: false, replaced_at: None });
                 return Ok(Seat { n, before });
             }
             n += 1;
@@ -207,27 +213,40 @@ impl Slots {
         Ok(Seat { n, before: None })
     }
 
-    /// Writes the row, unless another replica was first. Returns whether it did.
+    /// Writes the row, unless another replica was first to take the slot or to open the stream. Returns whether it did.
     fn sit(&self, tx: &mut Tx<'_>, key: &str, seat: &Seat, holder: &Holder) -> Result<bool, Error> {
-        let (connection, replica) = (holder.connection.into(), self.replica.into());
-        let (user, stream, about) =
-            ((&holder.user).into(), (&holder.stream).into(), (&holder.about).into());
-        let params = [key.into(), seat.n.into(), connection, replica, user, stream, about];
-        let written = match &seat.before {
-            None => tx.execute(
-                "INSERT INTO slots (scope, n, connection, replica, user_id, stream, about) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (scope, n) DO NOTHING",
-                &params,
-            )?,
-            Some(before) => {
-                let [key, n, connection, replica, user, stream, about] = params;
-                tx.execute(
-                    "UPDATE slots SET connection = $3, replica = $4, user_id = $5, stream = $6, about = $7 \
-                     WHERE scope = $1 AND n = $2 AND connection = $8",
-                    &[key, n, connection, replica, user, stream, about, before.connection.into()],
-                )?
+        let Holder { connection, user, stream, about, channels } = holder;
+        let (connection, replica) = ((*connection).into(), self.replica.into());
+        let (about, channels) = (about.into(), channels.as_ref().into());
+        if let Some(Before { connection: before, is_same: true, .. }) = seat.before {
+            let sql = "UPDATE slots SET connection = $3, replica = $4, about = $5, channels = $6 \
+                       WHERE scope = $1 AND n = $2 AND connection = $7";
+            let params =
+                [key.into(), seat.n.into(), connection, replica, about, channels, before.into()];
+            return Ok(tx.execute(sql, &params)? == 1);
+        }
+        if let Some(Before { connection: before, .. }) = seat.before {
+            // The row of a replica that is gone. An update of it could meet another replica's row of the same stream, and
+            // fail; an insert waits for that replica and does nothing.
+            let sql = "DELETE FROM slots WHERE scope = $1 AND n = $2 AND connection = $3";
+            if tx.execute(sql, &[key.into(), seat.n.into(), before.into()])? == 0 {
+                return Ok(false);
             }
-        };
+        }
+        let written = tx.execute(
+            "INSERT INTO slots (scope, n, connection, replica, user_id, stream, about, channels) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
+            &[
+                key.into(),
+                seat.n.into(),
+                connection,
+                replica,
+                user.into(),
+                stream.into(),
+                about,
+                channels,
+            ],
+        )?;
         Ok(written == 1)
     }
 

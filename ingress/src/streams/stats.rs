@@ -4,7 +4,7 @@ use std::{
     collections::HashSet,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -26,6 +26,8 @@ pub(crate) struct Stats {
     messages: AtomicU64,
     limits_rejected: AtomicU64,
     reconnects: AtomicU64,
+    /// The process is stopping.
+    draining: AtomicBool,
     /// What clients call themselves: few names, of which each stream would keep its own copy.
     user_agents: Mutex<HashSet<Arc<str>>>,
 }
@@ -68,6 +70,7 @@ impl Default for Stats {
             messages: AtomicU64::new(0),
             limits_rejected: AtomicU64::new(0),
             reconnects: AtomicU64::new(0),
+            draining: AtomicBool::new(false),
             user_agents: Mutex::default(),
         }
     }
@@ -172,14 +175,38 @@ impl Stats {
         );
     }
 
+    /// Says to other replicas that this one is stopping.
+    pub(crate) fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
     /// Returns the sums as other replicas read them.
     pub(crate) fn to_json(&self) -> String {
-        serde_json::to_string(&self.sums()).unwrap_or_default()
+        let shown = Shown { sums: self.sums(), draining: self.draining.load(Ordering::Relaxed) };
+        serde_json::to_string(&shown).unwrap_or_default()
     }
 
     pub(crate) fn uptime(&self) -> Duration {
         self.began.elapsed()
     }
+}
+
+/// The counts in the row of a replica, with whether it is stopping.
+#[derive(Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    sums: Sums,
+    draining: bool,
+}
+
+/// Returns whether the replica of a row serves, and is not about to stop.
+pub(crate) fn serves(row: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Row {
+        #[serde(default)]
+        draining: bool,
+    }
+    serde_json::from_str::<Row>(row).is_ok_and(|row| !row.draining)
 }
 
 impl std::ops::Add for Sums {

@@ -5,7 +5,7 @@ use http::Version;
 use shared::journal::Cursor;
 
 use super::{
-    frame::{Frame, chunk_head, id_line},
+    frame::{Frame, chunk_head, end},
     gzip::{self, Block, Sum},
 };
 
@@ -46,14 +46,14 @@ impl Wire {
 
     /// Returns a shared event's bytes with a cursor of this stream's own.
     pub(crate) fn frame_at(&mut self, frame: &Frame, cursor: &Cursor) -> Bytes {
-        let id = id_line(cursor);
+        let end = end(Some(cursor));
         let Some(sum) = &mut self.sum else {
-            return self.wrap(&[id.as_bytes(), frame.data()]);
+            return self.wrap(&[frame.data(), end.as_bytes()]);
         };
-        sum.add(id.as_bytes());
         sum.add(frame.data());
-        let id = Block::stored(id.as_bytes());
-        self.wrap(&[id.bytes(), frame.zipped_data().bytes()])
+        sum.add(end.as_bytes());
+        let end = Block::stored(end.as_bytes());
+        self.wrap(&[frame.zipped_data().bytes(), end.bytes()])
     }
 
     /// Returns the bytes of an event that only this stream has.

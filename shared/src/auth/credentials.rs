@@ -27,7 +27,7 @@ pub(super) struct Credentials {
 }
 
 impl Credentials {
-    /// Takes the first token found of each kind, which counts even if it is not valid.
+    /// Takes the first token found of each kind, which counts even if it is not valid. An empty one is none.
     pub(super) fn of(parts: &Parts, route: Route, config: &AuthConfig) -> Result<Self, Refused> {
         let query = match route {
             Route::Stream if config.allow_query_tokens => parts.uri.query().unwrap_or_default(),
@@ -65,6 +65,7 @@ fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a st
     if values.next().is_some() {
         return Err(Refused::Unauthenticated);
     }
+    let value = value.filter(|value| !value.is_empty());
     value.map(|value| value.to_str().map_err(|_| Refused::Unauthenticated)).transpose()
 }
 
@@ -72,7 +73,8 @@ fn cookie(headers: &HeaderMap, name: &str) -> Option<SecretString> {
     let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     let mut pairs =
         cookies.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.find(|(key, _)| *key == name).map(|(_, value)| value.into())
+    let (_, value) = pairs.find(|(key, value)| *key == name && !value.is_empty())?;
+    Some(value.into())
 }
 
 /// The origins whose pages may use a visitor's cookies, besides our own.

@@ -118,7 +118,8 @@ impl Issued {
 /// Returns the ticket that a request shows, if that is the credential which counts.
 pub(super) fn in_query(parts: &Parts, query_tokens: bool) -> Option<SecretString> {
     let query = parts.uri.query().unwrap_or_default();
-    let before = parts.headers.contains_key(header::AUTHORIZATION)
+    let mut headers = parts.headers.get_all(header::AUTHORIZATION).iter();
+    let before = headers.any(|value| !value.is_empty())
         || query_tokens && query_value(query, "bearer_token").is_some();
     if before { None } else { query_value(query, "ticket").map(Into::into) }
 }

@@ -62,7 +62,7 @@ impl jobs_server::Jobs for Jobs {
             Some("trace") => trace.into_iter().collect(),
             _ => vec![self.name.to_owned()],
         };
-        Ok(Response::new(ListUnfinishedJobsResponse { jobs }))
+        Ok(Response::new(ListUnfinishedJobsResponse { jobs, next: None }))
     }
 }
 

@@ -6,7 +6,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::StreamExt;
-use http::{StatusCode, header, request::Parts};
+use http::{StatusCode, Uri, header, request::Parts};
 use serde::{Serialize, de::DeserializeOwned};
 
 use tokio::time::timeout;
@@ -174,15 +174,24 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
     }
 }
 
-/// The query string, parsed. Fields it does not know are ignored.
+/// The query string, parsed. Fields it does not know are ignored, and fields without a value are not given.
 #[derive(Clone, Copy, Debug)]
 pub struct Query<T>(pub T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     type Rejection = BodyError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, BodyError> {
-        let query = axum::extract::Query::from_request_parts(parts, state).await;
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, BodyError> {
+        let query = parts.uri.query().unwrap_or_default();
+        let given = |pair: &&str| pair.split_once('=').is_some_and(|(_, value)| !value.is_empty());
+        let query = if query.is_empty() || query.split('&').all(|pair| given(&pair)) {
+            axum::extract::Query::try_from_uri(&parts.uri)
+        } else {
+            let given: Vec<&str> = query.split('&').filter(given).collect();
+            let uri = Uri::try_from(format!("/?{}", given.join("&")));
+            let uri = uri.map_err(|error| BodyError::Invalid(error.to_string()))?;
+            axum::extract::Query::try_from_uri(&uri)
+        };
         query
             .map(|axum::extract::Query(value)| Self(value))
             .map_err(|rejection| BodyError::Invalid(rejection.body_text()))
@@ -197,7 +206,8 @@ impl<S: Send + Sync> FromRequestParts<S> for RetryKey {
     type Rejection = BodyError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, BodyError> {
-        let Some(value) = parts.headers.get("idempotency-key") else { return Ok(Self(None)) };
+        let value = parts.headers.get("idempotency-key").filter(|value| !value.is_empty());
+        let Some(value) = value else { return Ok(Self(None)) };
         let key = value.to_str().unwrap_or_default().parse();
         key.map(|key| Self(Some(key)))
             .map_err(|error: Invalid| BodyError::Invalid(error.to_string()))

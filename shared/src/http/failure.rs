@@ -32,8 +32,12 @@ impl Failure {
     /// Says that trying again in one to three seconds may succeed.
     #[must_use]
     pub fn retry(status: StatusCode, code: &'static str, message: &str) -> Self {
-        let after = Duration::from_millis(rand::rng().random_range(1_000..3_000));
-        Self::retry_after(status, code, message, after)
+        Self::retry_after(status, code, message, Self::retry_pause())
+    }
+
+    /// Returns how long a client is to wait, for each another time of one to three seconds.
+    pub(super) fn retry_pause() -> Duration {
+        Duration::from_millis(rand::rng().random_range(1_000..3_000))
     }
 
     /// Says that trying again after a time may succeed.

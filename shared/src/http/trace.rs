@@ -80,16 +80,19 @@ pub(crate) fn claimed_session(parts: &Parts) -> Option<ClaimedSession> {
 }
 
 fn shown_session(headers: &HeaderMap, query: &str) -> Option<String> {
-    let header = |name: &str| Some(headers.get(name)?.to_str().unwrap_or("\u{0}").to_owned());
+    let header = |name: &str| {
+        let value = headers.get(name).filter(|value| !value.is_empty())?;
+        Some(value.to_str().unwrap_or("\u{0}").to_owned())
+    };
     header("user-session-id")
         .or_else(|| query_value(query, "user_session_id"))
         .or_else(|| query_value(query, "session"))
         .or_else(|| header("x-session-token"))
 }
 
-/// Returns the first value of `name` in a query string.
+/// Returns the first value of `name` in a query string that is not empty.
 pub(crate) fn query_value(query: &str, name: &str) -> Option<String> {
     form_urlencoded::parse(query.as_bytes())
-        .find(|(key, _)| key == name)
+        .find(|(key, value)| key == name && !value.is_empty())
         .map(|(_, value)| value.into_owned())
 }

@@ -54,6 +54,18 @@ fn position(row: &Row<'_>) -> Result<Position, Error> {
     Ok(Position { epoch: row.get(0)?, seq: row.get(1)?, tag })
 }
 
+/// Keeps the first entries that have at most `bytes` together, or the first one: what was packed is longer than its row.
+fn within(mut entries: Vec<Arc<Entry>>, bytes: usize) -> Vec<Arc<Entry>> {
+    let mut sum = 0;
+    let fits = entries.iter().take_while(|entry| {
+        sum += entry.data.len();
+        sum <= bytes
+    });
+    let count = fits.count().max(1);
+    entries.truncate(count);
+    entries
+}
+
 impl Reader<'_> {
     /// Returns whether the log has this very entry, by its position.
     pub(crate) fn has(&self, entry: &Entry) -> Result<bool, Error> {
@@ -156,6 +168,57 @@ impl Reader<'_> {
             return Ok(false);
         }
         Ok(tail.rewind(&self.entries(topic, tail.oldest().saturating_sub(1).max(0), kept)?))
+    }
+
+    /// Returns at most `limit` entries after `seq`, in order, which have at most `bytes` together unless the first one alone
+    /// has more. Rows beyond that are not read.
+    pub fn entries_within(
+        &self,
+        topic: &Topic,
+        after: i64,
+        limit: i64,
+        bytes: usize,
+    ) -> Result<Vec<Arc<Entry>>, Error> {
+        let count = self.count_within(topic, after, limit, bytes)?;
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        Ok(within(self.entries(topic, after, count)?, bytes))
+    }
+
+    /// Like [`Reader::follow`], with at most `bytes` of entries unless the first one alone has more.
+    pub fn follow_within(
+        &self,
+        topic: &Topic,
+        last: Position,
+        limit: i64,
+        bytes: usize,
+    ) -> Result<Result<Vec<Arc<Entry>>, tail::Error>, Error> {
+        let count = self.count_within(topic, last.seq, limit, bytes)?;
+        Ok(self.follow(topic, last, count)?.map(|entries| within(entries, bytes)))
+    }
+
+    /// Returns how many entries after `after` are in rows of at most `bytes` together, or in the first row.
+    fn count_within(
+        &self,
+        topic: &Topic,
+        after: i64,
+        limit: i64,
+        bytes: usize,
+    ) -> Result<i64, Error> {
+        let sql = "SELECT e.seq, CAST(OCTET_LENGTH(e.data) + COALESCE(OCTET_LENGTH(e.packed), 0) AS BIGINT) FROM entries e \
+                   WHERE e.topic = $1 AND e.seq > $2 ORDER BY e.seq LIMIT $3";
+        let params = [topic.as_str().into(), after.into(), limit.into()];
+        let rows = self.query(sql, &params, |row| Ok((row.get::<i64>(0)?, row.get::<i64>(1)?)))?;
+        let (mut last, mut sum) = (after, 0);
+        for (seq, length) in rows {
+            sum += usize::try_from(length).unwrap_or(usize::MAX);
+            if last > after && sum > bytes {
+                break;
+            }
+            last = seq;
+        }
+        Ok(limit.min(last - after))
     }
 
     /// Says where a follower with `cursor` goes on: at the cursor if the log can prove that nothing is missing, else at

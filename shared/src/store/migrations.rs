@@ -24,6 +24,7 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0017_retention.sql"),
     include_str!("migrations/0020_rights.sql"),
     include_str!("migrations/0022_reactions_presence.sql"),
+    include_str!("migrations/0019_one_stream.sql"),
 ];
 
 /// Held by the replica that migrates; the number means nothing.

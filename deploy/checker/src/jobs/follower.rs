@@ -67,8 +67,8 @@ async fn read(response: Response, last_id: &mut String, seen: &Seen, number: usi
     let mut events = events(response);
     while let Ok(Some(Ok(event))) = timeout(SILENCE, events.next()).await {
         note(&event);
-        // Only now: what is not noted is to come again.
-        if !event.id.is_empty() {
+        // Only now: what is not noted is to come again. The id of a `bye` is none to come back with.
+        if !event.id.is_empty() && event.event != "bye" {
             *last_id = event.id;
         }
     }

@@ -82,7 +82,9 @@ fn ask(project: &Project, query: &str, accept: Option<&str>) -> RequestBuilder {
 
 /// Returns the entries of a stream's text.
 fn entries(text: &str) -> Vec<&str> {
-    text.split_inclusive("\n\n").filter(|event| event.starts_with("id: ")).collect()
+    text.split_inclusive("\n\n")
+        .filter(|event| event.starts_with("data: ") && event.contains("\nid: "))
+        .collect()
 }
 
 #[tokio::test]

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use serde_json::json;
-use tokio::time::timeout;
+use serde_json::{Value, json};
+use tokio::time::{Instant, timeout};
 
-use crate::support::{PATIENCE, Parley};
+use crate::{
+    raw::Raw,
+    support::{PATIENCE, Parley},
+};
 
 #[tokio::test]
 async fn streams_are_told_and_the_process_ends_well() {
@@ -41,6 +44,55 @@ async fn streams_are_told_and_the_process_ends_well() {
     assert!(status.success(), "{status}");
     // A running request finishes, with what there is.
     assert_eq!(polled.is(200)["events"], json!([]));
+}
+
+/// Returns what an event says of when to come back: its `retry:`, and its data.
+fn retry_of(frame: &str) -> (Option<u64>, Value) {
+    let field = |name: &str| frame.lines().find_map(|line| line.strip_prefix(name));
+    let data = field("data: ").and_then(|data| serde_json::from_str(data).ok());
+    (field("retry: ").and_then(|ms| ms.parse().ok()), data.unwrap_or_default())
+}
+
+#[tokio::test]
+async fn who_is_told_of_the_end_comes_back_after_it() {
+    const SPREAD: Duration = Duration::from_secs(2);
+    let mut parley = Parley::start_with(&["--drain-spread", "2s"]).await;
+    let project = parley.as_user("ada").project().await;
+    let mut peers = Vec::new();
+    for _ in 0..5 {
+        let request = crate::raw::stream_request(&project, "1.0", "");
+        let mut peer = Raw::sending(&parley.ingress, request).await;
+        peer.until("\"hello\"").await;
+        peers.push(peer);
+    }
+    parley.signal();
+    let signalled = Instant::now();
+    let told = peers.into_iter().map(|mut peer| async move {
+        let rest = peer.until("server_shutdown").await;
+        (rest + &peer.rest().await, signalled.elapsed())
+    });
+    let told = futures_util::future::join_all(told).await;
+    assert!(parley.ended().await.success());
+    let mut at_once = 0;
+    for (text, at) in told {
+        let frames: Vec<&str> = text.split("\n\n").collect();
+        let going = frames.iter().find(|frame| frame.contains("event: server_shutdown"));
+        let (retry, data) = retry_of(going.expect("it is told"));
+        let after = data["retry_after_ms"].as_u64().expect("a time");
+        assert_eq!(retry, Some(after), "{text}");
+        let bye = frames.iter().find(|frame| frame.contains("event: bye")).expect("a bye");
+        let (retry, data) = retry_of(bye);
+        assert_eq!((retry, &data["retry_after_ms"]), (Some(after), &json!(after)), "{text}");
+        // Nobody else serves: the client is back when this process has let go of every stream.
+        let back = at + Duration::from_millis(after);
+        assert!(back > SPREAD, "told after {at:?} to come back in {after} ms");
+        assert!(after < 10_000, "{after}");
+        // Before that each was told, in case its connection breaks off.
+        let beat = frames.iter().find(|frame| frame.contains("event: heartbeat"));
+        let retry = beat.and_then(|beat| retry_of(beat).0);
+        at_once += usize::from(retry.is_some_and(|retry| u128::from(retry) > SPREAD.as_millis()));
+    }
+    assert_eq!(at_once, 5, "all were told at once");
 }
 
 #[tokio::test]

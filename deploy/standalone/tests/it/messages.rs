@@ -34,15 +34,26 @@ async fn a_message_is_kept_as_it_was_sent() {
 async fn a_text_has_bounds() {
     let parley = Parley::start().await;
     let project = parley.as_user("ada").project().await;
-    let longest = "ß".repeat(32_000);
-    assert_eq!(project.send(&longest).await["text"], *longest);
+    // As many characters as there may be, and as many bytes of JSON, in which some characters are longer.
+    let (quoted, lines) = ("\"".repeat(28_671), format!("xxxxxx{}", "\u{2028}".repeat(9_556)));
+    for longest in ["x".repeat(32_000), "ß".repeat(28_671), quoted, lines] {
+        let sent = project.send(&longest).await;
+        assert_eq!(sent["text"], *longest);
+        let path = format!("/messages/{}", text(&sent["id"]));
+        for too_long in [format!("{longest}x"), format!("{longest}ß"), "😀".repeat(14_400)] {
+            let body = json!({"text": too_long});
+            let refused = project.call("POST", "/messages", &body).await;
+            assert_eq!(refused.refused(413, "too_large")["field"], "text");
+            let refused = project.call("PATCH", &path, &body).await;
+            assert_eq!(refused.refused(413, "too_large")["field"], "text");
+        }
+    }
     let metadata = |bytes: usize| json!({"text": "x", "metadata": {"x": "y".repeat(bytes - 8)}});
     project.call("POST", "/messages", &metadata(4096)).await.is(201);
     let count = project.history().await.len();
     for (body, field) in [
         (json!({"text": ""}), "text"),
         (json!({"text": " \n\u{3000}"}), "text"),
-        (json!({"text": "x".repeat(32_001)}), "text"),
         (json!({"text": "a\u{0}b"}), "text"),
         (json!({"text": null}), "text"),
         (json!({}), "text"),

@@ -73,12 +73,9 @@ async fn a_poll_is_reset_like_a_stream() {
     let mut parts: Vec<&str> = cursor.split('.').collect();
     parts[3] = "zzz";
     let ahead = parts.join(".");
-    for (after, reason) in [
-        ("junk", "malformed"),
-        ("", "malformed"),
-        (foreign.as_str(), "unknown_epoch"),
-        (&ahead, "ahead"),
-    ] {
+    for (after, reason) in
+        [("junk", "malformed"), (foreign.as_str(), "unknown_epoch"), (&ahead, "ahead")]
+    {
         let begun = Instant::now();
         let page = project.get(&format!("/events?after={after}&wait=25")).await.is(200);
         assert_eq!((&page["reset"], &page["cursor"]), (&json!(reason), &json!(cursor)), "{after}");

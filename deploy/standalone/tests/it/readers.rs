@@ -27,9 +27,11 @@ fn folder() -> PathBuf {
     folder
 }
 
-fn start(program: &str, arguments: &[&str]) -> Child {
+/// Starts a program of the folder of readers.
+pub(crate) fn start(program: &str, arguments: &[&str]) -> Child {
     let mut command = Command::new(program);
     command.args(arguments).current_dir(folder()).kill_on_drop(true);
+    command.env("PYTHONPATH", folder().join("python_modules"));
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     command.spawn().unwrap_or_else(|error| panic!("run scripts/setup: {program}: {error}"))
 }

@@ -135,7 +135,7 @@ async fn no_text_breaks_out_of_its_event() {
     let stream = String::from_utf8(bytes).unwrap();
     let frame = stream.split("\n\n").nth(1).unwrap();
     let lines: Vec<&str> = frame.split(['\r', '\n', '\u{85}', '\u{2028}', '\u{2029}']).collect();
-    let [id, data] = lines[..] else { panic!("{lines:?}") };
+    let [data, id] = lines[..] else { panic!("{lines:?}") };
     assert!(id.starts_with("id: v1."), "{id}");
     let data: Value = serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap();
     assert_eq!(data["message"], sent);
@@ -148,7 +148,7 @@ async fn the_first_bytes_are_when_to_come_back_and_the_greeting() {
     let path = format!("/sse/stream?project_id={}", project.id);
     let bytes = raw_until(project.client.request("GET", &path), b"\n\n").await;
     let frame = String::from_utf8(bytes).unwrap();
-    let [retry, id, data] = frame.trim_end().split('\n').collect::<Vec<_>>()[..] else {
+    let [retry, data, id] = frame.trim_end().split('\n').collect::<Vec<_>>()[..] else {
         panic!("{frame:?}")
     };
     assert!(retry.strip_prefix("retry: ").unwrap().parse::<u64>().unwrap() > 0);

@@ -83,10 +83,10 @@ fn encode(kind: &Kind, data: &Value) -> (Vec<u8>, Expected) {
             (Frame::ephemeral(&data.to_string()).text().to_vec(), ("message", None, same))
         }
         Kind::Hello { seq } => {
-            let text = hello(1_500, &cursor(seq), &data.to_string());
+            let text = hello(1_500, &data.to_string(), Some(&cursor(seq)));
             (text.into(), ("message", Some(cursor(seq).to_string()), same))
         }
-        Kind::Bye => (control(Control::Bye, data).into(), ("bye", None, same)),
+        Kind::Bye => (control(Control::Bye, data, None).into(), ("bye", None, same)),
         Kind::Heartbeat => {
             (Frame::heartbeat(Timestamp::from_ms(0)).text().to_vec(), ("heartbeat", None, None))
         }
@@ -118,6 +118,9 @@ proptest! {
             // The end of an event is nowhere but at its end, for whoever splits lines at anything.
             let text = String::from_utf8(text).unwrap();
             let lines = text.split(['\r', '\n', '\u{85}', '\u{2028}', '\u{2029}']).count();
+            let last = text.trim_end_matches('\n').rsplit('\n').next().unwrap_or_default();
+            let has_id = matches!(kind, Kind::Entry { .. } | Kind::Hello { .. });
+            prop_assert!(last.starts_with("id: ") == has_id, "the id is the last line: {text:?}");
             prop_assert!(lines <= 5 && text.find("\n\n") == Some(text.len() - 2), "{:?}", text);
             bytes.extend_from_slice(text.as_bytes());
             expected.push(expects);

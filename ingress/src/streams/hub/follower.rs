@@ -80,26 +80,25 @@ impl Follower {
         self.active.lock().listeners.retain(|listener| listener.waker != *waker);
     }
 
-    /// Returns at most `limit` frames from `at` on and moves it behind them. `waker` will be woken again only after a
-    /// pull has returned fewer than `limit`.
+    /// Returns at most `limit` frames from `at` on and moves it behind them, with whether there are more. `waker` will be
+    /// woken again only after a pull has returned the last one.
     pub(in super::super) fn pull(
         &self,
         waker: &Waker,
         at: &mut u64,
         limit: usize,
-    ) -> Result<Vec<Arc<Frame>>, Cut> {
+    ) -> Result<(Vec<Arc<Frame>>, bool), Cut> {
         let mut state = self.active.lock();
         if state.over {
             return Err(Cut::Replaced);
         }
         let frames = state.ring.from(*at, limit)?;
         *at += frames.len() as u64;
-        if frames.len() < limit
-            && let Some(listener) = state.listeners.iter_mut().find(|l| l.waker == *waker)
-        {
+        let more = *at < state.ring.end();
+        if !more && let Some(listener) = state.listeners.iter_mut().find(|l| l.waker == *waker) {
             listener.told = false;
         }
-        Ok(frames)
+        Ok((frames, more))
     }
 
     /// Returns what a stream at `place` needs before the frames from `at` on.

@@ -7,8 +7,11 @@ use shared::{
     auth::StreamUser,
     http::{ClientAddress, Detach, Query},
     ids::ConnectionId,
+    journal::Position,
+    time::Timestamp,
 };
 
+use super::super::about::About;
 use crate::{error::ApiError, state::AppState};
 
 /// The longest `stream_id` and the longest user agent that is kept, in bytes.
@@ -41,11 +44,25 @@ pub(in super::super) struct Resume {
 
 impl Asked {
     pub(in super::super) fn cursor(&self) -> Option<String> {
-        // Bytes that are no text are no cursor either, but they were meant as one.
-        let header = self.headers.get("last-event-id");
+        // Empty is none: some readers send the header always. Bytes that are no text were meant as a cursor, and are none.
+        let header = self.headers.get("last-event-id").filter(|value| !value.is_empty());
         let header = header.map(|value| value.to_str().unwrap_or("?").to_owned());
         let Resume { last_event_id, since, .. } = &self.resume;
         header.or_else(|| last_event_id.clone()).or_else(|| since.clone())
+    }
+
+    /// Describes the connection; when its caller was let in is not known yet.
+    pub(super) fn about(&self, connection: ConnectionId, state: &AppState) -> About {
+        let user = &self.caller.user;
+        About {
+            connection,
+            user: user.id.clone(),
+            session: user.session.clone(),
+            let_in_at: Position { epoch: 0, seq: 0, tag: 0 },
+            address: self.address.ip(),
+            user_agent: state.stats.user_agent(self.user_agent()),
+            opened_at: Timestamp::now(),
+        }
     }
 
     pub(in super::super) fn accepts_gzip(&self) -> bool {

@@ -153,7 +153,10 @@ impl Shard {
                         let filter = &mut self.streams[key].filter;
                         let mut changed =
                             filter.take().map_or(ChannelFilter::all(), |filter| *filter);
-                        changed.change(&add, &remove);
+                        if changed.change(&add, &remove).is_err() {
+                            // Refused where it was asked for.
+                            tracing::error!(connection.id = %connection, "a filter is too long");
+                        }
                         *filter = (!changed.is_all()).then(|| Box::new(changed));
                     }
                 }
@@ -163,7 +166,7 @@ impl Shard {
                 // Whoever asked may have gone.
                 let _ = reply.send(self.connections());
             }
-            Message::Drain => self.drain(),
+            Message::Drain { rest_ms } => self.drain(rest_ms),
             Message::Stop => self.stopped = true,
         }
     }
@@ -218,15 +221,21 @@ impl Shard {
             wants_room: false,
             _held: parked.held,
         };
-        if let Some(first) = parked.first {
-            stream.say(&first, self.now);
+        for first in &parked.first {
+            stream.say(first, self.now);
         }
         self.streams.insert(stream);
         self.keys.insert(connection, key);
         let outcome = self.streams[key].flush(self.now);
         self.settle(key, outcome);
+        // What a stream begins with is no lag: until its client has read it, nothing follows, and the logs have the rest.
+        let is_slow = self.streams[key].outbox.is_some();
         for (which, (follower, _)) in parked.places.into_iter().enumerate() {
-            self.join(key, which, &follower);
+            if is_slow {
+                self.streams[key].places[which].link = Link::Fed(follower);
+            } else {
+                self.join(key, which, &follower);
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 
 use shared::{
     ids::{ConnectionId, ProjectId, ReplicaId, SessionId, UserId},
-    store::{Error, Reader, Row, Value},
+    store::{Error, Reader, Row, Tx, Value},
     time::Timestamp,
 };
 use uuid::Uuid;
@@ -18,9 +18,10 @@ pub(crate) struct Open {
     pub(crate) stream: String,
     /// The holder's JSON.
     pub(crate) about: String,
+    pub(crate) scope: String,
 }
 
-const COLUMNS: &str = "SELECT s.connection, s.replica, s.stream, s.about FROM slots s \
+const COLUMNS: &str = "SELECT s.connection, s.replica, s.stream, s.about, s.scope FROM slots s \
                        LEFT JOIN replicas r ON r.id = s.replica \
                        WHERE (s.replica = $1 OR r.seen_at >= $2)";
 
@@ -30,6 +31,7 @@ fn read(row: &Row<'_>) -> Result<Open, Error> {
         replica: row.get(1)?,
         stream: row.get(2)?,
         about: row.get(3)?,
+        scope: row.get(4)?,
     })
 }
 
@@ -66,6 +68,13 @@ impl Slots {
         let sql = format!("{COLUMNS} AND s.connection = $3");
         let open = reader.find(&sql, &[own, oldest, connection.into()], read)?;
         Ok(open.map(|open| open.replica))
+    }
+
+    /// Returns the channels that an open stream carries, as JSON; `None` is every channel, also of a stream that has gone.
+    pub(crate) fn channels(reader: &Reader<'_>, open: &Open) -> Result<Option<String>, Error> {
+        let sql = "SELECT channels FROM slots WHERE scope = $1 AND connection = $2";
+        let params = [(&open.scope).into(), open.connection.into()];
+        Ok(reader.find(sql, &params, |row| row.get(0))?.flatten())
     }
 
     /// Returns a user's streams of this name, in whichever projects. Only project streams are found, which are all
@@ -110,6 +119,17 @@ impl Slots {
             open.extend(reader.query(&sql, &params, read)?);
         }
         Ok(open.iter().filter_map(|open| session_in(&open.about)).collect())
+    }
+
+    /// Writes the channels that an open stream carries.
+    pub(crate) fn set_channels(
+        tx: &mut Tx<'_>,
+        open: &Open,
+        channels: Option<&String>,
+    ) -> Result<(), Error> {
+        let sql = "UPDATE slots SET channels = $3 WHERE scope = $1 AND connection = $2";
+        tx.execute(sql, &[(&open.scope).into(), open.connection.into(), channels.into()])?;
+        Ok(())
     }
 
     fn live(&self, now: Timestamp) -> [Value<'static>; 2] {

@@ -71,7 +71,7 @@ fn ada() -> UserId {
 
 fn holder(stream: &str) -> Holder {
     let (connection, about) = (ConnectionId::mint(), format!("{{\"tab\":\"{stream}\"}}"));
-    Holder { connection, user: ada(), stream: stream.into(), about }
+    Holder { connection, user: ada(), stream: stream.into(), about, channels: None }
 }
 
 fn seen(tx: &mut Tx<'_>, replica: ReplicaId, at: Timestamp) {
@@ -270,13 +270,73 @@ async fn who_loses_a_race_takes_the_next_slot() {
     let replica = slots.replica;
     let rival = move |tx: &mut Tx<'_>| {
         let sql = "CREATE TRIGGER rival BEFORE INSERT ON slots WHEN NEW.n = 0 BEGIN \
-                   INSERT INTO slots SELECT NEW.scope, 0, zeroblob(16), NEW.replica, 'eve', 'x', '{}'; END";
+                   INSERT INTO slots SELECT NEW.scope, 0, zeroblob(16), NEW.replica, 'eve', 'x', '{}', NULL; END";
         tx.execute(sql, &[]).map(drop)
     };
     fixture.store.write(rival).await.unwrap();
     let _lease = fixture.take(&slots, fixture.wanted(2), &holder("a")).await.unwrap();
     assert_eq!(fixture.numbers().await, [0, 1]);
     assert_eq!(fixture.read(move |reader| held_by(reader, replica).unwrap().len()).await, 2);
+}
+
+#[tokio::test]
+async fn a_stream_that_two_replicas_open_at_once_has_one_slot() {
+    let url = Home::Postgres.url().unwrap();
+    let connect = || Store::connect(&url, &Bus::default(), None).unwrap();
+    let fixture = Fixture { store: connect(), ..fixture(Home::Sqlite) };
+    let other = Fixture {
+        store: connect(),
+        project: fixture.project,
+        _folder: tempfile::tempdir().unwrap(),
+    };
+    let (one, mut releaser) = fixture.replica().await;
+    let (two, _two) = other.replica().await;
+    let taken = fixture.take(&one, fixture.wanted(3), &holder("x")).await.unwrap();
+
+    // A third transaction holds slot 1, and gives it up later.
+    let (begun, has_begun) = tokio::sync::mpsc::unbounded_channel();
+    let (end, ended) = std::sync::mpsc::channel::<()>();
+    let (rival, ended) = (connect(), std::sync::Mutex::new(ended));
+    let (key, replica) = (fixture.wanted(3)[0].scope.key(), one.replica);
+    let mut has_begun = has_begun;
+    let blocking = rival.write(move |tx| {
+        let sql = "INSERT INTO slots (scope, n, connection, replica, user_id, stream, about) \
+                   VALUES ($1, 1, $2, $3, 'eve', 'x', '{}')";
+        tx.execute(sql, &[(&*key).into(), ConnectionId::mint().into(), replica.into()])?;
+        let _ = begun.send(());
+        let _ = ended.lock().unwrap().recv();
+        Err::<(), _>(Error::Gone)
+    });
+    let (first, second) = (holder("tab"), holder("tab"));
+    let opening = async {
+        has_begun.recv().await.unwrap();
+        // Slot 0 is taken, so it wants slot 1 and waits for it.
+        let opening = fixture.take(&one, fixture.wanted(3), &first);
+        let meanwhile = async {
+            let sql = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() \
+                       AND wait_event_type = 'Lock'";
+            let waits = async || {
+                let count =
+                    other.read(move |reader| reader.find(sql, &[], |row| row.get::<i64>(0)));
+                count.await.unwrap() == Some(1)
+            };
+            while !waits().await {}
+            drop(taken);
+            let freed = releaser.queued();
+            other.store.write(move |tx| release(tx, &freed)).await.unwrap();
+            let lease = other.take(&two, other.wanted(3), &second).await.unwrap();
+            end.send(()).unwrap();
+            lease
+        };
+        tokio::join!(opening, meanwhile)
+    };
+    let (_, (opened, _lease)) = tokio::join!(blocking, opening);
+    let _opened = opened.unwrap();
+    let rows = fixture.read(rows).await;
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    assert_eq!(rows[0].2, first.connection, "the last one has the slot");
+    let replaced = Order { connection: second.connection, what: What::Replaced };
+    assert_eq!(fixture.orders(&two).await, [replaced], "and the one before is told");
 }
 
 async fn of_many_that_race_the_limit_gets_in(home: Home) {

@@ -70,16 +70,27 @@ impl Shard {
         self.beat.1.clone()
     }
 
-    /// Gives every stream its own time to go, evenly over the spread.
-    pub(super) fn drain(&mut self) {
+    /// Gives every stream its own time to go, evenly over the spread. Where nobody else serves them, clients are told at
+    /// once for how long, in case their connection breaks off before it is their turn.
+    pub(super) fn drain(&mut self, rest_ms: u64) {
         self.draining = true;
+        if rest_ms > 0 {
+            self.limits.refuses_until = self.now.saturating_add(rest_ms);
+        }
+        let beat = self.beat();
         let keys: Vec<usize> = self.streams.iter().map(|(key, _)| key).collect();
         let count = keys.len().max(1) as u64;
         for (number, key) in (0u64..).zip(keys) {
             let place = number * self.limits.drain_spread_ms / count;
             let within = rand::rng().random_range(0..=self.limits.drain_spread_ms / count);
-            self.streams[key].times.goes = self.now + place + within;
-            self.settle(key, Ok(()));
+            let stream = &mut self.streams[key];
+            stream.times.goes = self.now + place + within;
+            let outcome = if rest_ms > 0 && self.limits.drain_spread_ms > 0 {
+                stream.say_retry(&self.limits, &beat, self.now)
+            } else {
+                Ok(())
+            };
+            self.settle(key, outcome);
         }
     }
 }

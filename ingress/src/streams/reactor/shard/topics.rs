@@ -119,7 +119,7 @@ impl Shard {
                 let cursor = stream.cursor();
                 let shown = cursor.to_string();
                 let reset = Reset { reason, cursor: &shown };
-                stream.say(&frame::control_at(Control::Reset, &reset, &cursor), self.now);
+                stream.say(&frame::control(Control::Reset, &reset, Some(&cursor)), self.now);
                 let outcome = stream.flush(self.now);
                 self.settle(key, outcome);
             }
@@ -171,12 +171,13 @@ impl Shard {
     /// Writes what a topic has new to all its streams.
     pub(super) fn spread(&mut self, topic: usize) {
         let Some(followed) = self.topics.get_mut(topic) else { return };
-        let frames = match followed.follower.pull(&followed.waker, &mut followed.at, BATCH) {
-            Ok(frames) => frames,
+        let pulled = followed.follower.pull(&followed.waker, &mut followed.at, BATCH);
+        let (frames, more) = match pulled {
+            Ok(pulled) => pulled,
             Err(Cut::Behind | Cut::Replaced) => return self.rejoin(topic),
         };
-        if frames.len() == BATCH {
-            // More may be there: next time round, so that sockets and deadlines have their turn.
+        if more {
+            // Next time round, so that sockets and deadlines have their turn.
             followed.waker.wake();
         }
         let (mut delivered, mut unsettled) = (0, std::mem::take(&mut self.unsettled));

@@ -25,7 +25,7 @@ impl Stream {
             return;
         }
         if std::mem::take(&mut self.skipped) {
-            let id = format!("{}\n", frame::id_line(&self.cursor()));
+            let id = frame::end(Some(&self.cursor()));
             self.say(&id, now);
         }
         self.times.last_sent = now;

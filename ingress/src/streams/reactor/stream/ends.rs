@@ -1,15 +1,22 @@
 //! How a stream ends, and what is due on it until then.
 
+use shared::time::Timestamp;
+
 use super::{
     super::{
         super::{
-            control::{Bye, Reason, ServerShutdown, retry_ms},
+            control::{Bye, Reason, ServerShutdown, final_cursor, retry_ms},
             frame::{self, Control, Frame},
         },
         Limits,
     },
     Gone, NEVER, Stream, Times,
 };
+
+/// Returns when a client is to come back: for each another time, and not before it is let in.
+fn retry_after_ms(limits: &Limits, now: u64) -> u64 {
+    limits.refuses_until.saturating_sub(now) + retry_ms()
+}
 
 impl Stream {
     /// Ends the stream on the server's word.
@@ -32,15 +39,41 @@ impl Stream {
     }
 
     pub(super) fn say_bye(&mut self, reason: Reason, limits: &Limits, now: u64) {
-        let retry_after_ms = retry_ms();
+        let retry_after_ms = retry_after_ms(limits, now);
         if reason == Reason::ServerShutdown {
             let going = ServerShutdown { reason: "draining", retry_after_ms };
-            self.say(&frame::control(Control::ServerShutdown, &going), now);
+            self.say(
+                &frame::retry(
+                    retry_after_ms,
+                    &frame::control(Control::ServerShutdown, &going, None),
+                ),
+                now,
+            );
         }
         let bye = Bye { reason, reconnect: reason.reconnect(), retry_after_ms };
-        self.say(&frame::control(Control::Bye, &bye), now);
+        let id = (!bye.reconnect).then(final_cursor);
+        let text = frame::control(Control::Bye, &bye, id.as_ref());
+        let text = if bye.reconnect { frame::retry(retry_after_ms, &text) } else { text };
+        self.say(&text, now);
         self.close(limits, now);
         tracing::debug!(connection.id = %self.about.connection, ?reason, "stream ended");
+    }
+
+    /// Tells the client not to come back while the process stops, with a heartbeat so that no reader gets an empty event.
+    pub(in super::super) fn say_retry(
+        &mut self,
+        limits: &Limits,
+        beat: &Frame,
+        now: u64,
+    ) -> Result<(), Gone> {
+        if !self.ending && self.outbox.is_none() {
+            let beat = match &self.answering {
+                Some(answering) => answering.heartbeat(Timestamp::now()),
+                None => String::from_utf8_lossy(beat.text()).into_owned(),
+            };
+            self.say(&frame::retry(retry_after_ms(limits, now), &beat), now);
+        }
+        self.flush(now)
     }
 
     /// Queues the end of the bytes.

@@ -5,14 +5,20 @@ mod driver;
 use std::{fmt, time::Duration};
 
 use anyhow::Context;
-use cluster::{Cluster, Process};
+use cluster::{Cluster, Link, Process, Then, Trap};
 use humantime::format_duration;
 use rand::{RngExt as _, rngs::StdRng};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::driver::{Window, drive};
+pub(crate) use self::driver::drive;
 use crate::scenario::duration;
+
+/// The commit of a send, whose text every sender's message has.
+const SEND_COMMIT: Trap =
+    Trap { after: "is about as long as what people say", text: "COMMIT", then: Then::Cut };
+/// How long is waited for a send that is being committed.
+const SPRING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A part of the cluster; which replica is left to chance.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -62,6 +68,20 @@ pub enum Fault {
         #[serde(rename = "for", deserialize_with = "duration")]
         time: Duration,
     },
+    /// Nothing arrives between one ingress and the database, though both think that they are connected.
+    StallDatabase {
+        #[serde(rename = "for", deserialize_with = "duration")]
+        time: Duration,
+    },
+    /// The same from the moment on at which a send is being committed: it arrives, and no answer comes back.
+    StallCommit {
+        #[serde(rename = "for", deserialize_with = "duration")]
+        time: Duration,
+    },
+    /// One connection to the database ends while a send is being committed.
+    CutCommit,
+    /// The same, and the commit does not arrive.
+    LoseCommit,
     /// Every ingress and then every proc is asked to end and started again, one after the other.
     Roll {
         #[serde(deserialize_with = "duration")]
@@ -77,13 +97,23 @@ pub(crate) struct Aimed {
 }
 
 impl Fault {
+    /// Returns whether a request waits for the fault's end, whatever the service does.
+    fn holds_answers(&self) -> bool {
+        matches!(self, Self::Freeze { part: Part::Ingress, .. })
+    }
+
     /// Chooses whom it happens to.
     pub(crate) fn aim(&self, cluster: &Cluster, chance: &mut StdRng) -> Aimed {
         let count = match self {
             Self::Kill { part, .. } | Self::Stop { part, .. } | Self::Freeze { part, .. } => {
                 part.count(cluster)
             }
-            Self::Cut { .. } | Self::Stall { .. } => cluster.ingress_count(),
+            Self::Cut { .. }
+            | Self::Stall { .. }
+            | Self::StallDatabase { .. }
+            | Self::StallCommit { .. }
+            | Self::CutCommit
+            | Self::LoseCommit => cluster.ingress_count(),
             Self::Nothing | Self::Rewind { .. } | Self::Roll { .. } => 1,
         };
         Aimed { fault: self.clone(), number: chance.random_range(0..count) }
@@ -128,6 +158,10 @@ impl Aimed {
             let link = cluster.ingress(self.number).nats_link();
             link.context("the cluster has no links")
         };
+        let database = || {
+            let link = cluster.ingress(self.number).database_link();
+            link.context("the cluster has no links")
+        };
         match &self.fault {
             Fault::Nothing => {}
             Fault::Kill { part, time } => {
@@ -146,6 +180,12 @@ impl Aimed {
                 stop(process).await?;
                 away(*time).await;
                 process.start().await?;
+            }
+            // With all of its processes, each of which serves a client.
+            Fault::Freeze { part: Part::Postgres, time } => {
+                cluster.postgres().freeze()?;
+                away(*time).await;
+                cluster.postgres().thaw()?;
             }
             Fault::Freeze { part, time } => {
                 let process = part.process(cluster, self.number);
@@ -173,6 +213,26 @@ impl Aimed {
                 postgres.put_copy_back()?;
                 postgres.start().await?;
             }
+            Fault::StallDatabase { time } => {
+                database()?.stall();
+                away(*time).await;
+                database()?.mend();
+            }
+            Fault::StallCommit { time } => {
+                let trap = Trap { then: Then::StallAll, ..SEND_COMMIT };
+                self.spring(database()?, trap, over).await;
+                away(*time).await;
+                database()?.mend();
+            }
+            Fault::CutCommit => {
+                self.spring(database()?, SEND_COMMIT, over).await;
+                database()?.mend();
+            }
+            Fault::LoseCommit => {
+                let trap = Trap { then: Then::Lose, ..SEND_COMMIT };
+                self.spring(database()?, trap, over).await;
+                database()?.mend();
+            }
             Fault::Roll { pause } => {
                 let ingress = (0..cluster.ingress_count()).map(|number| (Part::Ingress, number));
                 let proc = (0..cluster.proc_count()).map(|number| (Part::Proc, number));
@@ -185,6 +245,15 @@ impl Aimed {
             }
         }
         Ok(())
+    }
+}
+
+impl Aimed {
+    /// Waits until a send springs the trap, not for ever.
+    async fn spring(&self, link: &Link, trap: Trap, over: &CancellationToken) {
+        link.set(trap);
+        let sprung = tokio::time::timeout(SPRING_TIMEOUT, link.sprung());
+        over.run_until_cancelled(sprung).await;
     }
 }
 
@@ -221,6 +290,26 @@ impl fmt::Display for Aimed {
                 (format!("nothing passes between ingress-{} and NATS", self.number), time)
             }
             Fault::Rewind { time } => ("the database goes back to what it was".to_owned(), time),
+            Fault::StallDatabase { time } => {
+                (format!("nothing passes between ingress-{} and PostgreSQL", self.number), time)
+            }
+            Fault::StallCommit { time } => (
+                format!(
+                    "in a COMMIT nothing passes between ingress-{} and PostgreSQL",
+                    self.number
+                ),
+                time,
+            ),
+            Fault::CutCommit => {
+                return write!(f, "ingress-{} loses a connection in a COMMIT", self.number);
+            }
+            Fault::LoseCommit => {
+                return write!(
+                    f,
+                    "a COMMIT of ingress-{} is lost with its connection",
+                    self.number
+                );
+            }
             Fault::Roll { .. } => {
                 return f.write_str("every ingress and proc is stopped and started in turn");
             }

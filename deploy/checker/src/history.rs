@@ -13,6 +13,19 @@ pub struct History {
     pub streams: Vec<Stream>,
     /// Times in which the database went back to an older copy of itself.
     pub rewinds: Vec<Rewind>,
+    /// Times in which requests could not be answered.
+    pub held: Vec<Window>,
+}
+
+/// The time in which a fault was there.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Window {
+    pub from: Duration,
+    pub to: Duration,
+    /// The database lost what was acknowledged in that time.
+    pub rewinds: bool,
+    /// Nobody can answer a request that has come to a process then, such as a frozen one.
+    pub holds_answers: bool,
 }
 
 /// What was acknowledged between the copy and the return to it may be lost.
@@ -55,6 +68,23 @@ pub struct Send {
     pub began: Duration,
     /// When and as what it was acknowledged, if it ever was: else nobody knows what became of it.
     pub answer: Option<Answer>,
+    /// The try that took longest to be answered, by a refusal too.
+    pub slowest: Try,
+}
+
+/// One request of a send.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Try {
+    pub began: Duration,
+    pub ended: Duration,
+}
+
+impl Try {
+    /// Returns how long it took.
+    #[must_use]
+    pub fn took(self) -> Duration {
+        self.ended.saturating_sub(self.began)
+    }
 }
 
 /// What a sender was told.

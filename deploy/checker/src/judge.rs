@@ -9,7 +9,10 @@ use std::{
 
 use uuid::Uuid;
 
-use crate::history::{Entry, History, Log, Rewind, Seen, Send, Stream};
+use crate::history::{Entry, History, Log, Rewind, Seen, Send, Stream, Try};
+
+/// How long a request may take to be answered, by a refusal too.
+const ANSWER_TIME: Duration = Duration::from_secs(8);
 
 /// What went wrong, each thing that did counted once for each stream that it happened to.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
@@ -28,12 +31,14 @@ pub struct Counts {
     pub resets: usize,
     /// Members who were refused, or told not to come back.
     pub refused: usize,
+    /// Sends with a request that was neither acknowledged nor refused in time.
+    pub unanswered: usize,
 }
 
 impl Counts {
     /// Returns each count with its name.
     #[must_use]
-    pub fn named(&self) -> [(&'static str, usize); 7] {
+    pub fn named(&self) -> [(&'static str, usize); 8] {
         [
             ("lost", self.lost),
             ("duplicated", self.duplicated),
@@ -42,6 +47,7 @@ impl Counts {
             ("unauthorised", self.unauthorised),
             ("resets", self.resets),
             ("refused", self.refused),
+            ("unanswered", self.unanswered),
         ]
     }
 
@@ -61,6 +67,7 @@ impl AddAssign for Counts {
         self.unauthorised += other.unauthorised;
         self.resets += other.resets;
         self.refused += other.refused;
+        self.unanswered += other.unanswered;
     }
 }
 
@@ -87,6 +94,7 @@ pub fn judge(history: &History) -> Verdict {
     let projects: Vec<Project<'_>> =
         (0..history.logs.len()).map(|number| Project::new(history, number)).collect();
     let mut verdict = Verdict::default();
+    verdict.counts.unanswered = unanswered(history);
     for project in &projects {
         verdict.counts += project.own();
         verdict.rewound += project.rewound.len();
@@ -99,6 +107,15 @@ pub fn judge(history: &History) -> Verdict {
         verdict.counts += counts;
     }
     verdict
+}
+
+/// Counts sends that were not answered in time though somebody could have.
+fn unanswered(history: &History) -> usize {
+    let is_excused = |slowest: Try| {
+        history.held.iter().any(|held| slowest.began < held.to && held.from < slowest.ended)
+    };
+    let slowest = history.sends.iter().map(|send| send.slowest);
+    slowest.filter(|slowest| slowest.took() > ANSWER_TIME && !is_excused(*slowest)).count()
 }
 
 /// One project's part of the history.

@@ -2,10 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use crate::{
-    faults::Window,
-    history::{History, Send},
-};
+use crate::history::{History, Send, Window};
 
 /// A part of the run.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -116,7 +113,7 @@ mod tests {
         let window = |from, to| Window {
             from: Duration::from_secs(from),
             to: Duration::from_secs(to),
-            rewinds: false,
+            ..Window::default()
         };
         let windows = [window(10, 12), window(20, 22)];
         let phases = [5, 11, 15, 21, 30].map(|at| Phase::of(Duration::from_secs(at), &windows));

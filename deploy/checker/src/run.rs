@@ -19,9 +19,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    faults::{Window, drive},
+    faults::drive,
     follower::Follower,
-    history::{History, Log, Rewind, Stream},
+    history::{History, Log, Rewind, Stream, Window},
     judge::judge,
     latency, log,
     report::Report,
@@ -83,6 +83,7 @@ pub async fn run(scenario: Scenario, options: Options) -> anyhow::Result<Report>
     let logs = clients.settle().await?;
     let (world, mut history) = clients.end(logs).await?;
     history.rewinds = rewinds(&windows);
+    history.held = windows.iter().filter(|window| window.holds_answers).copied().collect();
     let verdict = judge(&history);
     let latencies = latency::of(&history, &windows);
     let may_fail = scenario.requests_may_fail;
@@ -121,6 +122,7 @@ fn cluster(scenario: &Scenario, options: &Options) -> anyhow::Result<cluster::Op
         programs: programs.clone().unwrap_or_else(|| all.programs.clone()),
         nats_server: nats_server.clone(),
         nats_links: true,
+        database_links: true,
         progress: *progress,
         ..all
     })
@@ -267,7 +269,8 @@ impl Clients {
         streams.sort_unstable_by_key(|(number, _)| *number);
         let streams = streams.into_iter().map(|(_, stream)| stream).collect();
         let sends = std::mem::take(&mut *sends.lock().expect("no sender panicked"));
-        Ok((world, History { logs, sends, streams, rewinds: Vec::new() }))
+        let (rewinds, held) = (Vec::new(), Vec::new());
+        Ok((world, History { logs, sends, streams, rewinds, held }))
     }
 }
 

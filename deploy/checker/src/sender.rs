@@ -12,7 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    history::{Answer, Send},
+    history::{Answer, Send, Try},
     world::{Outcome, World},
 };
 
@@ -58,7 +58,7 @@ async fn one(
     let lock = || sends.lock().unwrap_or_else(PoisonError::into_inner);
     let number = {
         let mut sends = lock();
-        sends.push(Send { project, began: world.now(), answer: None });
+        sends.push(Send { project, began: world.now(), answer: None, slowest: Try::default() });
         sends.len() - 1
     };
     let (path, user) = (world.path(project, "/messages"), world.roster.member(project, member));
@@ -71,7 +71,14 @@ async fn one(
             last_try = Some(Instant::now() + LAST_TRIES);
         }
         let request = world.request(user, Method::POST, &path).json(&body);
-        match world.once(&format!("send {number}"), request).await {
+        let began = world.now();
+        let outcome = world.once(&format!("send {number}"), request).await;
+        let this = Try { began, ended: world.now() };
+        {
+            let slowest = &mut lock()[number].slowest;
+            *slowest = if this.took() > slowest.took() { this } else { *slowest };
+        }
+        match outcome {
             Outcome::Done(answer) => {
                 if let Some(message) = id(&answer) {
                     lock()[number].answer = Some(Answer { at: world.now(), message });

@@ -8,16 +8,10 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::Fault;
-use crate::scenario::{Faults, Weighted};
-
-/// The time in which a fault was there.
-#[derive(Copy, Clone, Debug)]
-pub(crate) struct Window {
-    pub(crate) from: Duration,
-    pub(crate) to: Duration,
-    /// The database lost what was acknowledged in that time.
-    pub(crate) rewinds: bool,
-}
+use crate::{
+    history::Window,
+    scenario::{Faults, Weighted},
+};
 
 /// Lets faults happen until `over`, then leaves the cluster whole. Tells `begun` of each; times are since `began`.
 pub(crate) async fn drive(
@@ -40,7 +34,12 @@ pub(crate) async fn drive(
         aimed.happen(cluster, over).await?;
         let to = began.elapsed();
         told(to, "all is there again");
-        windows.push(Window { from, to, rewinds: aimed.rewinds() });
+        windows.push(Window {
+            from,
+            to,
+            rewinds: aimed.rewinds(),
+            holds_answers: fault.holds_answers(),
+        });
     }
     over.cancelled().await;
     Ok(windows)

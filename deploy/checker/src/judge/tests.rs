@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::history::{Answer, Begin, Removal, Rewind};
+use crate::history::{Answer, Begin, Removal, Rewind, Window};
 
 /// What a sound history is made of.
 #[derive(Clone, Debug)]
@@ -58,7 +58,9 @@ impl Plan {
         for (number, (project, fate)) in self.sends.iter().enumerate() {
             let answer = Answer { at: time(number * 10 + 5), message: message(number) };
             let answer = (*fate == Fate::Acknowledged).then_some(answer);
-            history.sends.push(Send { project: *project, began: time(number * 10), answer });
+            let began = time(number * 10);
+            let slowest = Try { began, ended: time(number * 10 + 5) };
+            history.sends.push(Send { project: *project, began, answer, slowest });
             if *fate != Fate::NotDone {
                 let entry =
                     Entry { seq: seq(number), message: message(number), send: Some(number) };
@@ -236,6 +238,20 @@ fn a_key_that_made_two_messages_is_a_duplicate() {
     let seen = Seen { at: time(0), seq: again.seq, message: again.message, send: again.send };
     history.streams[0].seen.push(seen);
     assert_eq!(counts(&history), Counts { duplicated: 2, ..Counts::default() });
+}
+
+#[test]
+fn a_send_that_waits_too_long_is_unanswered_unless_nobody_could_answer() {
+    let sends = vec![(0, Fate::Acknowledged), (0, Fate::NotDone), (0, Fate::Acknowledged)];
+    let mut history = Plan { projects: 1, sends, streams: vec![] }.history();
+    for (send, took) in history.sends.iter_mut().zip([8_001, 9_000, 8_000]) {
+        send.slowest.ended = send.slowest.began + Duration::from_millis(took);
+    }
+    assert_eq!(counts(&history), Counts { unanswered: 2, ..Counts::default() });
+    let window =
+        Window { from: time(8_500), to: time(9_500), holds_answers: true, ..Window::default() };
+    history.held.push(window);
+    assert_eq!(counts(&history), Counts { unanswered: 1, ..Counts::default() });
 }
 
 #[test]

@@ -99,6 +99,16 @@ mod sabotage {
     }
 
     #[tokio::test]
+    async fn no_database_deadline_is_noticed() {
+        assert!(counts("no-database-deadline").await.unanswered > 0);
+    }
+
+    #[tokio::test]
+    async fn trust_lost_commit_is_noticed() {
+        assert!(counts("trust-lost-commit").await.lost > 0);
+    }
+
+    #[tokio::test]
     async fn sequence_is_noticed() {
         let Counts { lost, reordered, resets, .. } = counts("sequence").await;
         assert!(lost + reordered + resets > 0);

@@ -164,7 +164,8 @@ impl App {
                 }),
             )
             .with_state(state);
-        let routes = limits.guard(routes, auth.clone(), proxies);
+        let gate = limits.gate(auth.clone(), proxies);
+        let routes = limits.guard(routes, &gate);
         let routes = if config.enable_console {
             let beside =
                 proc_public.map(|proc| Beside { ingress: public_addr.port(), proc: proc.port() });
@@ -172,13 +173,17 @@ impl App {
         } else {
             routes
         };
-        let routes = layered(routes, &lifecycle, &common.cors_origin)?;
+        let routes =
+            layered(routes, &lifecycle, &common.cors_origin, Some(&gate), auth.demo_access())?;
         let routes = metrics.watch(routes);
         let public = serve_public(public, routes, lifecycle.clone(), connections);
         lifecycle.serve("ingress http", public);
         let grpc = bulk::service(store.clone(), service_token, config.chat, &lifecycle)
             .merge(internal_routes);
-        lifecycle.serve("ingress grpc", serve_internal(internal, grpc, lifecycle.clone()));
+        lifecycle.serve(
+            "ingress grpc",
+            serve_internal(internal, grpc, common.internal_hosts.clone(), lifecycle.clone()),
+        );
         lifecycle.spawn("proc replicas", proc.run(lifecycle.shutdown()));
         let ending = reactor.clone();
         let endings = endings.run(move |ended| ending.end_sessions(ended), lifecycle.shutdown());

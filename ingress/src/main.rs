@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use mimalloc::MiMalloc;
-use shared::{lifecycle::signalled, parts::Parts, telemetry};
+use shared::{files::restrict_new_files, lifecycle::signalled, parts::Parts, telemetry};
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
@@ -20,6 +20,7 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let Arguments { common, ingress } = Arguments::parse();
+    restrict_new_files();
     let stop = signalled()?;
     telemetry::init(&common.log)?;
     let parts = Parts::clustered(&common).await?;

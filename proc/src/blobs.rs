@@ -44,8 +44,8 @@ impl Blobs {
     /// Opens the blobs in a folder beside the database.
     pub(crate) fn open(data_dir: &Folder) -> anyhow::Result<Self> {
         let folder = data_dir.join("blobs");
-        std::fs::create_dir_all(&folder)
-            .with_context(|| format!("failed to create {}", folder.display()))?;
+        shared::files::private_folder(data_dir)?;
+        shared::files::private_folder(&folder)?;
         let local = LocalFileSystem::new_with_prefix(&folder)
             .with_context(|| format!("failed to open {}", folder.display()))?;
         Ok(Self { store: Arc::new(local.with_fsync(true)), scratch: data_dir.into() })

@@ -51,7 +51,7 @@ use self::{
     bundles::{HttpBundles, Registry},
     ingress::Ingress,
     jobs::{Engine, Tools, retention},
-    outgoing::Outgoing,
+    outgoing::{Outgoing, SECRET_COLUMNS},
     schedules::Scheduler,
     search::{Feed, Reindex, Search},
     state::AppState,
@@ -108,7 +108,8 @@ impl App {
         let base = config.http_bundles.proc_public_url.as_ref().map(ToString::to_string);
         let base = base.unwrap_or_else(|| format!("http://{addr}"));
         let writer = answers::Writer::new(&config.answers)?;
-        let outgoing = Outgoing::new(&config.http_bundles)?;
+        let secrets = shared::secrets::seal_all(common, &parts.store, SECRET_COLUMNS).await?;
+        let outgoing = Outgoing::new(&config.http_bundles, secrets)?;
         let http_bundles = HttpBundles::new(parts.store.clone(), outgoing.clone(), &base);
         let reindex = vec![Arc::new(Reindex::new(search.clone())) as _];
         let deliver = Deliver::new(outgoing.clone(), config.jobs.proc_workers);
@@ -199,8 +200,10 @@ impl App {
         };
         let routes = documented(routes())?.with_state(state);
         let proxies = common.proxies.trusted_proxies.clone().unwrap_or_default();
-        let routes = limits.guard(routes, auth, proxies);
-        let routes = layered(routes, &lifecycle, &common.cors_origin)?;
+        let gate = limits.gate(auth.clone(), proxies);
+        let routes = limits.guard(routes, &gate);
+        let demo = auth.demo_access();
+        let routes = layered(routes, &lifecycle, &common.cors_origin, Some(&gate), demo)?;
         let metrics = Metrics::default();
         search.tell(&metrics);
         store.health().tell(&metrics);
@@ -226,7 +229,10 @@ impl App {
             &lifecycle,
         );
         let grpc = grpc.merge(jobs::figures::routes(store.clone(), metrics));
-        lifecycle.serve("proc grpc", serve_internal(internal, grpc, lifecycle.clone()));
+        lifecycle.serve(
+            "proc grpc",
+            serve_internal(internal, grpc, common.internal_hosts.clone(), lifecycle.clone()),
+        );
         let scheduler = Scheduler::new(store.clone(), registry, roles, engine.clone());
         lifecycle.spawn("answers", answers.clone().run());
         lifecycle.spawn("schedules", scheduler.run(lifecycle.closing()));

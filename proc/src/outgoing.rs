@@ -1,6 +1,7 @@
 //! Calls of URLs that users have given: signed, to where the guard allows, and to nowhere that their answers name.
 
 mod address;
+mod sealed;
 mod signature;
 
 use std::time::Duration;
@@ -9,7 +10,7 @@ use anyhow::Context;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use reqwest::{Client, Response, Url, redirect};
-use shared::time::Timestamp;
+use shared::{secrets::Secrets, time::Timestamp};
 
 use self::{
     address::Guard,
@@ -17,7 +18,8 @@ use self::{
 };
 pub(crate) use self::{
     address::{Address, Refused},
-    signature::{NoSecret, Secret},
+    sealed::{BUNDLE, OLD_WEBHOOK, SECRET_COLUMNS, Sealed, WEBHOOK},
+    signature::{NoSecret, Secret, SignedHead},
 };
 use crate::HttpBundlesConfig;
 
@@ -43,10 +45,11 @@ pub(crate) enum Unsent {
 pub(crate) struct Outgoing {
     client: Client,
     guard: Guard,
+    secrets: Secrets,
 }
 
 impl Outgoing {
-    pub(crate) fn new(config: &HttpBundlesConfig) -> anyhow::Result<Self> {
+    pub(crate) fn new(config: &HttpBundlesConfig, secrets: Secrets) -> anyhow::Result<Self> {
         let guard = Guard::new(config);
         let client = Client::builder()
             .user_agent(concat!("parley/", env!("CARGO_PKG_VERSION")))
@@ -63,7 +66,7 @@ impl Outgoing {
             .tcp_keepalive_retries(2)
             .build()
             .context("failed to make the client for URLs of users")?;
-        Ok(Self { client, guard })
+        Ok(Self { client, guard, secrets })
     }
 
     pub(crate) fn guard(&self) -> &Guard {
@@ -74,13 +77,15 @@ impl Outgoing {
     pub(crate) async fn post(
         &self,
         url: &Url,
-        secrets: &[&Secret],
+        secrets: &[&Sealed],
         id: &str,
         body: Bytes,
         accept: &'static str,
     ) -> Result<Response, Unsent> {
         self.guard.check(url)?;
-        let head = head(secrets, id, &body, accept).map_err(|_| Unsent::NotMade)?;
+        let secrets = secrets.iter().map(|sealed| self.open(sealed));
+        let secrets = secrets.collect::<Option<Vec<Secret>>>().ok_or(Unsent::NotMade)?;
+        let head = head(&secrets, id, &body, accept).map_err(|_| Unsent::NotMade)?;
         let sent = self.client.post(url.clone()).headers(head).body(body).send().await;
         // A URL may be a secret too.
         sent.map_err(|error| unsent(&error.without_url()))
@@ -88,7 +93,7 @@ impl Outgoing {
 }
 
 fn head(
-    secrets: &[&Secret],
+    secrets: &[Secret],
     id: &str,
     body: &[u8],
     accept: &'static str,

@@ -18,6 +18,7 @@ use shared::{
     http::{BodyError, Json, Query},
     ids::{ProjectId, UserId, WebhookId},
     journal::Topic,
+    store::Tx,
     time::Timestamp,
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -35,7 +36,7 @@ use crate::{
     access::{OfWebhook, Own},
     error::ApiError,
     ingress::Ingress,
-    outgoing::{Address, Outgoing, Secret},
+    outgoing::{Address, Outgoing, Secret, WEBHOOK},
     state::AppState,
 };
 
@@ -155,7 +156,8 @@ async fn create(
     outgoing.guard().check_name(&url).await?;
     let (id, secret) = (WebhookId::mint(), Secret::random().text());
     let user = owner.id.clone();
-    let new = New { id, project_id, owner: user, url, secret: secret.clone(), events };
+    let sealed = outgoing.seal(WEBHOOK, id, &secret)?;
+    let new = New { id, project_id, owner: user, url, secret: sealed, events };
     // Under the project's log: nothing is appended between the look at its end and the subscription from there on, and
     // nobody else counts the project's webhooks meanwhile.
     let created = owner.write(move |tx| {
@@ -222,11 +224,15 @@ async fn change(
 /// Gives a webhook a new secret and makes the caller its owner. For a day calls are signed with the one before as well.
 #[utoipa::path(post, path = "/webhooks/{id}/rotate", tag = "webhooks", params(("id" = WebhookId, Path)),
     responses((status = 200, body = WithSecret), (status = 403), (status = 404)))]
-async fn rotate(webhook: OfWebhook) -> Result<Json<WithSecret>, ApiError> {
+async fn rotate(
+    State(outgoing): State<Outgoing>,
+    webhook: OfWebhook,
+) -> Result<Json<WithSecret>, ApiError> {
     let (id, secret) = (webhook.id, Secret::random().text());
-    let (new, until) = (secret.clone(), Timestamp::now().after(ROTATION));
+    let (new, until) = (outgoing.seal(WEBHOOK, id, &secret)?, Timestamp::now().after(ROTATION));
     let by = webhook.owner.id.clone();
-    let rotated = webhook.owner.write(move |tx| store::rotate(tx, id, &new, until, &by)).await?;
+    let rotate = move |tx: &mut Tx<'_>| store::rotate(tx, id, &new, &outgoing, until, &by);
+    let rotated = webhook.owner.write(rotate).await?;
     let rotated = rotated.ok_or(ApiError::NotFound("the webhook"))?;
     Ok(Json(WithSecret { webhook: Webhook::from(&rotated), secret: secret.to_string() }))
 }

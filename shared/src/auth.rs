@@ -6,6 +6,7 @@ mod ended;
 mod oidc;
 mod refused;
 mod sessions;
+mod shown;
 mod simple;
 #[cfg(test)]
 mod tests;
@@ -16,7 +17,6 @@ use std::{net::SocketAddr, sync::Arc};
 use axum::extract::{FromRef, FromRequestParts};
 use http::request::Parts;
 
-pub(crate) use self::credentials::Route;
 pub use self::{
     config::{AuthConfig, AuthMode, OidcConfig},
     ended::{Ended, Endings, Revocations, Rewound},
@@ -26,6 +26,7 @@ pub use self::{
     simple::DemoUser,
     tickets::Ticket,
 };
+pub(crate) use self::{credentials::Route, shown::Shown};
 use self::{
     credentials::{Credentials, Origins},
     oidc::Oidc,
@@ -35,7 +36,7 @@ use self::{
 };
 use crate::{
     config::Config,
-    http::claimed_session,
+    http::{DemoAccess, claimed_session},
     ids::{SessionId, UserId},
     parts,
     store::{Error, Store},
@@ -54,6 +55,7 @@ struct Inner {
     issuer: Issuer,
     origins: Origins,
     sessions: Sessions,
+    demo_access: DemoAccess,
 }
 
 /// Who vouches for callers.
@@ -140,12 +142,18 @@ impl Auth {
             ),
         };
         let origins = Origins::new(&config.cors_origin);
-        Ok(Self::of(auth.clone(), issuer, origins, store.clone()))
+        Ok(Self::of(auth.clone(), issuer, origins, store.clone(), parts.demo_access.clone()))
     }
 
-    fn of(config: AuthConfig, issuer: Issuer, origins: Origins, store: Store) -> Self {
+    fn of(
+        config: AuthConfig,
+        issuer: Issuer,
+        origins: Origins,
+        store: Store,
+        demo_access: DemoAccess,
+    ) -> Self {
         let sessions = Sessions::new(store);
-        Self { inner: Arc::new(Inner { config, issuer, origins, sessions }) }
+        Self { inner: Arc::new(Inner { config, issuer, origins, sessions, demo_access }) }
     }
 
     /// Returns the mode's name as the wire shows it.
@@ -174,6 +182,18 @@ impl Auth {
             Issuer::Simple(_) => None,
             Issuer::Oidc(oidc) => Some(&oidc.console),
         }
+    }
+
+    /// Returns the switch of demo access, `None` if there are no demo users.
+    #[must_use]
+    pub fn demo_access(&self) -> Option<&DemoAccess> {
+        (!self.demo_users().is_empty()).then_some(&self.inner.demo_access)
+    }
+
+    /// Refuses every credential of demo users once clients of other machines are forwarded.
+    fn require_access(&self) -> Result<(), Refused> {
+        let is_closed = self.demo_access().is_some_and(DemoAccess::is_closed);
+        if is_closed { Err(Refused::Unauthenticated) } else { Ok(()) }
     }
 
     /// Returns the name to show for a user, `None` if there is no such user: with OIDC, if they have never signed in.
@@ -226,8 +246,18 @@ impl Auth {
         if let Issuer::Oidc(oidc) = &self.inner.issuer {
             oidc.users.remember(&id, &name).await?;
         }
-        let session = self.inner.sessions.bind(claimed, &id, now).await?;
+        let bind = self.inner.sessions.bind(claimed, &id, now, || self.may_bind(parts, route));
+        let session = bind.await?;
         Ok(User { id, name, roles, session, expires_at })
+    }
+
+    /// Returns whether a request may bind a new session to its caller. A page of another origin chooses neither the
+    /// session of a visitor nor adds rows to their list, though its GET carries the cookie.
+    fn may_bind(&self, parts: &Parts, route: Route) -> bool {
+        let inner = &*self.inner;
+        let is_ambient =
+            Credentials::of(parts, route, &inner.config).is_ok_and(|shown| shown.ambient);
+        !is_ambient || inner.origins.allow(&parts.headers)
     }
 
     /// Returns whose credentials a request shows.
@@ -237,6 +267,7 @@ impl Auth {
         route: Route,
         now: Timestamp,
     ) -> Result<Identity, Refused> {
+        self.require_access()?;
         let inner = &*self.inner;
         let shown = Credentials::of(parts, route, &inner.config)?;
         let by_a_page = shown.ambient && (route == Route::Stream || !parts.method.is_safe());

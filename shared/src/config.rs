@@ -7,10 +7,11 @@ use secrecy::SecretString;
 use crate::{
     auth::AuthConfig,
     bus::NatsConfig,
-    http::{ListenConfig, TrustedProxies},
+    http::{Hosts, ListenConfig, TrustedProxies},
     journal::RetentionConfig,
     limits::LimitsConfig,
     sabotage::Sabotage,
+    secrets::SecretsConfig,
     service_token::ServiceTokenConfig,
 };
 
@@ -26,6 +27,8 @@ pub struct Config {
     pub database_url: Option<SecretString>,
     #[command(flatten)]
     pub nats: NatsConfig,
+    #[command(flatten)]
+    pub secrets: SecretsConfig,
     #[command(flatten)]
     pub service_token: ServiceTokenConfig,
     /// A deliberate bug for a test to notice.
@@ -46,6 +49,9 @@ pub struct Config {
     pub log: LogConfig,
     #[command(flatten)]
     pub proxies: ProxyConfig,
+    /// Names by which `/metrics` and `/v1/debug` of the internal listeners may be asked for, comma separated, such as `proc.internal`. Addresses and `localhost` always may; a request that names another host is refused.
+    #[arg(long, env = "INTERNAL_HOSTS", default_value = "")]
+    pub internal_hosts: Hosts,
     /// Origins whose pages may call the API, comma separated, such as `http://localhost:5173`.
     #[arg(long, env = "CORS_ORIGIN", value_delimiter = ',')]
     pub cors_origin: Vec<String>,

@@ -4,6 +4,7 @@ mod client_address;
 mod cors;
 mod extract;
 mod failure;
+mod hosts;
 mod internal;
 mod listener;
 mod page;
@@ -22,14 +23,15 @@ use tower_http::catch_panic::CatchPanicLayer;
 pub(crate) use self::trace::{ClaimedSession, claimed_session, query_value};
 pub use self::{
     client_address::{ClientAddress, TrustedProxies},
-    extract::{BodyError, Json, Path, Query, RetryKey},
+    extract::{BodyBytes, BodyError, Json, Path, Query, RetryKey, check_json_depth},
     failure::Failure,
+    hosts::{DemoAccess, Hosts},
     internal::serve_internal,
     listener::{ConnectionGuard, Connections, Detach, Detached, ListenConfig, serve_public},
     page::Limit,
     trace::{current as current_trace, scope as with_trace},
 };
-use crate::lifecycle::Lifecycle;
+use crate::{lifecycle::Lifecycle, limits::Gate};
 
 /// The longest body of a JSON request in bytes.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -38,11 +40,14 @@ pub const MAX_BODY_BYTES: usize = 64 * 1024;
 const DRAIN_ELSEWHERE: HeaderName = HeaderName::from_static("x-drain-elsewhere");
 const ACCEL_REDIRECT: HeaderName = HeaderName::from_static("x-accel-redirect");
 
-/// Puts the manners around a service's routes.
+/// Puts the manners around a service's routes. Everything passes the flood guard of `gate`; with demo users, a `demo` that
+/// watches for clients of other machines, and only names of this machine are answered.
 pub fn layered(
     routes: Router,
     lifecycle: &Lifecycle,
     cors_origin: &[String],
+    gate: Option<&Gate>,
+    demo: Option<&DemoAccess>,
 ) -> anyhow::Result<Router> {
     let health = crate::health::routes(lifecycle.clone());
     let routes = routes
@@ -58,13 +63,27 @@ pub fn layered(
                 "this path has no such method",
             )
         })
-        .layer(CatchPanicLayer::custom(|_| Failure::internal().into_response()))
+        .layer(CatchPanicLayer::custom(|_| Failure::internal().into_response()));
+    let routes = match demo {
+        Some(access) => routes
+            .layer(middleware::from_fn_with_state(access.clone(), hosts::watch_forwarded))
+            .layer(middleware::from_fn_with_state(Hosts::default(), hosts::only_ours)),
+        None => routes,
+    };
+    let routes = match gate {
+        Some(gate) => gate.before(routes),
+        None => routes,
+    };
+    let routes = routes
         .layer(middleware::from_fn(trace::middleware))
         .layer(middleware::from_fn_with_state(lifecycle.clone(), close_when_draining))
         .layer(cors::layer(cors_origin)?)
-        .layer(middleware::from_fn(cors::only_for_pages))
-        .layer(middleware::from_fn(safety::middleware));
-    Ok(routes)
+        .layer(middleware::from_fn(cors::only_for_pages));
+    let routes = match gate {
+        Some(gate) => gate.before_preflights(routes),
+        None => routes,
+    };
+    Ok(routes.layer(middleware::from_fn(safety::middleware)))
 }
 
 async fn refuse_when_closing(

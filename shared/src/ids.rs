@@ -7,11 +7,24 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+/// Why a text is no id.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an id is a UUID in lower case with hyphens, as in 0199c0de-0000-7000-8000-000000000000")]
+pub struct NotCanonical;
+
+/// Reads a UUID in its one spelling: proxies, logs and caches compare ids as text.
+fn canonical(text: &str) -> Result<Uuid, NotCanonical> {
+    let id = Uuid::try_parse(text).map_err(|_| NotCanonical)?;
+    let mut buffer = Uuid::encode_buffer();
+    let is_canonical = text == id.hyphenated().encode_lower(&mut buffer);
+    if is_canonical { Ok(id) } else { Err(NotCanonical) }
+}
+
 /// An id that Parley mints: a `UUIDv7`, so that ids sort by the time of their making.
 macro_rules! minted {
     ($($(#[$doc:meta])* $name:ident)*) => {$(
         $(#[$doc])*
-        #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+        #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, utoipa::ToSchema)]
         #[serde(transparent)]
         pub struct $name(pub Uuid);
 
@@ -30,10 +43,17 @@ macro_rules! minted {
         }
 
         impl FromStr for $name {
-            type Err = uuid::Error;
+            type Err = NotCanonical;
 
-            fn from_str(text: &str) -> Result<Self, uuid::Error> {
-                text.parse().map(Self)
+            fn from_str(text: &str) -> Result<Self, NotCanonical> {
+                canonical(text).map(Self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+                canonical(&text).map(Self).map_err(serde::de::Error::custom)
             }
         }
 

@@ -2,14 +2,15 @@
 
 mod buckets;
 mod class;
+mod credentials;
+mod flood;
 mod in_flight;
 mod more;
 mod rate;
 
 use std::{
-    hash::{BuildHasher, RandomState},
     net::{IpAddr, SocketAddr},
-    num::NonZeroUsize,
+    num::{NonZeroU32, NonZeroUsize},
     sync::Arc,
     time::Duration,
 };
@@ -20,12 +21,14 @@ use axum::{
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
 };
-use http::{Method, StatusCode, header, request::Parts};
-use quick_cache::sync::Cache;
+use governor::Quota;
+use http::{Method, StatusCode, request::Parts};
 use tokio_util::sync::CancellationToken;
 
 use self::{
     buckets::{Budget, Monotonic, Who},
+    credentials::SeenCredentials,
+    flood::{FloodBudgets, ShownHere, Vouched},
     in_flight::InFlight,
 };
 pub use self::{
@@ -37,12 +40,16 @@ pub use self::{
 use crate::{
     auth::{Auth, Refused, Roles, Route, User},
     http::{Failure, TrustedProxies},
+    time::Timestamp,
 };
 
-/// Credentials that are remembered as good.
-const PROVEN: usize = 100_000;
-/// How often whoever has a whole budget is forgotten.
-const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
+/// Interval at which budgets of the flood guard that are whole again are dropped.
+const FLOOD_SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// Number of those intervals after which the other budgets are swept too.
+const FLOOD_SWEEPS_PER_SWEEP: u32 = 60;
+/// Credentials of one address that are verified although the address has spent its budget: at once, and a second.
+const VERIFICATIONS: Quota = Quota::per_second(NonZeroU32::MIN.saturating_add(4))
+    .allow_burst(NonZeroU32::MIN.saturating_add(19));
 
 /// Settings of limits.
 #[derive(Clone, Debug, clap::Args)]
@@ -60,6 +67,9 @@ pub struct LimitsConfig {
     /// How often a caller may call an operation, repeat a job or upload a file.
     #[arg(long, env = "RATE_LIMIT_SUBMITS", default_value = "10/1")]
     pub rate_limit_submits: PerRole<Rate>,
+    /// How many requests one caller may make in all, before any other limit and for any path: at once, and a second. A caller is the user of a credential that was seen before, else the client address. `off` is no limit; `/health` has none.
+    #[arg(long, env = "FLOOD_LIMIT", default_value = "400/200")]
+    pub flood_limit: Rate,
     /// How many requests are answered at once; more are refused. Streams, and requests that wait for an event or for their client, do not count.
     #[arg(long, env = "MAX_IN_FLIGHT", default_value = "4096")]
     pub max_in_flight: NonZeroUsize,
@@ -87,9 +97,11 @@ struct Inner {
     /// In the order of [`Class::ALL`].
     classes: [PerRole<Option<Budget>>; 4],
     in_flight: InFlight,
-    /// Credentials that were good when last seen, by a hash that only this process knows.
-    proven: Cache<u64, ()>,
-    hasher: RandomState,
+    /// `None` if the guard is off.
+    flood: Option<FloodBudgets>,
+    /// Verifications of addresses that have spent their budget.
+    verifications: Budget,
+    seen: SeenCredentials,
 }
 
 impl Limits {
@@ -100,26 +112,40 @@ impl Limits {
         let inner = Inner {
             classes: Class::ALL.map(|class| config.rates(class).map(budget)),
             in_flight: InFlight::new(config.max_in_flight.get()),
-            proven: Cache::new(PROVEN),
-            hasher: RandomState::new(),
+            flood: config.flood_limit.quota().and_then(FloodBudgets::new),
+            verifications: Budget::new(VERIFICATIONS, Monotonic::default()),
+            seen: SeenCredentials::default(),
         };
         Self { inner: Arc::new(inner) }
     }
 
     /// Puts the limits before a service's routes.
-    pub fn guard(&self, routes: Router, auth: Auth, proxies: TrustedProxies) -> Router {
-        let gate = Gate { limits: self.clone(), auth, proxies };
+    pub fn guard(&self, routes: Router, gate: &Gate) -> Router {
         routes
-            .route_layer(from_fn_with_state(gate, hold))
+            .route_layer(from_fn_with_state(gate.clone(), hold))
             .route_layer(from_fn_with_state(self.clone(), shed))
     }
 
-    /// Forgets callers who have a whole budget, now and then, until shutdown.
+    /// Returns what decides about requests of a service whose callers `auth` knows.
+    #[must_use]
+    pub fn gate(&self, auth: Auth, proxies: TrustedProxies) -> Gate {
+        Gate { limits: self.clone(), auth, proxies }
+    }
+
+    /// Drops budgets that are whole again, until shutdown.
     pub async fn sweep(self, shutdown: CancellationToken) {
-        let mut tick = tokio::time::interval(SWEEP_INTERVAL);
-        while shutdown.run_until_cancelled(tick.tick()).await.is_some() {
-            let budgets = self.inner.classes.iter().flat_map(PerRole::values).flatten();
-            budgets.for_each(Budget::sweep);
+        let mut tick = tokio::time::interval(FLOOD_SWEEP_INTERVAL);
+        for number in 0_u32.. {
+            if shutdown.run_until_cancelled(tick.tick()).await.is_none() {
+                return;
+            }
+            if let Some(flood) = &self.inner.flood {
+                flood.sweep();
+            }
+            if number.is_multiple_of(FLOOD_SWEEPS_PER_SWEEP) {
+                let budgets = self.inner.classes.iter().flat_map(PerRole::values).flatten();
+                budgets.chain([&self.inner.verifications]).for_each(Budget::sweep);
+            }
         }
     }
 
@@ -127,55 +153,95 @@ impl Limits {
         let budget = self.inner.classes[class as usize].of(roles);
         budget.as_ref().map_or(Ok(()), |budget| budget.take(who, spend))
     }
-
-    /// Returns what the request shows as its credentials, `None` if there are none.
-    fn shown(&self, parts: &Parts, class: Class) -> Option<u64> {
-        let headers = [&header::AUTHORIZATION, &header::COOKIE];
-        let shown = headers.map(|name| parts.headers.get(name).map(AsRef::<[u8]>::as_ref));
-        let query = parts.uri.query().filter(|_| class == Class::Opens);
-        let any = shown.iter().any(Option::is_some) || query.is_some();
-        any.then(|| self.inner.hasher.hash_one((shown, query)))
-    }
 }
 
-/// What decides whether a request of a service passes.
+/// Decides whether a request of a service passes.
 #[derive(Clone, Debug)]
-struct Gate {
+pub struct Gate {
     limits: Limits,
     auth: Auth,
     proxies: TrustedProxies,
 }
 
+/// Why a request does not pass.
+enum Blocked {
+    /// The budget is spent; there is more after this time.
+    Spent(Duration),
+    /// The same credential was refused a moment ago.
+    RefusedBefore,
+}
+
+impl From<Duration> for Blocked {
+    fn from(wait: Duration) -> Self {
+        Self::Spent(wait)
+    }
+}
+
 impl Gate {
-    /// Takes the request from its caller's budget, or says how long it is until there is one.
-    async fn admit(&self, parts: &mut Parts, class: Class, peer: IpAddr) -> Result<(), Duration> {
+    /// Puts the flood guard before routes, inside of CORS, so that pages can read its refusals.
+    pub(crate) fn before(&self, routes: Router) -> Router {
+        routes.layer(from_fn_with_state(self.clone(), flood::hold))
+    }
+
+    /// Puts the flood guard before CORS for preflights, which CORS answers itself.
+    pub(crate) fn before_preflights(&self, routes: Router) -> Router {
+        routes.layer(from_fn_with_state(self.clone(), hold_preflight))
+    }
+
+    /// Takes the request from its caller's budget, or says why not.
+    ///
+    /// A credential that was good before is verified and charged to its user, whatever else comes from the address. One
+    /// that is new is verified too, but if the address has spent its budget on bad ones, within a second budget.
+    async fn admit(&self, parts: &mut Parts, class: Class, peer: IpAddr) -> Result<(), Blocked> {
+        let Inner { seen, verifications, .. } = &*self.limits.inner;
         let address = Who::Address(self.proxies.client(peer, &parts.headers).key());
-        let spend = class != Class::Opens || parts.method != Method::HEAD;
-        // An address that has spent its budget on bad credentials may not try further ones: who guesses would see which are
-        // good by their being let in. Those that were good before still are.
-        let proven = &self.limits.inner.proven;
-        let shown = self.limits.shown(parts, class);
-        if shown.is_none_or(|shown| proven.get(&shown).is_none()) {
-            self.limits.take(class, Roles::default(), address.clone(), false)?;
-        }
         let route = if class == Class::Opens { Route::Stream } else { Route::Other };
+        let here = parts.extensions.get::<ShownHere>();
+        let shown = here.map_or_else(|| self.auth.shown(parts, route), |here| here.0);
+        let known = shown.as_ref().and_then(|shown| seen.find(shown, Timestamp::now()));
+        if known.is_none() && parts.extensions.get::<Vouched>().is_none() {
+            if shown.as_ref().is_some_and(|shown| seen.is_refused(shown)) {
+                return Err(Blocked::RefusedBefore);
+            }
+            let left = self.limits.take(class, Roles::default(), address.clone(), false);
+            if let Err(wait) = left {
+                if shown.is_none() {
+                    return Err(wait.into());
+                }
+                verifications.take(address.clone(), true)?;
+            }
+        }
         match self.auth.identify(parts, route).await {
-            Ok(User { id, roles, .. }) => {
-                if let Some(shown) = shown {
-                    proven.insert(shown, ());
+            Ok(User { id, roles, expires_at, .. }) => {
+                if let (Some(shown), None) = (shown, known) {
+                    seen.accept(&shown, &id, expires_at);
                 }
                 let who = Who::User(id);
                 // Of the others each request is one, always.
                 if class == Class::Submits {
                     parts.extensions.insert(More::of(&self.limits, class, roles, who.clone()));
                 }
-                self.limits.take(class, roles, who, spend)
+                let spend = class != Class::Opens || parts.method != Method::HEAD;
+                Ok(self.limits.take(class, roles, who, spend)?)
             }
-            // Who it is could not be found out, which the handler will say.
+            // The handler says that it cannot be found out.
             Err(Refused::Store(_) | Refused::Unavailable) => Ok(()),
-            Err(_) => self.limits.take(class, Roles::default(), address, spend),
+            Err(refused) => {
+                if let (Some(shown), Refused::Unauthenticated) = (shown, refused) {
+                    seen.refuse(&shown);
+                }
+                // A failure counts by every method: `HEAD` guesses as well as `GET`.
+                Ok(self.limits.take(class, Roles::default(), address, true)?)
+            }
         }
     }
+}
+
+async fn hold_preflight(state: State<Gate>, request: Request, next: Next) -> Response {
+    if request.method() == Method::OPTIONS {
+        return flood::hold(state, request, next).await;
+    }
+    next.run(request).await
 }
 
 async fn hold(State(gate): State<Gate>, request: Request, next: Next) -> Response {
@@ -188,7 +254,8 @@ async fn hold(State(gate): State<Gate>, request: Request, next: Next) -> Respons
     };
     match gate.admit(&mut parts, class, peer.ip()).await {
         Ok(()) => next.run(Request::from_parts(parts, body)).await,
-        Err(wait) => refusal(class, wait).into_response(),
+        Err(Blocked::Spent(wait)) => refusal(class, wait).into_response(),
+        Err(Blocked::RefusedBefore) => Refused::Unauthenticated.into_response(),
     }
 }
 

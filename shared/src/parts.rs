@@ -4,8 +4,14 @@ use anyhow::{bail, ensure};
 use secrecy::ExposeSecret;
 
 use crate::{
-    bus::Bus, config::Config, http::Connections, lifecycle::Lifecycle, limits::Limits,
-    sabotage::Sabotage, service_token::ServiceToken, store::Store,
+    bus::Bus,
+    config::Config,
+    http::{Connections, DemoAccess},
+    lifecycle::Lifecycle,
+    limits::Limits,
+    sabotage::Sabotage,
+    service_token::ServiceToken,
+    store::Store,
 };
 
 /// The parts that services share; a clone is the same parts.
@@ -21,6 +27,8 @@ pub struct Parts {
     pub connections: Connections,
     /// How often and how much may be asked of the public listeners.
     pub limits: Limits,
+    /// Whether demo users may sign in.
+    pub demo_access: DemoAccess,
     /// How the services know each other.
     pub service_token: ServiceToken,
     /// The deliberate bug to have.
@@ -45,6 +53,7 @@ impl Parts {
             bus,
             connections: Connections::new(&config.listen),
             limits: limits(config, &lifecycle),
+            demo_access: DemoAccess::default(),
             lifecycle,
             service_token: ServiceToken::configured(&config.service_token)?
                 .unwrap_or_else(ServiceToken::random),
@@ -74,6 +83,7 @@ impl Parts {
             bus,
             connections: Connections::new(&config.listen),
             limits: limits(config, &lifecycle),
+            demo_access: DemoAccess::default(),
             lifecycle,
             service_token,
             sabotage: config.sabotage(),

@@ -18,13 +18,14 @@ mod postgres;
 mod progress;
 mod queue;
 mod reader;
+mod rewrite;
 mod sqlite;
 mod value;
 mod work;
 mod writer;
 
 use std::{
-    fs::{self, File},
+    fs::File,
     path::Path,
     sync::{
         Arc, Mutex,
@@ -40,6 +41,7 @@ use self::{
     connection::Connection,
     progress::Progress,
     queue::{Lane, Queue, Writes},
+    rewrite::Location,
     work::{Call, Read},
     writer::Writer,
 };
@@ -50,6 +52,7 @@ pub use self::{
 };
 use crate::{
     bus::{Bus, News},
+    files,
     journal::Topic,
     sabotage::Sabotage,
 };
@@ -120,6 +123,7 @@ pub struct Store {
     writes: Arc<Writes>,
     leases: Arc<Writes>,
     embedded: Option<Arc<Embedded>>,
+    location: Option<Arc<Location>>,
     lanes: Lanes,
     /// Gone with the last handle, which ends threads that try to reach the database.
     _alive: Arc<()>,
@@ -151,8 +155,10 @@ impl Store {
 
     /// Opens the database like [`Store::open`], with a deliberate bug for a test to notice.
     pub fn open_with(folder: &Path, bus: &Bus, sabotage: Option<Sabotage>) -> anyhow::Result<Self> {
-        fs::create_dir_all(folder)
-            .with_context(|| format!("failed to create {}", folder.display()))?;
+        files::private_folder(folder)?;
+        for name in ["parley.db", "parley.db-wal", "parley.db-shm", "parley.lock"] {
+            files::private_file(&folder.join(name));
+        }
         let lock = sqlite::lock(folder)?;
         let path = folder.join("parley.db");
         let open = |progress: &Arc<Progress>| {
@@ -162,7 +168,8 @@ impl Store {
         let writer = open(&lanes.writes)?;
         migrations::run(&writer).context("failed to migrate the database")?;
         let embedded = Embedded { _lock: lock, inheritable: AtomicBool::new(true) };
-        Self::start(vec![writer], None, open, Some(embedded), bus, lanes, sabotage)
+        let store = Self::start(vec![writer], None, open, Some(embedded), bus, lanes, sabotage)?;
+        Ok(store.at(Location::File(path)))
     }
 
     /// Opens the `PostgreSQL` database at `url`, migrates it if need be, and starts its threads. A server that does not
@@ -187,6 +194,7 @@ impl Store {
         };
         std::thread::scope(|scope| scope.spawn(connect).join())
             .unwrap_or_else(|_| anyhow::bail!("the database could not be opened"))
+            .map(|store| store.at(Location::Server(url.to_owned().into())))
     }
 
     /// Starts the threads. Leases have a connection of their own, or else go first on the only one that writes.
@@ -237,7 +245,7 @@ impl Store {
             lane.begun();
         }
         let embedded = embedded.map(Arc::new);
-        Ok(Self { reads, writes, leases, embedded, lanes, _alive: alive })
+        Ok(Self { reads, writes, leases, embedded, location: None, lanes, _alive: alive })
     }
 
     /// Returns whether the database answers, to be asked at any time.

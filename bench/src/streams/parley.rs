@@ -49,7 +49,7 @@ pub(crate) const GREETING: &str = "\"hello\"";
 pub(crate) fn request(project: &str, user: &str) -> String {
     let token = token(user);
     format!(
-        "GET /sse/stream?project_id={project} HTTP/1.1\r\nhost: bench\r\n\
+        "GET /sse/stream?project_id={project} HTTP/1.1\r\nhost: localhost\r\n\
          accept: text/event-stream\r\nauthorization: Bearer {token}\r\n\r\n"
     )
 }

@@ -6,6 +6,7 @@ import { consoles, importArchive } from './support.js';
 
 // With the limits that the server is shipped with: the page keeps to them.
 const all = consoles({
+  FLOOD_LIMIT: '400/200',
   RATE_LIMIT_READS: '50/10',
   RATE_LIMIT_SENDS: '20/5',
   RATE_LIMIT_OPENS: '15/1',

@@ -13,6 +13,7 @@ const program = process.env.PARLEY_PROGRAM ?? join(target, 'debug/parley');
 /** Generous limits: a test's tabs are one user in a hurry. */
 const usual = {
   KEEPALIVE_INTERVAL: '1s',
+  FLOOD_LIMIT: 'off',
   RATE_LIMIT_READS: 'off',
   RATE_LIMIT_SENDS: 'off',
   RATE_LIMIT_OPENS: 'off',

@@ -162,9 +162,12 @@ impl Cluster {
 fn environment(folder: &Folder, postgres: &Postgres) -> anyhow::Result<Vec<(String, String)>> {
     let data = folder.make("parley")?;
     let data = data.to_str().context("the folder's name is not text")?.to_owned();
+    // 43 characters of base64, of which the last has only four bits, are 32 bytes.
+    let secrets_key = format!("{:.42}A=", folder.secret("secrets-key")?.repeat(2));
     let settings = [
         ("DATABASE_URL", postgres.url()),
         ("SERVICE_TOKEN", folder.secret("service-token")?),
+        ("SECRETS_KEY", secrets_key),
         // Of uploads and artifacts, the same for every proc.
         ("DATA_DIR", data),
         // All connections are nginx's, which says for whom.

@@ -58,9 +58,10 @@ impl Options {
     #[must_use]
     pub fn without_rate_limits(self) -> Self {
         let classes = ["READS", "SENDS", "OPENS", "SUBMITS"];
+        let options = self.set("FLOOD_LIMIT", "off");
         classes
             .iter()
-            .fold(self, |options, class| options.set(&format!("RATE_LIMIT_{class}"), "off"))
+            .fold(options, |options, class| options.set(&format!("RATE_LIMIT_{class}"), "off"))
     }
 
     /// Adds a setting of the services.

@@ -1,12 +1,13 @@
 //! `cargo run`: Parley in one process, with what to try first.
 
 use clap::Parser;
-use shared::{auth::AuthMode, lifecycle::signalled, telemetry};
+use shared::{auth::AuthMode, files::restrict_new_files, lifecycle::signalled, telemetry};
 use standalone::{App, Config};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let config = Config::parse();
+    restrict_new_files();
     let stop = signalled()?;
     telemetry::init(&config.common.log)?;
     let console = config.ingress.enable_console;

@@ -2,12 +2,15 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
+use axum::extract::FromRequestParts;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use hmac::{Hmac, KeyInit, Mac};
-use http::HeaderMap;
+use http::{HeaderMap, request::Parts};
 use secrecy::{ExposeSecret, SecretBox, zeroize::Zeroizing};
 use sha2::Sha256;
 use shared::time::Timestamp;
+
+use crate::error::ApiError;
 
 pub(crate) const ID: &str = "webhook-id";
 pub(crate) const TIMESTAMP: &str = "webhook-timestamp";
@@ -61,20 +64,11 @@ impl Secret {
         format!("{VERSION}{}", BASE64_STANDARD.encode(mac))
     }
 
-    /// Returns the id of a message that is signed with this secret, not long ago.
-    pub(crate) fn check(&self, head: &HeaderMap, body: &[u8], now: Timestamp) -> Option<String> {
-        let value = |name: &str| head.get(name).and_then(|value| value.to_str().ok());
-        let id = value(ID).filter(|id| (1..=MAX_ID_BYTES).contains(&id.len()))?;
-        let at: i64 = value(TIMESTAMP)?.parse().ok()?;
-        let signed_at = Timestamp::from_ms(at.checked_mul(1000)?);
-        if now > signed_at.after(TOLERANCE) || signed_at > now.after(TOLERANCE) {
-            return None;
-        }
-        // More than one while a secret is being replaced.
-        let given = value(SIGNATURE)?.split(' ').filter_map(|one| one.strip_prefix(VERSION));
-        let mut given = given.filter_map(|one| BASE64_STANDARD.decode(one).ok());
-        let is_ours = given.any(|one| self.mac(id, at, body).verify_slice(&one).is_ok());
-        is_ours.then(|| id.to_owned())
+    /// Returns the id of a message that is signed with this secret.
+    pub(crate) fn check(&self, head: &SignedHead, body: &[u8]) -> Option<String> {
+        let SignedHead { id, at, signatures } = head;
+        let is_ours = |one: &Vec<u8>| self.mac(id, *at, body).verify_slice(one).is_ok();
+        signatures.iter().any(is_ours).then(|| id.clone())
     }
 
     fn mac(&self, id: &str, at: i64, body: &[u8]) -> Hmac<Sha256> {
@@ -83,6 +77,41 @@ impl Secret {
         mac.update(format!("{id}.{at}.").as_bytes());
         mac.update(body);
         mac
+    }
+}
+
+/// Head of a signed message that was made not long ago; whether the signature is right is not known yet.
+#[derive(Clone, Debug)]
+pub(crate) struct SignedHead {
+    id: String,
+    /// Seconds since the epoch.
+    at: i64,
+    /// More than one while a secret is being replaced.
+    signatures: Vec<Vec<u8>>,
+}
+
+impl SignedHead {
+    /// Reads the head, `None` if a part is missing, cannot be right, or is too old or too new.
+    pub(crate) fn read(head: &HeaderMap, now: Timestamp) -> Option<Self> {
+        let value = |name: &str| head.get(name).and_then(|value| value.to_str().ok());
+        let id = value(ID).filter(|id| (1..=MAX_ID_BYTES).contains(&id.len()))?;
+        let at: i64 = value(TIMESTAMP)?.parse().ok()?;
+        let signed_at = Timestamp::from_ms(at.checked_mul(1000)?);
+        if now > signed_at.after(TOLERANCE) || signed_at > now.after(TOLERANCE) {
+            return None;
+        }
+        let given = value(SIGNATURE)?.split(' ').filter_map(|one| one.strip_prefix(VERSION));
+        let signatures: Vec<_> = given.filter_map(|one| BASE64_STANDARD.decode(one).ok()).collect();
+        (!signatures.is_empty()).then(|| Self { id: id.to_owned(), at, signatures })
+    }
+}
+
+/// Refuses by the head alone, before a byte of the body is read.
+impl<S: Send + Sync> FromRequestParts<S> for SignedHead {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        Self::read(&parts.headers, Timestamp::now()).ok_or(ApiError::Unauthenticated)
     }
 }
 

@@ -41,8 +41,7 @@ pub(super) struct Index {
 impl Index {
     /// Opens the index in `folder`. One that is damaged or of another version is begun anew: all of it can be read again.
     pub(super) fn open(folder: &Path, memory: usize) -> anyhow::Result<Self> {
-        fs::create_dir_all(folder)
-            .with_context(|| format!("failed to create {}", folder.display()))?;
+        shared::files::private_folder(folder)?;
         let lock = File::create(folder.join("lock"))?;
         match lock.try_lock() {
             Ok(()) => {}

@@ -11,7 +11,7 @@ use shared::{ids::WebhookId, journal::Position, time::Timestamp};
 use tokio::time::timeout;
 
 use super::deliveries::RESET;
-use crate::outgoing::{Outgoing, Secret, Unsent, retry_after};
+use crate::outgoing::{Outgoing, Sealed, Unsent, retry_after};
 
 /// How long a receiver may take to answer.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -79,7 +79,7 @@ pub(super) struct Failure {
 pub(super) async fn attempt(
     outgoing: &Outgoing,
     url: &Url,
-    secrets: &[&Secret],
+    secrets: &[&Sealed],
     message: &Message,
 ) -> Attempt {
     let began = Instant::now();

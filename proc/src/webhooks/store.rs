@@ -3,7 +3,6 @@
 use std::str::FromStr;
 
 use reqwest::Url;
-use secrecy::zeroize::Zeroizing;
 use serde::Serialize;
 use serde_json::json;
 use shared::{
@@ -16,7 +15,7 @@ use shared::{
 use uuid::Uuid;
 
 use super::{deliver, deliveries, events::Events};
-use crate::outgoing::Secret;
+use crate::outgoing::{OLD_WEBHOOK, Outgoing, Sealed, WEBHOOK};
 
 const COLUMNS: &str = "w.id, w.project_id, w.owner, w.url, w.secret, w.events, w.state, w.reason, w.revision, w.cursor, \
     w.failures, w.failing_since, w.next_at, w.created_at, w.updated_at, w.old_secret, w.old_until";
@@ -59,9 +58,9 @@ pub(crate) struct Stored {
     pub(crate) project_id: ProjectId,
     pub(super) owner: UserId,
     pub(super) url: Url,
-    pub(super) secret: Secret,
+    pub(super) secret: Sealed,
     /// The one before, and until when calls are signed with it too.
-    pub(super) old_secret: Option<(Secret, Timestamp)>,
+    pub(super) old_secret: Option<(Sealed, Timestamp)>,
     pub(super) events: Events,
     pub(super) state: State,
     pub(super) reason: Option<String>,
@@ -93,7 +92,7 @@ pub(super) struct New {
     pub(super) project_id: ProjectId,
     pub(super) owner: UserId,
     pub(super) url: Url,
-    pub(super) secret: Zeroizing<String>,
+    pub(super) secret: Sealed,
     pub(super) events: Events,
 }
 
@@ -233,13 +232,19 @@ pub(super) fn change(
 pub(super) fn rotate(
     tx: &mut Tx<'_>,
     id: WebhookId,
-    secret: &str,
+    secret: &Sealed,
+    outgoing: &Outgoing,
     until: Timestamp,
     by: &UserId,
 ) -> Result<Option<Stored>, Error> {
-    let sql = "UPDATE webhooks SET old_secret = secret, old_until = $3, secret = $2, revision = $4, owner = $5 WHERE id = $1";
+    let Some(before) = find(tx, id)? else { return Ok(None) };
+    // A secret is sealed for its column too. One that does not open is of no use and is dropped.
+    let old = outgoing.reseal(&before.secret, OLD_WEBHOOK);
+    let old = old.as_ref().map(Sealed::as_str);
+    let sql = "UPDATE webhooks SET old_secret = $5, old_until = $3, secret = $2, revision = $4, owner = $6 WHERE id = $1";
     let revision = Value::Uuid(Uuid::now_v7());
-    tx.execute(sql, &[id.into(), secret.into(), until.into(), revision, by.into()])?;
+    let secret = secret.as_str().into();
+    tx.execute(sql, &[id.into(), secret, until.into(), revision, old.into(), by.into()])?;
     find(tx, id)
 }
 
@@ -314,14 +319,15 @@ pub(super) async fn forget(store: &Store, oldest: Timestamp) -> Result<usize, Er
 }
 
 fn read(row: &Row<'_>) -> Result<Stored, Error> {
+    let id: WebhookId = row.get(0)?;
     let old: Option<String> = row.get(15)?;
-    let old = old.map(|text| text.parse().map_err(|_| Error::Column { column: 15 })).transpose()?;
+    let old = old.map(|text| Sealed::new(OLD_WEBHOOK, id, text));
     Ok(Stored {
-        id: row.get(0)?,
+        id,
         project_id: row.get(1)?,
         owner: row.get(2)?,
         url: row.parse(3)?,
-        secret: row.parse(4)?,
+        secret: Sealed::new(WEBHOOK, id, row.get(4)?),
         old_secret: old.zip(row.get(16)?),
         events: row.json(5)?,
         state: row.parse(6)?,

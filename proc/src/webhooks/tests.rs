@@ -67,7 +67,7 @@ impl Scratch {
             project_id: self.project,
             owner: "ada".parse().unwrap(),
             url: "https://example.org/".parse().unwrap(),
-            secret: Secret::random().text(),
+            secret: Sealed::new(WEBHOOK, "", "sealed".into()),
             events: events.try_into().unwrap(),
         };
         let id = new.id;

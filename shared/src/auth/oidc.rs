@@ -111,6 +111,10 @@ impl Oidc {
                 );
                 Err(Refused::Unauthenticated)
             }
+            Err(Unfit::NoSuchKey) => {
+                tracing::debug!("tokens refused: there is no such key");
+                Err(Refused::UnknownKey)
+            }
             Err(Unfit::NoKeys) => Err(Refused::Unavailable),
         }
     }
@@ -137,7 +141,7 @@ impl Oidc {
 
     async fn key(&self, token: &Token<'_>) -> Result<Arc<Key>, Unfit> {
         let key = self.keys.find(&token.kid, token.algorithm).await.ok_or(Unfit::NoKeys)?;
-        key.ok_or(Unfit::Token("there is no such key"))
+        key.ok_or(Unfit::NoSuchKey)
     }
 }
 

@@ -10,6 +10,12 @@ use crate::{http::Failure, store::Error};
 pub enum Refused {
     #[error("credentials are missing or not valid")]
     Unauthenticated,
+    /// The issuer's keys do not have the token's yet: the same token may be good a moment later.
+    #[error("credentials are missing or not valid")]
+    UnknownKey,
+    /// The credential is good, and its session was ended.
+    #[error("credentials are missing or not valid")]
+    SessionEnded,
     #[error("pages of another origin may not use the cookie")]
     ForeignPage,
     #[error("who is calling cannot be told just now")]
@@ -26,7 +32,7 @@ impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         let message = self.to_string();
         match self {
-            Self::Unauthenticated => {
+            Self::Unauthenticated | Self::UnknownKey | Self::SessionEnded => {
                 Failure::new(StatusCode::UNAUTHORIZED, "unauthenticated", message)
             }
             Self::ForeignSession | Self::ForeignPage => {

@@ -91,12 +91,14 @@ impl Sessions {
     }
 
     /// Returns the session if it is the user's, and makes it theirs if it is nobody's. One that was minted for this
-    /// request is written down only when the client comes back with it.
+    /// request is written down only when the client comes back with it. `may_make` is called before a session is written
+    /// for the first time, and refuses that for a page of another origin.
     pub(super) async fn bind(
         &self,
         claimed: ClaimedSession,
         user: &UserId,
         now: Timestamp,
+        may_make: impl FnOnce() -> bool,
     ) -> Result<SessionId, Refused> {
         let session = match claimed {
             ClaimedSession::Minted(session) => return Ok(session),
@@ -105,13 +107,13 @@ impl Sessions {
         };
         let known = match self.known.get(&session) {
             Some(known) => known,
-            None => self.find_or_make(&session, user, now).await?,
+            None => self.find_or_make(&session, user, now, may_make).await?,
         };
         if known.owner != *user {
             return Err(Refused::ForeignSession);
         }
         if known.ended {
-            return Err(Refused::Unauthenticated);
+            return Err(Refused::SessionEnded);
         }
         if known.is_news(now) {
             let mut used = lock(&self.used);
@@ -127,12 +129,14 @@ impl Sessions {
         session: &SessionId,
         user: &UserId,
         now: Timestamp,
-    ) -> Result<Arc<Known>, Error> {
+        may_make: impl FnOnce() -> bool,
+    ) -> Result<Arc<Known>, Refused> {
         let endings = *lock(&self.endings);
         let id = session.clone();
         let found = self.store.read(move |reader| reader.find(KNOWN, &[(&id).into()], Known::read));
         let known = match found.await? {
             Some(known) => known,
+            None if !may_make() => return Err(Refused::ForeignPage),
             None => self.make(session.clone(), user.clone(), now).await?,
         };
         let known = Arc::new(known);

@@ -48,7 +48,13 @@ struct Fixture {
 
 fn auth(store: &Store) -> Auth {
     let Args { auth } = Args::parse_from([""]);
-    Auth::of(auth, Issuer::Simple(Directory::demo()), Origins::new(&[]), store.clone())
+    Auth::of(
+        auth,
+        Issuer::Simple(Directory::demo()),
+        Origins::new(&[]),
+        store.clone(),
+        DemoAccess::default(),
+    )
 }
 
 async fn fixture(home: Home) -> Fixture {
@@ -82,7 +88,7 @@ fn caller(id: &str, in_session: &str) -> User {
 }
 
 async fn show(auth: &Auth, id: &str, by: &str, now: Timestamp) -> Result<SessionId, Refused> {
-    auth.inner.sessions.bind(ClaimedSession::Shown(session(id)), &user(by), now).await
+    auth.inner.sessions.bind(ClaimedSession::Shown(session(id)), &user(by), now, || true).await
 }
 
 async fn let_in(store: &Store, user: &User, now: Timestamp) -> Result<Position, Refused> {
@@ -137,7 +143,7 @@ async fn a_session_belongs_to_one_user_until_it_is_ended(home: Home) {
     for auth in [auth, self::auth(&store)] {
         for _ in 0..2 {
             let over = show(&auth, "one", "ada", NOW).await;
-            assert!(matches!(over, Err(Refused::Unauthenticated)));
+            assert!(matches!(over, Err(Refused::SessionEnded)));
             let foreign = show(&auth, "one", "grace", NOW).await;
             assert!(matches!(foreign, Err(Refused::ForeignSession)));
         }

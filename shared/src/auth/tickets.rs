@@ -139,6 +139,7 @@ impl Auth {
         ticket: &SecretString,
         now: Timestamp,
     ) -> Result<StreamUser, Refused> {
+        self.require_access()?;
         let session = match claimed_session(parts) {
             None | Some(ClaimedSession::Minted(_)) => None,
             Some(ClaimedSession::Shown(session)) => Some(session),

@@ -24,7 +24,7 @@ use tonic::{Request, Response, Status};
 
 use super::{Calls, Peer, Services, endpoints::Lookup, peer::Pace, routes};
 use crate::{
-    http::{current_trace, serve_internal},
+    http::{Hosts, current_trace, serve_internal},
     lifecycle::Lifecycle,
     service_token::{Service, ServiceToken},
 };
@@ -100,7 +100,7 @@ impl Replica {
         let served = lifecycle.clone();
         runtime.spawn(async move {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            serve_internal(listener, routes, served).await;
+            serve_internal(listener, routes, Hosts::default(), served).await;
         });
         Self { address, lifecycle, jobs, arrived, runtime: Some(runtime) }
     }

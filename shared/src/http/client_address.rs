@@ -38,6 +38,12 @@ fn network(text: &str) -> Result<IpNet, String> {
 }
 
 impl TrustedProxies {
+    /// Returns whether no proxy is trusted.
+    #[must_use]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     fn contain(&self, addr: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(&addr))
     }
@@ -79,14 +85,22 @@ impl ClientAddress {
         self.0
     }
 
-    /// Returns what limits count by: an IPv4 address, or the /64 that an IPv6 host can choose its address from.
+    /// Returns the network that limits count by: an IPv4 address, or the first address of an IPv6 host's /64, from
+    /// which the host can choose any address.
+    #[must_use]
+    pub fn network(self) -> IpAddr {
+        match self.0 {
+            IpAddr::V6(addr) => Ipv6Addr::from_bits(addr.to_bits() >> 64 << 64).into(),
+            addr @ IpAddr::V4(_) => addr,
+        }
+    }
+
+    /// Returns the text of the [network](Self::network), an IPv6 one with its length.
     #[must_use]
     pub fn key(self) -> String {
-        match self.0 {
+        match self.network() {
             IpAddr::V4(addr) => addr.to_string(),
-            IpAddr::V6(addr) => {
-                format!("{}/64", Ipv6Addr::from_bits(addr.to_bits() >> 64 << 64))
-            }
+            IpAddr::V6(addr) => format!("{addr}/64"),
         }
     }
 }

@@ -99,6 +99,26 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     }
 }
 
+/// Bytes of a body of at most [`MAX_BODY_BYTES`], which has `BODY_TIMEOUT` to come and holds no in-flight place meanwhile.
+#[derive(Clone, Debug)]
+pub struct BodyBytes(pub Vec<u8>);
+
+impl<S: Send + Sync> FromRequest<S> for BodyBytes {
+    type Rejection = BodyError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, BodyError> {
+        let stated = request.headers().get(header::CONTENT_LENGTH);
+        let stated = stated.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+        if stated.is_some_and(|length| length > MAX_BODY_BYTES) {
+            return Err(BodyError::TooLarge);
+        }
+        let patience = listener::body_timeout(&request);
+        let aside = Aside::find(request.extensions());
+        let body = aside.wait(timeout(patience, read(request.into_body()))).await;
+        body.unwrap_or(Err(BodyError::Timeout)).map(Self)
+    }
+}
+
 /// The most of a body that is read only to be thrown away: a client that is still sending when the connection closes may
 /// never see why.
 const MAX_DISCARDED_BYTES: usize = 1024 * 1024;
@@ -120,7 +140,31 @@ async fn read(body: Body) -> Result<Vec<u8>, BodyError> {
     if discarded == 0 { Ok(bytes) } else { Err(BodyError::TooLarge) }
 }
 
+/// The deepest nesting of arrays and objects in JSON that is taken.
+const MAX_JSON_DEPTH: usize = 64;
+
+/// Refuses JSON that is nested deeper than [`MAX_JSON_DEPTH`], whatever a reader of it would take.
+pub fn check_json_depth(json: &[u8]) -> Result<(), BodyError> {
+    let (mut depth, mut in_text, mut is_escaped) = (0_usize, false, false);
+    for byte in json {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if in_text => is_escaped = true,
+            b'"' => in_text = !in_text,
+            b'[' | b'{' if !in_text => depth += 1,
+            b']' | b'}' if !in_text => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > MAX_JSON_DEPTH {
+            let message = format!("the body is nested deeper than {MAX_JSON_DEPTH} levels");
+            return Err(BodyError::Invalid(message));
+        }
+    }
+    Ok(())
+}
+
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, BodyError> {
+    check_json_depth(body)?;
     // To serde an array is a struct too, its fields in order.
     if !body.trim_ascii_start().starts_with(b"{") {
         return Err(BodyError::Invalid("the body is not a JSON object".into()));

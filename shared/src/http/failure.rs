@@ -61,9 +61,15 @@ impl Failure {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "internal error")
     }
 
+    /// Returns the status of the answer.
+    #[must_use]
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
     /// Mints the trace, for where the middleware does not.
     #[must_use]
-    pub(super) fn traced(mut self) -> Self {
+    pub(crate) fn traced(mut self) -> Self {
         self.trace = Some(TraceId::mint());
         self
     }

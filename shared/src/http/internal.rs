@@ -2,7 +2,7 @@
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
-use axum::Router;
+use axum::{Router, middleware::from_fn_with_state};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto::Builder,
@@ -16,6 +16,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use super::{Hosts, hosts};
 use crate::{grpc::MAX_DEADLINE, lifecycle::Lifecycle};
 
 /// Connections at once; further ones wait.
@@ -35,8 +36,15 @@ const MAX_HEAD_BYTES: u32 = 16 * 1024;
 /// How long nothing is accepted after the operating system could not.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves an internal listener until the last stream is closed, then finishes what is running.
-pub async fn serve_internal(listener: TcpListener, routes: Router, lifecycle: Lifecycle) {
+/// Serves an internal listener until the last stream is closed, then finishes what is running. Besides gRPC it answers
+/// only requests to an address, `localhost` or one of `hosts`.
+pub async fn serve_internal(
+    listener: TcpListener,
+    routes: Router,
+    hosts: Hosts,
+    lifecycle: Lifecycle,
+) {
+    let routes = routes.layer(from_fn_with_state(hosts, hosts::only_ours_or_grpc));
     // Makes the routes once instead of at every request.
     let routes = routes.with_state(());
     let (stopping, tasks) = (CancellationToken::new(), TaskTracker::new());

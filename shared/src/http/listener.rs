@@ -91,12 +91,12 @@ pub async fn serve_public(
     let (stopping, tasks) = (CancellationToken::new(), TaskTracker::new());
     let mut closed = pin!(lifecycle.closed());
     let serve = |socket: TcpStream, peer: SocketAddr| match connections.admit(peer.ip()) {
-        Some(guard) => {
+        Ok(guard) => {
             let deadlines = connections.deadlines();
             let stopping = stopping.clone().cancelled_owned();
             tasks.spawn(connection(socket, peer, guard, routes.clone(), deadlines, stopping));
         }
-        None => close::refuse(socket, &connections, &tasks),
+        Err(limit) => close::refuse(socket, limit, &connections, &tasks),
     };
     let mut logged: Option<Instant> = None;
     loop {

@@ -2,6 +2,8 @@
 
 use http::Method;
 
+use crate::auth::Route;
+
 /// Kinds of requests that have a budget of their own.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Class {
@@ -27,13 +29,20 @@ impl Class {
             let is_api = ["/api/", "/sse/", "/stream/"].iter().any(|root| route.starts_with(root));
             return is_api.then(|| if is_stream(route) { Self::Opens } else { Self::Reads });
         }
-        // A bundle calls back as fast as its jobs go. What it sends is signed, and waits in a bounded queue.
+        // A bundle calls back as fast as its jobs go. What it sends is signed, and waits in a bounded queue. The flood guard
+        // alone counts it.
         if route.starts_with("/api/integrations/callbacks/") {
             return None;
         }
         let submits = route.starts_with("/api/integrations/") && !route.ends_with("/cancel");
         Some(if submits { Self::Submits } else { Self::Sends })
     }
+}
+
+/// Returns which credentials a request may show, by method and path alone: no route has been matched yet.
+pub(super) fn route(method: &Method, path: &str) -> Route {
+    let opens = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) && is_stream(path);
+    if opens { Route::Stream } else { Route::Other }
 }
 
 /// The same paths that the proxy treats as streams.

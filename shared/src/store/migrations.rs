@@ -23,6 +23,7 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0016_stored_tags.sql"),
     include_str!("migrations/0017_retention.sql"),
     include_str!("migrations/0020_rights.sql"),
+    include_str!("migrations/0021_secret_rewrites.sql"),
     include_str!("migrations/0022_reactions_presence.sql"),
     include_str!("migrations/0019_one_stream.sql"),
 ];

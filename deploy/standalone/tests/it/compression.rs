@@ -208,7 +208,7 @@ async fn old_client(parley: &Parley, project: &Project) -> TcpStream {
     let connected = timeout(PATIENCE, socket.connect(address)).await.expect("in time");
     let mut client = connected.expect("it listens");
     let request = format!(
-        "GET /sse/stream?project_id={} HTTP/1.0\r\nhost: x\r\nauthorization: Bearer dev-ada\r\n\
+        "GET /sse/stream?project_id={} HTTP/1.0\r\nhost: localhost\r\nauthorization: Bearer dev-ada\r\n\
          accept-encoding: gzip\r\n\r\n",
         project.id
     );

@@ -95,7 +95,7 @@ async fn the_page_is_told_where_proc_is_and_whom_it_may_be() {
         (&json!("simple"), &json!(parley.proc))
     );
     assert_eq!(config["demo_users"][0], json!({"user": "ada", "name": "Ada", "token": "dev-ada"}));
-    let elsewhere = with(&anyone, "/console/config.json", "host", "chat.example").await.is(200);
+    let elsewhere = with(&anyone, "/console/config.json", "host", "127.0.0.1:1").await.is(200);
     assert_eq!(elsewhere["proc_url"], Value::Null);
 
     let port = parley.ingress.rsplit_once(':').expect("a port").1;

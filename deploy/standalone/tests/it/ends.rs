@@ -219,7 +219,7 @@ async fn a_stop_is_told_to_every_kind_of_stream() {
 /// A stream as bytes.
 async fn raw(parley: &Parley, project: &Project, version: &str) -> (Raw, String) {
     let request = format!(
-        "GET /sse/stream?project_id={} HTTP/{version}\r\nhost: x\r\nauthorization: Bearer dev-ada\r\n\r\n",
+        "GET /sse/stream?project_id={} HTTP/{version}\r\nhost: localhost\r\nauthorization: Bearer dev-ada\r\n\r\n",
         project.id
     );
     let mut raw = Raw::sending(&parley.ingress, &request).await;

@@ -1,6 +1,7 @@
 //! How often one caller may come, and how many are served at once.
 
 mod flood;
+mod guard;
 mod room;
 mod settings;
 
@@ -13,7 +14,7 @@ use shared::limits::Class;
 use crate::{
     job::submit,
     project::Project,
-    support::{Answer, Client, Parley},
+    support::{Answer, Client, Parley, eventually},
 };
 
 /// Budgets that do not grow while a test runs.
@@ -134,22 +135,82 @@ async fn both_services_take_from_one_budget() {
     wait_of(ada.get("/api/integrations/jobs").await);
 }
 
-#[tokio::test]
-async fn bad_credentials_are_the_addresss_and_soon_none_is_tried() {
+/// Returns an address's budget for reads, spent on bad credentials.
+async fn spent() -> Parley {
     let parley = Parley::start_with(&FEW).await;
-    let (nobody, ada, grace) =
-        (parley.as_user("nobody"), parley.as_user("ada"), parley.as_user("grace"));
-    read(&ada).await.is(200);
-    read(&nobody).await.refused(401, "unauthenticated");
-    read(&parley.client()).await.refused(401, "unauthenticated");
-    for guess in ["a", "b"] {
+    for guess in ["a", "b", "c", "d"] {
         read(&parley.as_user(guess)).await.refused(401, "unauthenticated");
     }
-    wait_of(read(&nobody).await);
+    parley
+}
+
+#[tokio::test]
+async fn bad_credentials_spend_the_budget_of_their_address_and_good_ones_pass() {
+    let parley = spent().await;
+    wait_of(read(&parley.as_user("e")).await);
     wait_of(read(&parley.client()).await);
-    // A guess that is right is answered like one that is wrong; who was let in before goes on.
-    wait_of(read(&grace).await);
-    read(&ada).await.is(200);
+    // Neither has been seen before.
+    read(&parley.as_user("ada")).await.is(200);
+    let cookie = parley.client().request("GET", "/api/auth/me");
+    Answer::to(cookie.header("cookie", "other=1; __Secure-LATC=dev-grace")).await.is(200);
+    // Another cookie and another query are not another credential.
+    let again = parley.client().request("GET", "/api/auth/me?x=1");
+    Answer::to(again.header("cookie", "__Secure-LATC=dev-grace; more=2")).await.is(200);
+}
+
+#[tokio::test]
+async fn guesses_beyond_the_budget_are_verified_only_so_often() {
+    let parley = spent().await;
+    // Twenty at once and five a second: after a second's worth more there is none left.
+    let guesses = (0..40).map(|number| parley.as_user(&format!("guess-{number}")));
+    for guess in guesses {
+        wait_of(read(&guess).await);
+    }
+    let fresh = parley.as_user("ada");
+    let mut refused = 0;
+    eventually("a verification", async || {
+        let answer = read(&fresh).await;
+        refused += u32::from(answer.status == 429);
+        answer.status == 200
+    })
+    .await;
+    println!("{refused} refusals before a new good credential passed");
+}
+
+#[tokio::test]
+async fn a_credential_that_was_refused_costs_its_neighbours_nothing_again() {
+    let parley = Parley::start_with(&FEW).await;
+    for _ in 0..100 {
+        read(&parley.as_user("stale")).await.refused(401, "unauthenticated");
+    }
+    let path = "/sse/stream?project_id=0199aaaa-0000-7000-8000-000000000000";
+    for _ in 0..100 {
+        parley.as_user("stale").get(path).await.refused(401, "unauthenticated");
+        let spent = format!("{path}&ticket=spent");
+        parley.client().get(&spent).await.refused(401, "unauthenticated");
+    }
+    // Of four, one is spent.
+    for guess in ["a", "b", "c"] {
+        read(&parley.as_user(guess)).await.refused(401, "unauthenticated");
+    }
+    wait_of(read(&parley.as_user("d")).await);
+}
+
+#[tokio::test]
+async fn a_guess_by_head_counts_as_one() {
+    let parley = Parley::start_with(&FEW).await;
+    let path = "/sse/stream?project_id=0199aaaa-0000-7000-8000-000000000000";
+    let guess = async |number: u32| {
+        let client = parley.as_user(&format!("guess-{number}"));
+        Answer::to(client.request("HEAD", path)).await.status
+    };
+    for number in 0..4 {
+        assert_eq!(guess(number).await, 401);
+    }
+    for number in 4..8 {
+        assert_eq!(guess(number).await, 429);
+    }
+    assert_eq!(Answer::to(parley.as_user("ada").request("HEAD", path)).await.status, 404);
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use crate::{
     support::{PATIENCE, Parley},
 };
 
-const HEALTH: &str = "GET /health HTTP/1.1\r\nhost: x\r\n\r\n";
+const HEALTH: &str = "GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n";
 
 /// Holds an answer to the contract's shape of refusals.
 #[track_caller]
@@ -42,7 +42,7 @@ async fn who_does_not_finish_a_head_is_hung_up_on() {
     let flags = ["--head-timeout", "500ms", "--idle-connection-timeout", "600ms"];
     let parley = Parley::start_with(&flags).await;
     for base in [&parley.ingress, &parley.proc] {
-        for begun in ["", "\r\n", "G", "GET /health HTTP/1.1\r\nhost: x\r\n"] {
+        for begun in ["", "\r\n", "G", "GET /health HTTP/1.1\r\nhost: localhost\r\n"] {
             assert_eq!(Raw::sending(base, begun).await.rest().await, "", "{begun:?}");
         }
         // A byte now and then is no reason to stay.
@@ -71,7 +71,7 @@ async fn a_body_that_does_not_come_is_answered_in_time() {
     ] {
         for length in ["content-length: 99", "transfer-encoding: chunked"] {
             let head = format!(
-                "POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer dev-ada\r\n\
+                "POST {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer dev-ada\r\n\
                  content-type: {kind}\r\n{length}\r\n\r\n5\r\n{{\"nam"
             );
             refused(&Raw::sending(base, head).await.rest().await, 408, "timeout");
@@ -83,12 +83,14 @@ async fn a_body_that_does_not_come_is_answered_in_time() {
 #[tokio::test]
 async fn what_is_not_http_is_refused_and_harms_nobody() {
     let parley = Parley::start().await;
-    let long = format!("GET /health HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "y".repeat(64 << 10));
-    let many = format!("GET /health HTTP/1.1\r\nhost: x\r\n{}\r\n", "x: y\r\n".repeat(64));
-    let post =
-        |lines: &str| format!("POST /health HTTP/1.1\r\nhost: x\r\n{lines}\r\n\r\n0\r\n\r\n");
+    let long =
+        format!("GET /health HTTP/1.1\r\nhost: localhost\r\nx: {}\r\n\r\n", "y".repeat(64 << 10));
+    let many = format!("GET /health HTTP/1.1\r\nhost: localhost\r\n{}\r\n", "x: y\r\n".repeat(64));
+    let post = |lines: &str| {
+        format!("POST /health HTTP/1.1\r\nhost: localhost\r\n{lines}\r\n\r\n0\r\n\r\n")
+    };
     let every_byte: Vec<u8> = (0..=255).rev().collect();
-    let cases: [(&[u8], &str); 15] = [
+    let cases: [(&[u8], &str); 17] = [
         (long.as_bytes(), "431"),
         (many.as_bytes(), "431"),
         (b"GET /health\r\n\r\n", "400"),
@@ -98,6 +100,8 @@ async fn what_is_not_http_is_refused_and_harms_nobody() {
         (b"GET /\x00 HTTP/1.1\r\n\r\n", "400"),
         (b"GET / HTTP/1.1\r\nhost x\r\n\r\n", "400"),
         (b"GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n", "400"),
+        (b"GET /health HTTP/1.1\r\n\r\n", "400"),
+        (post("transfer-encoding: gzip, chunked").leak().as_bytes(), "501"),
         // Another protocol on this port is not spoken at all.
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", ""),
         (post("content-length: 1\r\ncontent-length: 2").leak().as_bytes(), "400"),
@@ -112,6 +116,10 @@ async fn what_is_not_http_is_refused_and_harms_nobody() {
             let found = answer.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3));
             let what = String::from_utf8_lossy(&bytes[..bytes.len().min(80)]).into_owned();
             assert_eq!(found.unwrap_or_default(), status, "{what:?}: {answer}");
+            let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+            let has_shape = ["\"error\":", "\"message\":", "\"trace_id\":"];
+            let has_shape = has_shape.iter().all(|field| body.contains(field));
+            assert!(status.is_empty() || has_shape, "{what:?}: {answer}");
         }
     }
     is_alive(&parley).await;
@@ -124,10 +132,12 @@ async fn two_lengths_are_never_two_requests() {
         "content-length: 4\r\ntransfer-encoding: chunked",
         "transfer-encoding: chunked\r\ncontent-length: 4",
     ] {
-        let request =
-            format!("POST /health HTTP/1.1\r\nhost: x\r\n{lengths}\r\n\r\n0\r\n\r\n{HEALTH}");
+        let request = format!(
+            "POST /health HTTP/1.1\r\nhost: localhost\r\n{lengths}\r\n\r\n0\r\n\r\n{HEALTH}"
+        );
         let answer = Raw::sending(&parley.ingress, request).await.rest().await;
         assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
+        refused(&answer, 400, "invalid_request");
         assert!(answer.to_lowercase().contains("connection: close"), "{answer}");
     }
 }
@@ -149,7 +159,7 @@ async fn old_and_persistent_clients_are_served() {
 
     let project = br#"{"name":"Test"}"#;
     let head = format!(
-        "POST /api/chat/projects HTTP/1.1\r\nhost: x\r\nauthorization: Bearer dev-ada\r\ncontent-type: \
+        "POST /api/chat/projects HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer dev-ada\r\ncontent-type: \
          application/json\r\ncontent-length: {}\r\nexpect: 100-continue\r\n\r\n",
         project.len()
     );
@@ -164,7 +174,7 @@ async fn a_refusal_is_read_by_who_is_still_sending() {
     let parley = Parley::start().await;
     let head = |path: &str, token: &str| {
         format!(
-            "POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ncontent-type: \
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\ncontent-type: \
              application/json\r\ncontent-length: {}\r\n\r\n",
             5 << 20
         )
@@ -239,6 +249,8 @@ async fn connections_are_refused_before_descriptors_run_out() {
     };
     assert_eq!(held.len(), 600 - 512);
     refused(&refusal, 503, "backpressure");
+    assert!(refusal.contains("\"limit\":88,") && refusal.contains("ulimit -n"), "{refusal}");
+    eventually("a line in the log", async || parley.log().contains("the limit is 88")).await;
     held.clear();
     recovers(&parley).await;
 }

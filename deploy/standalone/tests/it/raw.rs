@@ -79,7 +79,7 @@ fn address(base: &str) -> &str {
 /// Returns the request for the project's stream, as ada, with more header lines.
 pub(crate) fn stream_request(project: &Project, version: &str, lines: &str) -> String {
     format!(
-        "GET /sse/stream?project_id={} HTTP/{version}\r\nhost: x\r\nauthorization: Bearer dev-ada\r\n{lines}\r\n",
+        "GET /sse/stream?project_id={} HTTP/{version}\r\nhost: localhost\r\nauthorization: Bearer dev-ada\r\n{lines}\r\n",
         project.id
     )
 }

@@ -119,7 +119,7 @@ async fn a_stream_that_ends_makes_room_at_once() {
     let path = path_of(&project);
     let mut held = hold(&project, 4).await;
     let request =
-        format!("GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer dev-ada\r\n\r\n");
+        format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer dev-ada\r\n\r\n");
     for way in ["leaves", "half closes", "resets", "is closed by an admin"] {
         let mut fifth = Raw::sending(&parley.ingress, &request).await;
         fifth.until("\"hello\"").await;

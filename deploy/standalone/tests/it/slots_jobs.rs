@@ -60,9 +60,9 @@ async fn a_session_has_one_jobs_stream_and_an_address_two() {
     let of_head = head(&parley.as_user("grace"), JOBS).await;
     assert_eq!((of_head.status, of_head.header("x-sse-connection-limit")), (429, "2"));
     // Somewhere else there is room, and a project's streams are not counted by address.
-    let elsewhere = in_session(&ada, "GET", "three").header("x-forwarded-for", "192.0.2.1");
+    let elsewhere = in_session(&ada, "GET", "three").header("x-forwarded-for", "127.0.0.8");
     let elsewhere = Sse::open(elsewhere).await;
-    let same_session = in_session(&ada, "GET", "three").header("x-forwarded-for", "192.0.2.2");
+    let same_session = in_session(&ada, "GET", "three").header("x-forwarded-for", "127.0.0.9");
     is_full(Answer::to(same_session).await, "session", "session", 1);
     let project = ada.project().await;
     for _ in 0..3 {

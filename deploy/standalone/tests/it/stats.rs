@@ -165,7 +165,7 @@ async fn the_figures_and_the_list_are_whole_and_for_admins_alone() {
     let empty = parley.as_user("admin").get(&debug).await.is(200);
     assert_eq!(empty, json!({"connections": [], "count": 0}));
     let mut held = Vec::new();
-    for (session, address) in [("one", "192.0.2.1"), ("two", "192.0.2.1"), ("two", "2001:db8::1")] {
+    for (session, address) in [("one", "127.0.0.8"), ("two", "127.0.0.8"), ("two", "::1")] {
         let request = project.client.request("GET", &path).header("user-session-id", session);
         let request = request.header("x-forwarded-for", address).header("user-agent", "a test");
         let mut stream = crate::sse::Sse::open(request).await;

@@ -24,7 +24,8 @@ use crate::{canary, project::Project, sse::Sse};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a test that is not about limits of requests runs with; its flags win.
-const UNLIMITED: [(&str, &str); 4] = [
+const UNLIMITED: [(&str, &str); 5] = [
+    ("FLOOD_LIMIT", "off"),
     ("RATE_LIMIT_READS", "off"),
     ("RATE_LIMIT_SENDS", "off"),
     ("RATE_LIMIT_OPENS", "off"),

@@ -14,12 +14,16 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     HttpBundles,
-    manifest::{Manifest, Name, OperationManifest, Registration},
+    manifest::{GivenSecret, Manifest, Name, OperationManifest, Registration},
     store::{self, Registered},
     validator,
 };
 use crate::{
-    access::Admin, bundles::Registry, error::ApiError, outgoing::Address, state::AppState,
+    access::Admin,
+    bundles::Registry,
+    error::ApiError,
+    outgoing::{Address, BUNDLE},
+    state::AppState,
 };
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
@@ -95,10 +99,11 @@ async fn put(
     let field = |field: &str, message: String| ApiError::Field { field: field.into(), message };
     http.caller.outgoing.guard().check_name(&url).await?;
     let text = json!(manifest).to_string();
-    let secret = secret.map(|given| given.0.text());
+    let seal =
+        |given: GivenSecret| http.caller.outgoing.seal(BUNDLE, name.as_str(), &given.0.text());
+    let secret = secret.map(seal).transpose()?;
     let written = database.write(move |tx| {
-        let secret = secret.as_ref().map(|secret| secret.as_str());
-        let replaced = store::put(tx, name.as_str(), url.as_str(), secret, &text)?;
+        let replaced = store::put(tx, name.as_str(), url.as_str(), secret.as_ref(), &text)?;
         Ok::<_, shared::store::Error>(replaced.zip(store::find(tx, name.as_str())?))
     });
     let missing = || field("secret", "a new bundle needs a secret".into());

@@ -1,14 +1,12 @@
 //! Where bundles call back: the signature says who it is, the fence what of.
 
-use axum::{body::Body, extract::State};
-use futures_util::TryStreamExt as _;
-use http::{HeaderMap, StatusCode};
+use axum::extract::State;
+use http::StatusCode;
 use serde::Deserialize;
 use shared::{
-    http::{BodyError, MAX_BODY_BYTES, Path},
+    http::{BodyBytes, BodyError, Path, check_json_depth},
     ids::JobId,
     store::Reader,
-    time::Timestamp,
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -18,7 +16,7 @@ use super::{
     calls::{self, Delivered},
     store::{self, Registered},
 };
-use crate::{error::ApiError, state::AppState};
+use crate::{error::ApiError, outgoing::SignedHead, state::AppState};
 
 /// One line of an answer, from later.
 #[derive(Deserialize)]
@@ -43,13 +41,15 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 async fn callback(
     State(http): State<HttpBundles>,
     Path(job): Path<JobId>,
-    head: HeaderMap,
-    body: Body,
+    head: SignedHead,
+    body: Result<BodyBytes, BodyError>,
 ) -> Result<StatusCode, ApiError> {
-    let body = read(body).await?;
+    let BodyBytes(body) = body?;
     let bundle = http.store.read(move |reader| of_job(reader, job)).await?;
-    let signed = bundle.and_then(|bundle| bundle.secret.check(&head, &body, Timestamp::now()));
+    let secret = bundle.and_then(|bundle| http.caller.outgoing.open(&bundle.secret));
+    let signed = secret.and_then(|secret| secret.check(&head, &body));
     let id = signed.ok_or(ApiError::Unauthenticated)?;
+    check_json_depth(&body)?;
     let Callback { fence, line } = serde_json::from_slice(&body).map_err(|error| {
         let message = format!("a callback is a fence and one line: {error}");
         ApiError::Body(BodyError::Invalid(message))
@@ -60,18 +60,6 @@ async fn callback(
         Delivered::TooLate => Err(ApiError::Conflict("nobody waits for this any more".into())),
         Delivered::Full => Err(ApiError::Overloaded),
     }
-}
-
-/// Reads the bytes that are signed.
-async fn read(body: Body) -> Result<Vec<u8>, ApiError> {
-    let (mut bytes, mut parts) = (Vec::new(), body.into_data_stream());
-    while let Some(part) = parts.try_next().await.map_err(BodyError::from)? {
-        if bytes.len() + part.len() > MAX_BODY_BYTES {
-            return Err(BodyError::TooLarge.into());
-        }
-        bytes.extend_from_slice(&part);
-    }
-    Ok(bytes)
 }
 
 fn of_job(reader: &Reader<'_>, job: JobId) -> Result<Option<Registered>, shared::store::Error> {

@@ -10,7 +10,7 @@ use shared::ids::{JobId, ProjectId, UserId};
 
 use crate::{
     jobs::JobError,
-    outgoing::{Outgoing, Secret, Unsent, retry_after},
+    outgoing::{Outgoing, Sealed, Unsent, retry_after},
 };
 
 const CANCEL: Duration = Duration::from_secs(5);
@@ -59,7 +59,7 @@ impl Caller {
     pub(super) async fn run(
         &self,
         url: &Url,
-        secret: &Secret,
+        secret: &Sealed,
         id: &str,
         message: &Message<'_>,
     ) -> Answered {
@@ -70,7 +70,7 @@ impl Caller {
     }
 
     /// Tells a bundle that nobody waits for it any more, and says whether it has heard.
-    pub(super) async fn cancel(&self, url: &Url, secret: &Secret, job: JobId, fence: i64) -> bool {
+    pub(super) async fn cancel(&self, url: &Url, secret: &Sealed, job: JobId, fence: i64) -> bool {
         let (id, message) = (format!("{job}.{fence}.cancel"), Message::Cancel { job, fence });
         let told = tokio::time::timeout(CANCEL, self.send(url, secret, &id, &message)).await;
         matches!(told, Ok(Ok(response)) if !is_passing(response.status()))
@@ -79,7 +79,7 @@ impl Caller {
     async fn send(
         &self,
         url: &Url,
-        secret: &Secret,
+        secret: &Sealed,
         id: &str,
         message: &Message<'_>,
     ) -> Result<Response, JobError> {

@@ -7,7 +7,7 @@ use shared::{
 use uuid::Uuid;
 
 use super::manifest::Manifest;
-use crate::outgoing::Secret;
+use crate::outgoing::{BUNDLE, Sealed};
 
 const COLUMNS: &str = "name, revision, url, secret, manifest, updated_at";
 
@@ -18,7 +18,7 @@ pub(super) struct Registered {
     /// New with every registration.
     pub(super) revision: Uuid,
     pub(super) url: reqwest::Url,
-    pub(super) secret: Secret,
+    pub(super) secret: Sealed,
     pub(super) manifest: Manifest,
     pub(super) updated_at: Timestamp,
 }
@@ -28,11 +28,12 @@ pub(super) fn put(
     tx: &mut Tx<'_>,
     name: &str,
     url: &str,
-    secret: Option<&str>,
+    secret: Option<&Sealed>,
     manifest: &str,
 ) -> Result<Option<bool>, store::Error> {
     let revision = Value::Uuid(Uuid::now_v7());
     let now = Timestamp::now();
+    let secret = secret.map(Sealed::as_str);
     let replaced = tx.execute(
         "UPDATE http_bundles SET revision = $2, url = $3, secret = COALESCE($4, secret), manifest = $5, updated_at = $6 WHERE name = $1",
         &[name.into(), revision, url.into(), secret.into(), manifest.into(), now.into()],
@@ -65,12 +66,13 @@ pub(super) fn list(reader: &Reader<'_>) -> Result<Vec<Registered>, store::Error>
 
 fn read(row: &Row<'_>) -> Result<Registered, store::Error> {
     let unexpected = |column| store::Error::Column { column };
+    let name: String = row.get(0)?;
     Ok(Registered {
-        name: row.get(0)?,
         revision: row.get(1)?,
         url: row.get::<String>(2)?.parse().map_err(|_| unexpected(2))?,
-        secret: row.get::<String>(3)?.parse().map_err(|_| unexpected(3))?,
+        secret: Sealed::new(BUNDLE, &name, row.get(3)?),
         manifest: row.json(4)?,
         updated_at: row.get(5)?,
+        name,
     })
 }

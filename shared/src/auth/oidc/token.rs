@@ -20,6 +20,8 @@ pub(super) struct Token<'a> {
 pub(super) enum Unfit {
     /// A token is wrong, for the operator's eyes.
     Token(&'static str),
+    /// The token names a key that the issuer does not have, or not yet.
+    NoSuchKey,
     /// The issuer vouches for a user, but the user claim is missing or no text of 1 to 255 characters.
     UserClaim,
     /// The issuer's keys were never there.

@@ -15,7 +15,7 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use super::connections::Connections;
+use super::connections::{ConnectionLimit, Connections};
 use crate::http::Failure;
 
 /// How long a peer may take to read the last and to go.
@@ -45,9 +45,14 @@ pub(super) async fn linger(mut io: impl AsyncRead + AsyncWrite + Unpin) {
 }
 
 /// Answers a connection that is one too many, without waiting for what it asks.
-pub(super) fn refuse(socket: TcpStream, connections: &Connections, tasks: &TaskTracker) {
+pub(super) fn refuse(
+    socket: TcpStream,
+    limit: ConnectionLimit,
+    connections: &Connections,
+    tasks: &TaskTracker,
+) {
     // What is so short fits a new socket's buffer. Tokio's own write would wait for the word that it does.
-    let _ = SockRef::from(&socket).send(&refusal());
+    let _ = SockRef::from(&socket).send(&refusal(limit));
     let permit = connections.refusal();
     // Under a flood the answer may be lost, and memory and descriptors are not.
     if permit.is_some() {
@@ -58,10 +63,17 @@ pub(super) fn refuse(socket: TcpStream, connections: &Connections, tasks: &TaskT
     }
 }
 
-/// Returns the bytes of a whole answer.
-fn refusal() -> Vec<u8> {
+/// Names the limit, so that an operator knows which setting to raise.
+fn refusal(limit: ConnectionLimit) -> Vec<u8> {
     let status = StatusCode::SERVICE_UNAVAILABLE;
-    let failure = Failure::retry(status, "backpressure", "there are too many connections");
+    let failure = Failure::retry(status, "backpressure", &limit.to_string());
+    let setting = limit.setting();
+    bytes_of(failure.with("limit", limit.value()).with("setting", setting))
+}
+
+/// Returns the bytes of a whole answer, after which the connection closes.
+pub(super) fn bytes_of(failure: Failure) -> Vec<u8> {
+    let status = failure.status();
     let (parts, body) = failure.traced().into_response().into_parts();
     // The whole body is there, so nothing is waited for.
     let body = body.collect().now_or_never().and_then(Result::ok);

@@ -2,14 +2,16 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{ListenConfig, state::Deadlines};
+use super::{LOG_INTERVAL, ListenConfig, state::Deadlines};
 
 /// Descriptors that are kept for all else: the database, files, gRPC, refusals.
 const RESERVED_DESCRIPTORS: usize = 512;
@@ -36,7 +38,50 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Counts {
     total: usize,
+    /// When a refusal was last logged.
+    logged: Option<Instant>,
     by_address: HashMap<IpAddr, usize>,
+}
+
+/// Limit that a connection was refused for.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum ConnectionLimit {
+    /// Of the process.
+    All(usize),
+    /// Of one client address.
+    OfAddress(usize),
+}
+
+impl ConnectionLimit {
+    pub(super) fn value(self) -> usize {
+        match self {
+            Self::All(max) | Self::OfAddress(max) => max,
+        }
+    }
+
+    /// Returns the setting that raises the limit.
+    pub(super) fn setting(self) -> &'static str {
+        match self {
+            Self::All(_) => "ulimit -n",
+            Self::OfAddress(_) => "MAX_CONNECTIONS_PER_ADDRESS",
+        }
+    }
+}
+
+impl fmt::Display for ConnectionLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All(max) => write!(
+                f,
+                "there are too many connections: the limit is {max}, {RESERVED_DESCRIPTORS} less than the process's \
+                 descriptors (ulimit -n)"
+            ),
+            Self::OfAddress(max) => write!(
+                f,
+                "there are too many connections of one address: the limit is {max} (MAX_CONNECTIONS_PER_ADDRESS)"
+            ),
+        }
+    }
 }
 
 /// A connection that is counted until this is dropped.
@@ -67,19 +112,33 @@ impl Connections {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Counts a connection, unless there are too many.
-    pub(super) fn admit(&self, address: IpAddr) -> Option<ConnectionGuard> {
+    /// Counts a connection, unless there are too many. Each limit is logged at most once in [`LOG_INTERVAL`].
+    pub(super) fn admit(&self, address: IpAddr) -> Result<ConnectionGuard, ConnectionLimit> {
         let Inner { max, max_per_address, .. } = *self.inner;
         let address = network(address);
         let mut counts = self.inner.lock();
         let of_address = counts.by_address.get(&address).copied().unwrap_or_default();
-        if counts.total >= max || (max_per_address > 0 && of_address >= max_per_address) {
-            return None;
+        let limit = if counts.total >= max {
+            Some(ConnectionLimit::All(max))
+        } else if max_per_address > 0 && of_address >= max_per_address {
+            Some(ConnectionLimit::OfAddress(max_per_address))
+        } else {
+            None
+        };
+        if let Some(limit) = limit {
+            if counts.logged.is_none_or(|logged| logged.elapsed() >= LOG_INTERVAL) {
+                counts.logged = Some(Instant::now());
+                tracing::warn!(
+                    limit = limit.value(), setting = limit.setting(), %address,
+                    "refused a connection: {limit}"
+                );
+            }
+            return Err(limit);
         }
         counts.total += 1;
         counts.by_address.insert(address, of_address + 1);
         drop(counts);
-        Some(ConnectionGuard { inner: self.inner.clone(), address })
+        Ok(ConnectionGuard { inner: self.inner.clone(), address })
     }
 
     /// Returns the permit to wait until a refusal is read, unless too many are waited for.
@@ -154,11 +213,11 @@ mod tests {
         let admit = |address: &str| connections.admit(address.parse().unwrap());
         let first = admit("10.0.0.1").unwrap();
         let _mapped = admit("::ffff:10.0.0.1").unwrap();
-        assert!(admit("10.0.0.1").is_none());
+        assert!(admit("10.0.0.1").is_err());
         let _other = admit("10.0.0.2").unwrap();
         drop(first);
         let _again = admit("10.0.0.1").unwrap();
-        assert!(admit("10.0.0.1").is_none());
+        assert!(admit("10.0.0.1").is_err());
     }
 
     #[test]
@@ -166,8 +225,8 @@ mod tests {
         let connections = connections(9, "1");
         let admit = |address: &str| connections.admit(address.parse().unwrap());
         let guard = admit("2001:db8::1").unwrap();
-        assert!(admit("2001:db8::ffff:2").is_none());
-        assert!(admit("2001:db8:0:1::1").is_some());
+        assert!(admit("2001:db8::ffff:2").is_err());
+        assert!(admit("2001:db8:0:1::1").is_ok());
         drop(guard);
         assert!(connections.inner.lock().by_address.is_empty());
     }
@@ -176,7 +235,7 @@ mod tests {
     fn without_a_share_only_the_whole_is_bounded() {
         let connections = connections(3, "0");
         let address: IpAddr = [127, 0, 0, 1].into();
-        let admitted: Vec<_> = (0..5).filter_map(|_| connections.admit(address)).collect();
+        let admitted: Vec<_> = (0..5).filter_map(|_| connections.admit(address).ok()).collect();
         assert_eq!(admitted.len(), 3);
     }
 }

@@ -12,7 +12,7 @@ use axum::{
     extract::Request,
     response::{IntoResponse, Response},
 };
-use http::StatusCode;
+use http::{HeaderValue, StatusCode, Version, header};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{
@@ -75,8 +75,8 @@ where
 {
     let waiting = Waiting(state);
     let service = service_fn(|request: http::Request<Incoming>| {
-        state.requested();
-        let answer = match ambiguity(&request) {
+        let head = state.requested();
+        let answer = match fault(&request, &head) {
             Some(refusal) => Err(refusal),
             None => Ok(serve(request.map(|incoming| RequestBody::wrap(incoming, state)))),
         };
@@ -148,13 +148,37 @@ where
     }
 }
 
-/// Refuses what two readers could take for requests to two hosts, and all that its sender may have hidden behind it.
-fn ambiguity(request: &http::Request<Incoming>) -> Option<Response> {
-    let hosts = request.headers().get_all(http::header::HOST).iter().count();
-    let refusal = || {
-        let message = "the request names several hosts";
-        let failure = Failure::new(StatusCode::BAD_REQUEST, "invalid_request", message).traced();
-        ([(http::header::CONNECTION, "close")], failure).into_response()
+/// Refuses what two readers could understand differently, and closes: its sender may have hidden another request in it.
+fn fault(request: &http::Request<Incoming>, head: &[u8]) -> Option<Response> {
+    const INVALID: (StatusCode, &str) = (StatusCode::BAD_REQUEST, "invalid_request");
+    let hosts = request.headers().get_all(header::HOST).iter().count();
+    let mut codings = request.headers().get_all(header::TRANSFER_ENCODING).iter();
+    let coding = codings.next();
+    let is_chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    let ((status, code), message) = match coding {
+        _ if hosts > 1 => (INVALID, "the request names several hosts"),
+        None if hosts == 0 && request.version() == Version::HTTP_11 => {
+            (INVALID, "the request has no Host header")
+        }
+        // Hyper has taken the length out of the headers.
+        Some(_) if states_length(head) => {
+            (INVALID, "the request has both Transfer-Encoding and Content-Length")
+        }
+        Some(coding) if !is_chunked(coding) || codings.next().is_some() => {
+            let unknown = (StatusCode::NOT_IMPLEMENTED, "not_implemented");
+            (unknown, "the only transfer coding that is taken is chunked")
+        }
+        Some(_) if hosts == 0 => (INVALID, "the request has no Host header"),
+        None | Some(_) => return None,
     };
-    (hosts > 1).then(refusal)
+    let failure = Failure::new(status, code, message).traced();
+    Some(([(header::CONNECTION, "close")], failure).into_response())
+}
+
+/// Returns whether a head, as it came, has a `Content-Length`.
+fn states_length(head: &[u8]) -> bool {
+    const NAME: &[u8] = b"content-length:";
+    let mut lines =
+        head.split(|byte| *byte == b'\n').take_while(|line| !matches!(*line, b"" | b"\r"));
+    lines.any(|line| line.get(..NAME.len()).is_some_and(|name| name.eq_ignore_ascii_case(NAME)))
 }

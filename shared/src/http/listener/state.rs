@@ -10,6 +10,9 @@ use tokio::time::Instant;
 /// How long a head may still take when the server is stopping.
 const HURRIED_HEAD: Duration = Duration::from_millis(500);
 
+/// Bytes of a head that are kept, and those of a body that came with the last of them.
+const MAX_HEAD_BYTES: usize = 32 * 1024;
+
 /// How long a connection may stay where it is.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deadlines {
@@ -56,6 +59,8 @@ struct Inner<P> {
     phase: Phase,
     /// When the server began to stop: a head that is not there yet has to come soon.
     hurried_since: Option<Instant>,
+    /// The head that is being read, as it came: hyper's own form of it lacks what it has decided about.
+    head: Vec<u8>,
     /// When the phase began, or anything was written since.
     since: Instant,
     /// Since when the peer takes nothing of what there is to write.
@@ -76,6 +81,7 @@ impl<P> State<P> {
         let inner = Inner {
             phase: Phase::New,
             hurried_since: None,
+            head: Vec::new(),
             since: Instant::now(),
             blocked_since: None,
             unread: false,
@@ -96,10 +102,17 @@ impl<P> State<P> {
         self.lock().hasty = true;
     }
 
-    /// A head is complete.
-    pub(super) fn requested(&self) {
+    /// A head is complete. Returns it as it came.
+    pub(super) fn requested(&self) -> Vec<u8> {
         let mut inner = self.lock();
         (inner.phase, inner.unread) = (Phase::Busy, false);
+        std::mem::take(&mut inner.head)
+    }
+
+    /// Returns whether no request is being answered, so that what is written now is no answer of ours unless it is the end
+    /// of one.
+    pub(super) fn is_between_requests(&self) -> bool {
+        self.lock().phase != Phase::Busy
     }
 
     /// The server is stopping.
@@ -119,12 +132,18 @@ impl<P> State<P> {
     }
 
     /// The peer sent something, or its end.
-    pub(super) fn read(&self, bytes: usize) {
+    pub(super) fn read(&self, bytes: &[u8]) {
         let mut inner = self.lock();
-        if bytes == 0 {
+        if bytes.is_empty() {
             inner.read_ended = true;
-        } else if inner.phase == Phase::Idle {
+            return;
+        }
+        if inner.phase == Phase::Idle {
             (inner.phase, inner.since) = (Phase::Head, Instant::now());
+            inner.head.clear();
+        }
+        if inner.phase != Phase::Busy && inner.head.len() < MAX_HEAD_BYTES {
+            inner.head.extend_from_slice(bytes);
         }
     }
 

@@ -13,7 +13,7 @@ use crate::{
 fn smuggled(project: &Project) -> String {
     let body = json!({"text": "smuggled"}).to_string();
     format!(
-        "POST {} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer dev-ada\r\ncontent-type: application/json\r\n\
+        "POST {} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer dev-ada\r\ncontent-type: application/json\r\n\
          content-length: {}\r\n\r\n{body}",
         project.path("/messages"),
         body.len()
@@ -46,7 +46,7 @@ async fn requests_behind_an_open_stream_are_neither_done_nor_answered() {
     for (number, (lines, at_once, later)) in [
         ("", smuggled.as_str(), smuggled.as_str()),
         ("", "", smuggled.as_str()),
-        ("", "GET / HTTP/1.1\r\nhost: x\r\n\r\n", "\r\n\r\n\0\u{1}\u{7f}"),
+        ("", "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n", "\r\n\r\n\0\u{1}\u{7f}"),
         ("content-length: 5\r\n", "hello", smuggled.as_str()),
         ("content-length: 5\r\n", "", smuggled.as_str()),
         ("content-length: 100000\r\n", &smuggled, &smuggled),

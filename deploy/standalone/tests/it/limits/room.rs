@@ -45,7 +45,7 @@ async fn who_only_waits_takes_no_room() {
     let polls = (0..2).map(|_| let_in(project.client.request("GET", &path)));
     let mut unfinished = Raw::connect(&parley.ingress).await;
     let head = format!(
-        "POST {} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer dev-ada\r\ncontent-type: application/json\r\n\
+        "POST {} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer dev-ada\r\ncontent-type: application/json\r\n\
          content-length: 12\r\n\r\n{{",
         project.path("/messages")
     );

@@ -42,7 +42,7 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let lifecycle = Lifecycle::default();
-        let routes = layered(routes, &lifecycle, &[]).unwrap();
+        let routes = layered(routes, &lifecycle, &[], None, None).unwrap();
         let connections = Connections::with_max(&args.listen, max_connections);
         lifecycle.serve("http", serve_public(listener, routes, lifecycle.clone(), connections));
         let stop = Arc::new(Notify::new());
@@ -138,7 +138,7 @@ async fn who_waits_to_be_accepted_when_the_listener_closes_is_answered() {
     }
     let lifecycle = Lifecycle::default();
     lifecycle.run(async {}, &args.drain).await.unwrap();
-    let routes = layered(Router::new(), &lifecycle, &[]).unwrap();
+    let routes = layered(Router::new(), &lifecycle, &[], None, None).unwrap();
     let connections = Connections::with_max(&args.listen, 100);
     serve_public(listener, routes, lifecycle, connections).await;
     for mut peer in peers {

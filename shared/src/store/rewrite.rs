@@ -1,0 +1,50 @@
+//! Rewriting of tables, so that the database's files keep no copy of what their rows said before.
+
+use std::{path::PathBuf, sync::Arc};
+
+use anyhow::Context as _;
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::{Store, postgres::Server, progress::Progress, sqlite::Sqlite};
+
+/// Place where further connections are opened.
+pub(super) enum Location {
+    File(PathBuf),
+    Server(SecretString),
+}
+
+impl Store {
+    /// Notes where the database is.
+    pub(super) fn at(self, location: Location) -> Self {
+        Self { location: Some(Arc::new(location)), ..self }
+    }
+
+    /// Writes `tables` anew, on a connection of its own; of `SQLite` the whole file, and its log is emptied. Takes as long as
+    /// the data are large, and room for a second copy. `PostgreSQL` keeps writers of these tables waiting meanwhile.
+    pub async fn rewrite(&self, tables: Vec<&'static str>) -> anyhow::Result<()> {
+        let location = self.location.clone().context("the database has no place")?;
+        let rewrite = tokio::task::spawn_blocking(move || match &*location {
+            Location::File(path) => {
+                let sqlite = Sqlite::open(path, &Progress::new())?;
+                sqlite
+                    .batch("PRAGMA temp_store = FILE; VACUUM; PRAGMA wal_checkpoint(TRUNCATE)")?;
+                Ok(())
+            }
+            Location::Server(url) => {
+                // The client waits with a runtime of its own.
+                let work = || {
+                    let postgres =
+                        Server::new(url.expose_secret(), false)?.connect(&Progress::new())?;
+                    postgres.begin_migration()?;
+                    for table in &tables {
+                        postgres.batch(&format!("VACUUM (FULL) {table}"))?;
+                    }
+                    anyhow::Ok(())
+                };
+                std::thread::scope(|scope| scope.spawn(work).join())
+                    .unwrap_or_else(|_| anyhow::bail!("the tables were not rewritten"))
+            }
+        });
+        rewrite.await.context("the tables were not rewritten")?
+    }
+}

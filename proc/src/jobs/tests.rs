@@ -32,9 +32,7 @@ use uuid::Uuid;
 
 use self::fixture::Fixture;
 use super::{
-    Engine, Error, Idempotency, JobContext, JobError, NewJob, Progress, Tools,
-    engine::lanes::Kind,
-    logs,
+    Engine, Error, Idempotency, JobContext, JobError, NewJob, Progress, Tools, logs,
     machine::{Claim, Command, Job, Refused, Share, State},
     retention::{self, Kind},
     store::{self, claims},

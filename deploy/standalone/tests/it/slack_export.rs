@@ -92,7 +92,9 @@ async fn told(project: &Project) -> BTreeMap<String, Vec<Value>> {
         }
         for reaction in shown["reactions"].as_array_mut().expect("a list") {
             let users = reaction["users"].as_array_mut().expect("a list");
-            users.iter_mut().for_each(|user| *user = names(user).into());
+            for user in users.iter_mut() {
+                *user = names(user).into();
+            }
             // The caller comes first, and is another user in the import.
             users.sort_by_key(ToString::to_string);
         }

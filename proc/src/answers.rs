@@ -7,6 +7,7 @@ mod extractive;
 mod figures;
 mod grpc;
 mod openai;
+mod redaction;
 mod store;
 mod words;
 mod writer;
@@ -38,7 +39,7 @@ use self::{
     store::{Answer, Pen},
     writing::Desk,
 };
-pub(crate) use self::{grpc::service, writer::Writer};
+pub(crate) use self::{grpc::service, redaction::redact, writer::Writer};
 use crate::{config::AnswersConfig, search::Retriever};
 
 /// How often a writer says that it is there, and looks for answers of those that are not.

@@ -7,6 +7,7 @@ pub mod cursor;
 mod pack;
 mod proof;
 mod reads;
+mod redaction;
 mod retention;
 pub mod tail;
 
@@ -17,12 +18,13 @@ use rand::RngExt as _;
 use self::pack::Packed;
 pub use self::{
     cursor::{Cursor, Position},
+    redaction::Redaction,
     retention::{RetentionConfig, Trimmed, trim},
     tail::Tail,
 };
 use crate::{
     bus::{self, News},
-    ids::{AnswerId, ProjectId, ReplicaId, UserId},
+    ids::{AnswerId, MessageId, ProjectId, ReplicaId, UserId},
     sabotage::Sabotage,
     store::{Error, Tx, Value},
     time::Timestamp,
@@ -166,17 +168,43 @@ pub struct Start {
 impl Tx<'_> {
     /// Appends an entry to `topic`, to be published when the transaction is committed.
     pub fn append(&mut self, topic: &Topic, kind: &str, data: &str) -> Result<Arc<Entry>, Error> {
+        self.append_of(topic, kind, data, None)
+    }
+
+    /// Appends an entry that has the text of `message`, to be found when that is edited or deleted ([`Tx::redact`]).
+    pub fn append_text(
+        &mut self,
+        topic: &Topic,
+        kind: &str,
+        data: &str,
+        message: MessageId,
+    ) -> Result<Arc<Entry>, Error> {
+        self.append_of(topic, kind, data, Some(message))
+    }
+
+    fn append_of(
+        &mut self,
+        topic: &Topic,
+        kind: &str,
+        data: &str,
+        message: Option<MessageId>,
+    ) -> Result<Arc<Entry>, Error> {
         let tag = self.tag();
         let (position, previous) = self.advance(topic, 1, tag)?;
         let entry = Entry::new(topic, position, kind, data, Timestamp::now());
         let entry = Arc::new(Entry { previous, ..entry });
-        self.write_rows(topic, &pack::pack(position.seq, &[(kind, data)], &[tag]), entry.at)?;
+        self.write_rows(
+            topic,
+            &pack::pack(position.seq, &[(kind, data)], &[tag]),
+            entry.at,
+            message,
+        )?;
         self.appended(News::Entry(entry.clone()));
         Ok(entry)
     }
 
     /// Appends entries to `topic`, each a type and its data, to be published when the transaction is committed. They are kept
-    /// as few rows, packed.
+    /// as few rows, packed. None of them has the text of a message.
     pub fn append_all(&mut self, topic: &Topic, entries: &[(&str, &str)]) -> Result<(), Error> {
         let Some((last_kind, last_data)) = entries.last() else { return Ok(()) };
         let at = Timestamp::now();
@@ -185,7 +213,7 @@ impl Tx<'_> {
         let (head, mut previous) =
             self.advance(topic, count, tags.last().copied().unwrap_or_default())?;
         let first = head.seq - count + 1;
-        self.write_rows(topic, &pack::pack(first, entries, &tags), at)?;
+        self.write_rows(topic, &pack::pack(first, entries, &tags), at, None)?;
         if entries.len() > bus::TOLD {
             let last = Entry::new(topic, head, last_kind, last_data, at);
             self.appended(News::Many(Arc::new(last)));
@@ -210,8 +238,9 @@ impl Tx<'_> {
         topic: &Topic,
         rows: &[Packed<'_>],
         at: Timestamp,
+        message: Option<MessageId>,
     ) -> Result<(), Error> {
-        let mut values: Vec<Value<'_>> = Vec::with_capacity(rows.len() * 7);
+        let mut values: Vec<Value<'_>> = Vec::with_capacity(rows.len() * 8);
         for Packed { seq, kind, data, before, tags } in rows {
             let packed = Value::from(before.as_deref());
             values.extend([
@@ -222,10 +251,11 @@ impl Tx<'_> {
                 at.into(),
                 packed,
                 tags.as_slice().into(),
+                message.into(),
             ]);
         }
-        let sql = "INSERT INTO entries (topic, seq, type, data, at, packed, tags)";
-        self.execute_rows(sql, "", 7, &values)
+        let sql = "INSERT INTO entries (topic, seq, type, data, at, packed, tags, message_id)";
+        self.execute_rows(sql, "", 8, &values)
     }
 
     /// Makes the topic if it does not exist, so that it has an epoch to put into cursors.

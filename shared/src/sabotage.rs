@@ -23,4 +23,6 @@ pub enum Sabotage {
     TrustLostCommit,
     /// The fate of a commit that was not answered is looked up before the transaction has ended.
     NoCommitWait,
+    /// The text of a message that is deleted or edited stays in its topic.
+    NoRedaction,
 }

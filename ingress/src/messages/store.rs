@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 use shared::{
     http::Limit,
     ids::{ChannelName, IdempotencyKey, MessageId, ProjectId, UserId},
+    journal::Redaction,
     store::{Error, Reader, Row, Tx, Value},
     time::Timestamp,
 };
@@ -274,8 +275,20 @@ pub(crate) fn send<'a>(
         updated_at: None,
         deleted_at: None,
     };
-    caller.record(tx, "message.created", &MessageEvent { message: &message })?;
+    record_text(tx, &caller, "message.created", &message)?;
     Ok((caller, Sent::New(message)))
+}
+
+/// Appends an event that has the message's text.
+fn record_text(
+    tx: &mut Tx<'_>,
+    caller: &Granted<'_, Member>,
+    kind: &str,
+    message: &Message,
+) -> Result<(), ApiError> {
+    let event = caller.event(kind, &MessageEvent { message })?;
+    tx.append_text(&caller.topic(), kind, &event, message.id)?;
+    Ok(())
 }
 
 /// Lets pass who may write to the channel, in one query since it is every send's; returns their name too.
@@ -331,10 +344,11 @@ pub(crate) fn edit(
         "UPDATE messages SET text = $2, updated_at = $3 WHERE id = $1",
         &[id.into(), text.into(), Timestamp::now().into()],
     )?;
+    tx.redact(&caller.topic(), Redaction { message: id, deleted_at: None })?;
     let mut message = get(tx, caller, id)?;
     let all = std::mem::take(&mut message.reactions);
     message.reactions = reactions::store::for_event(&all);
-    caller.record(tx, "message.updated", &MessageEvent { message: &message })?;
+    record_text(tx, caller, "message.updated", &message)?;
     message.reactions = all;
     Ok(message)
 }
@@ -352,10 +366,12 @@ pub(crate) fn delete(
     if message.deleted_at.is_some() {
         return Ok(message);
     }
+    let deleted_at = Timestamp::now();
     tx.execute(
         "UPDATE messages SET text = '', metadata = NULL, deleted_at = $2 WHERE id = $1",
-        &[id.into(), Timestamp::now().into()],
+        &[id.into(), deleted_at.into()],
     )?;
+    tx.redact(&caller.topic(), Redaction { message: id, deleted_at: Some(deleted_at) })?;
     reactions::store::clear(tx, id)?;
     let message = get(tx, caller, id)?;
     caller.record(tx, "message.deleted", &MessageEvent { message: &message })?;

@@ -12,8 +12,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use shared::{
     answers::{Totals, is_end},
-    ids::{ChannelName, UserId},
-    journal::{Cursor, Entry, Position},
+    ids::{ChannelName, MessageId, UserId},
+    journal::{Cursor, Entry, Position, Redaction, Topic},
     time::Timestamp,
 };
 
@@ -76,6 +76,8 @@ pub(crate) struct Frame {
     pub(crate) channel: Option<ChannelName>,
     /// Who has no access to the project any more from it on.
     pub(crate) removes: Option<Removal>,
+    /// The message whose text it may have.
+    pub(crate) message: Option<MessageId>,
     /// How much of an answer there is with it.
     pub(crate) totals: Option<Totals>,
     /// Nothing follows it.
@@ -131,6 +133,16 @@ impl Frame {
         stripped.as_deref()
     }
 
+    /// Encodes the event without the text of its message, `None` if it has none.
+    pub(super) fn redacted(&self, topic: &Topic, redaction: Redaction) -> Option<Arc<Self>> {
+        let (position, text) = (self.position?, std::str::from_utf8(self.text()).ok()?);
+        let json = text.lines().find_map(|line| line.strip_prefix("data: "))?;
+        let data = redaction.of_event(json)?.into();
+        let (topic, at) = (topic.clone(), Timestamp::default());
+        let (kind, previous) = ("message.updated".into(), self.previous);
+        Some(Self::entry(&Entry { topic, position, previous, kind, data, at }))
+    }
+
     /// Encodes an event that no log has.
     pub(crate) fn ephemeral(json: &str) -> Arc<Self> {
         Arc::new(Self::new(None, Told::by("user.typing", json), &data_line(json), &end(None)))
@@ -153,6 +165,7 @@ impl Frame {
             previous: None,
             channel: told.channel,
             removes: told.removes,
+            message: told.message,
             totals: None,
             is_last: false,
             concern: None,
@@ -283,6 +296,7 @@ fn named_lines(name: &str, json: &str) -> String {
 struct Told {
     channel: Option<ChannelName>,
     removes: Option<Removal>,
+    message: Option<MessageId>,
 }
 
 impl Told {
@@ -297,6 +311,7 @@ impl Told {
         }
         #[derive(Deserialize)]
         struct InChannel {
+            id: Option<MessageId>,
             channel: Option<ChannelName>,
         }
         #[derive(Deserialize)]
@@ -318,11 +333,13 @@ impl Told {
             return Self::default();
         }
         let Ok(event) = serde_json::from_str::<Event>(json) else { return Self::default() };
+        let message = event.message.as_ref().and_then(|message| message.id);
         let within = event.message.or(event.reaction).or(event.read);
         let whole = event.channel.map(|channel| match channel {
             Channel::Name(name) | Channel::Whole { name } => name,
         });
         Self {
+            message,
             channel: within.and_then(|within| within.channel).or(whole),
             removes: event.member.filter(|_| removes).map(|member| Removal::Member(member.user)),
         }

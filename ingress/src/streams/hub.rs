@@ -13,7 +13,7 @@ use std::{
 
 use shared::{
     bus::Bus,
-    journal::{Entry, Position, Topic},
+    journal::{Entry, Position, Redaction, Topic},
     lifecycle::Lifecycle,
     parts::Parts,
     sabotage::Sabotage,
@@ -97,6 +97,9 @@ impl Active {
     fn spread(&self, mut state: MutexGuard<'_, State>, leaving: &[Arc<Entry>]) {
         let Some(last) = leaving.last() else { return };
         for entry in leaving {
+            if let Some(redaction) = Redaction::by(entry) {
+                state.ring.redact(&self.topic, redaction);
+            }
             state.ring.push(Frame::entry(entry));
         }
         state.tell();

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use shared::journal::Position;
+use shared::journal::{Position, Redaction, Topic};
 
 use super::frame::Frame;
 
@@ -33,6 +33,17 @@ impl Ring {
         self.frames.push_back(frame);
         while self.frames.len() > MAX_FRAMES || (self.bytes > MAX_BYTES && self.frames.len() > 1) {
             self.drop_first();
+        }
+    }
+
+    /// Takes the text of a message out of its frames: a stream that is behind, or joins, gets them without.
+    pub(super) fn redact(&mut self, topic: &Topic, redaction: Redaction) {
+        let of_message = |frame: &&mut Arc<Frame>| frame.message == Some(redaction.message);
+        for frame in self.frames.iter_mut().filter(of_message) {
+            if let Some(redacted) = frame.redacted(topic, redaction) {
+                self.bytes = self.bytes - frame.text().len() + redacted.text().len();
+                *frame = redacted;
+            }
         }
     }
 

@@ -110,6 +110,9 @@ pub(super) struct Whole<'a> {
 struct End {
     reason: Option<String>,
     sources: Option<Box<RawValue>>,
+    /// A message that it rests on was deleted or edited since.
+    #[serde(default)]
+    redacted: bool,
 }
 
 impl<'a> Whole<'a> {
@@ -130,7 +133,11 @@ impl<'a> Whole<'a> {
                 }
                 COMPLETE => {
                     let end: End = serde_json::from_str(&entry.data)?;
-                    state = end.reason.unwrap_or_default();
+                    state = if end.redacted {
+                        "redacted".to_owned()
+                    } else {
+                        end.reason.unwrap_or_default()
+                    };
                     sources = end.sources;
                 }
                 ERROR => {

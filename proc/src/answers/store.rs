@@ -79,6 +79,11 @@ pub(super) fn find(
     reader.find(&sql, &[owner.into(), stream_id.into()], read)
 }
 
+/// Returns the answer, if there is one.
+pub(super) fn get(reader: &Reader<'_>, id: AnswerId) -> Result<Option<Answer>, Error> {
+    reader.find(&format!("SELECT {COLUMNS} FROM answers WHERE id = $1"), &[id.into()], read)
+}
+
 /// Returns the entries of an answer that clients see.
 pub(super) fn entries(
     reader: &Reader<'_>,

@@ -12,7 +12,7 @@ use std::{
 
 use proto::{ReadMessagesRequest, ReadMessagesResponse};
 use shared::{
-    ids::ProjectId,
+    ids::{MessageId, ProjectId},
     journal::{Position, Topic, tail::Tail},
     store::{self, Reader, Store},
 };
@@ -25,7 +25,7 @@ use super::{
     index::Index,
     schema::{Place, Scope, Told},
 };
-use crate::ingress::Ingress;
+use crate::{answers, ingress::Ingress};
 
 /// How often the logs are looked at: with a commit a new message is found within two seconds.
 const LOOK: Duration = Duration::from_secs(1);
@@ -63,6 +63,8 @@ pub(crate) struct Feed {
     /// The last entries of the log of wishes that were heard.
     wishes: Option<Tail>,
     building: HashMap<ProjectId, Building>,
+    /// Messages that were deleted or edited, until the answers that rest on them are redacted.
+    redacted: HashMap<ProjectId, HashSet<MessageId>>,
     /// Projects whose places were changed since the last commit.
     moved: HashSet<ProjectId>,
     /// Turns that were made, so that not always the same project is the first.
@@ -93,6 +95,7 @@ impl Feed {
             places: HashMap::new(),
             wishes: None,
             building: HashMap::new(),
+            redacted: HashMap::new(),
             moved: HashSet::new(),
             turns: 0,
         };
@@ -194,6 +197,16 @@ impl Feed {
                     false
                 }
             };
+        }
+        // Before the commit, so that a process that is killed meanwhile reads the deletions again.
+        while let Some((project, messages)) = self.redacted.iter().next() {
+            let project = *project;
+            let redact = answers::redact(&self.store, project, messages.clone());
+            let count = sources.wait(redact)?;
+            self.redacted.remove(&project);
+            if count > 0 {
+                tracing::info!(project.id = %project, count, "redacted answers");
+            }
         }
         self.commit()?;
         Ok(is_more)

@@ -61,7 +61,6 @@ pub(super) fn pack<'a>(
 
 /// Encodes the entries of one row, each a type, its data and its tag; the last has the number `seq`. Returns `None` if they
 /// do not fit a row: there is none, one but the last is no single line, or they are too long.
-#[cfg_attr(not(test), expect(dead_code, reason = "redaction is to come"))]
 pub(super) fn encode(seq: i64, entries: &[(String, String, u32)]) -> Option<Packed<'_>> {
     let ((kind, data, _), before) = entries.split_last()?;
     let mut lines = String::new();
@@ -109,8 +108,12 @@ impl Row {
         is_whole.then_some(row)
     }
 
+    /// Returns the type of the last entry.
+    pub(super) fn kind(&self) -> &str {
+        &self.kind
+    }
+
     /// Returns whether the tags are random and stored, not checksums of the data.
-    #[cfg_attr(not(test), expect(dead_code, reason = "redaction is to come"))]
     pub(super) fn has_stored_tags(&self) -> bool {
         self.tags.is_some()
     }
@@ -125,7 +128,6 @@ impl Row {
     }
 
     /// Returns the type, the data and the tag of each entry in order, for [`encode`].
-    #[cfg_attr(not(test), expect(dead_code, reason = "redaction is to come"))]
     pub(super) fn into_entries(self) -> Vec<(String, String, u32)> {
         let owned = |(kind, data, tag): (&str, &str, u32)| (kind.to_owned(), data.to_owned(), tag);
         let mut entries: Vec<_> = self.backwards().map(owned).collect();

@@ -25,6 +25,8 @@ on_both_stores!(
     retention_of_many_entries_takes_bounded_transactions,
     a_follower_goes_on_only_where_its_last_entry_still_is,
     an_entry_names_the_tag_of_the_one_before,
+    texts_from_before_the_index_are_redacted_in_packs_too,
+    an_edit_redacts_the_version_before_by_one_row,
 );
 
 fn open(home: Home, folder: &std::path::Path, bus: &Bus) -> Store {
@@ -399,10 +401,18 @@ async fn retention_finds_a_topic_again_when_it_is_over_a_limit_again(home: Home)
 async fn retention_of_many_entries_takes_bounded_transactions(home: Home) {
     let fixture = fixture(home);
     let config = RetentionConfig { journal_max_age: HOUR, journal_max_entries: 1_000_000 };
+    // Rows of their own, by one statement: what is appended together is packed.
     let topic = fixture.topic.clone();
-    // Rows of their own: what is appended together is packed.
     let fill = move |tx: &mut Tx<'_>| {
-        (0..5_000).try_for_each(|_| tx.append(&topic, "test", "x").map(drop))
+        let name = topic.as_str().into();
+        tx.execute(
+            "INSERT INTO topics (name, epoch, head, floor) VALUES ($1, 1, 5000, 1)",
+            &[name],
+        )?;
+        let sql = "INSERT INTO entries (topic, seq, type, data, at) WITH RECURSIVE n(i) AS \
+                   (SELECT CAST(1 AS BIGINT) UNION ALL SELECT i + 1 FROM n WHERE i < 5000) \
+                   SELECT CAST($1 AS TEXT), i, 'test', '{}', CAST($2 AS BIGINT) FROM n";
+        tx.execute(sql, &[name, Timestamp::now().into()])
     };
     fixture.store.write(fill).await.unwrap();
     let trimmed = trim(&fixture.store, &config, Timestamp::now().after(HOUR * 2)).await.unwrap();
@@ -476,4 +486,83 @@ async fn a_follower_goes_on_only_where_its_last_entry_still_is(home: Home) {
 
 fn tail_end(topic: &Topic, reader: &crate::store::Reader<'_>) -> Result<Position, Error> {
     Ok(reader.entries(topic, 3, 1)?[0].position)
+}
+
+fn event(message: MessageId, text: &str) -> String {
+    serde_json::json!({"message": {"id": message, "text": text, "metadata": {"a": text}}})
+        .to_string()
+}
+
+async fn texts_from_before_the_index_are_redacted_in_packs_too(home: Home) {
+    let fixture = fixture(home);
+    let (first, second) = (MessageId::mint(), MessageId::mint());
+    let topic = fixture.topic.clone();
+    let fill = move |tx: &mut Tx<'_>| {
+        tx.append_text(&topic, "message.created", &event(first, "secret"), first)?;
+        let packed = [event(second, "secret"), event(first, "secret too"), event(second, "kept")];
+        let [created, updated, kept] = packed.each_ref().map(String::as_str);
+        let together =
+            [("message.created", created), ("message.updated", updated), ("other.event", kept)];
+        tx.append_all(&topic, &together)?;
+        tx.append_text(&topic, "message.updated", &event(first, "secret again"), first)?;
+        // As the steps before left it.
+        let name = [topic.as_str().into()];
+        tx.execute("UPDATE entries SET tags = NULL, message_id = NULL WHERE topic = $1", &name)?;
+        tx.execute("UPDATE topics SET tag = NULL, unmarked = head WHERE name = $1", &name)
+    };
+    fixture.store.write(fill).await.unwrap();
+    let topic = fixture.topic.clone();
+    let redact = move |tx: &mut Tx<'_>| {
+        let before = tx.entries(&topic, 0, 10)?;
+        let redaction = Redaction { message: first, deleted_at: Some(Timestamp::now()) };
+        assert_eq!(tx.redact(&topic, redaction)?, 3);
+        assert_eq!(tx.redact(&topic, redaction)?, 3, "again, with the new time");
+        let redaction = Redaction { message: second, deleted_at: None };
+        assert_eq!(tx.redact(&topic, redaction)?, 1);
+        assert_eq!(tx.redact(&topic, redaction)?, 0);
+        Ok::<_, Error>((before, tx.entries(&topic, 0, 10)?))
+    };
+    let (before, after) = fixture.store.write(redact).await.unwrap();
+    for (index, (old, new)) in before.iter().zip(&after).enumerate() {
+        assert_eq!((old.position.seq, &old.kind, old.at), (new.position.seq, &new.kind, new.at));
+        // A checksum of the text goes with the text.
+        let is_redacted = index != 3;
+        assert_eq!(old.position.tag != new.position.tag, is_redacted, "entry {index}");
+        assert!(!new.data.contains("secret"), "entry {index}: {}", new.data);
+        assert_eq!(new.data.contains("\"redacted\":true"), is_redacted, "entry {index}");
+        let start = fixture.start(&fixture.cursor(old)).await;
+        assert_eq!(start.reset.is_some(), is_redacted, "a cursor exactly at entry {index}");
+        assert_eq!(fixture.start(&fixture.cursor(new)).await.reset, None, "entry {index}");
+    }
+    assert!(after[3].data.contains("kept"));
+}
+
+async fn an_edit_redacts_the_version_before_by_one_row(home: Home) {
+    let fixture = fixture(home);
+    let message = MessageId::mint();
+    let (topic, mut before) = (fixture.topic.clone(), Vec::new());
+    let send = {
+        let topic = topic.clone();
+        move |tx: &mut Tx<'_>| {
+            tx.append_text(&topic, "message.created", &event(message, "version 0"), message)
+        }
+    };
+    before.push(fixture.store.write(send).await.unwrap());
+    for number in 1..4 {
+        let topic = topic.clone();
+        let edit = move |tx: &mut Tx<'_>| {
+            let redaction = Redaction { message, deleted_at: None };
+            assert_eq!(tx.redact(&topic, redaction)?, 1, "only the last version has a text");
+            let text = format!("version {number}");
+            tx.append_text(&topic, "message.updated", &event(message, &text), message)
+        };
+        before.push(fixture.store.write(edit).await.unwrap());
+    }
+    let read = fixture.store.read(move |reader| reader.entries(&topic, 0, 10));
+    let after = read.await.unwrap();
+    let texts: Vec<bool> = after.iter().map(|entry| entry.data.contains("version")).collect();
+    assert_eq!(texts, [false, false, false, true]);
+    for (old, new) in before.iter().zip(&after) {
+        assert_eq!(old.position, new.position, "number and tag stay");
+    }
 }

@@ -26,6 +26,7 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0021_secret_rewrites.sql"),
     include_str!("migrations/0022_reactions_presence.sql"),
     include_str!("migrations/0019_one_stream.sql"),
+    include_str!("migrations/0023_redaction.sql"),
 ];
 
 /// Held by the replica that migrates; the number means nothing.

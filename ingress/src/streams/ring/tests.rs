@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use shared::{
-    ids::ProjectId,
+    ids::{MessageId, ProjectId},
     journal::{Entry, Topic},
     time::Timestamp,
 };
@@ -251,4 +251,33 @@ fn a_stream_whose_entry_was_lost_is_sent_to_the_journal() {
     assert_eq!(ring.since(known, 0, last, ring.end()).unwrap_err(), Behind, "before the end");
     let at_end = Position { tag: 88, ..last };
     assert_eq!(ring.since(at_end, 0, last, ring.end()).unwrap_err(), Behind, "at the end");
+}
+
+#[test]
+fn the_frames_of_a_message_lose_its_text_and_keep_their_places() {
+    let (topic, message) = (Topic::project(ProjectId(uuid::Uuid::nil())), MessageId::mint());
+    let said = |seq, message: MessageId| {
+        let event = serde_json::json!({"message": {"id": message, "text": "secret"}});
+        Frame::entry(&Entry {
+            topic: topic.clone(),
+            position: at(seq),
+            previous: None,
+            kind: "message.created".into(),
+            data: event.to_string().into(),
+            at: Timestamp::from_ms(0),
+        })
+    };
+    let mut ring = Ring::default();
+    for frame in [said(1, message), entry(2), said(3, MessageId::mint())] {
+        ring.push(frame);
+    }
+    ring.redact(&topic, Redaction { message, deleted_at: None });
+    let frames = ring.from(0, 9).unwrap();
+    let text = |frame: &Arc<Frame>| String::from_utf8_lossy(frame.text()).into_owned();
+    let has = |what| frames.iter().map(|frame| text(frame).contains(what)).collect::<Vec<_>>();
+    assert_eq!(has("secret"), [false, false, true]);
+    assert_eq!(has("\"redacted\":true"), [true, false, false]);
+    let places: Vec<_> = frames.iter().map(|frame| frame.position).collect();
+    assert_eq!(places, [1, 2, 3].map(|seq| Some(at(seq))));
+    assert_eq!(ring.bytes, frames.iter().map(|frame| frame.text().len()).sum::<usize>());
 }

@@ -86,9 +86,13 @@ impl Feed {
                 let Ok(OfMessage { message }) = serde_json::from_str(&entry.data) else {
                     return Ok(false);
                 };
+                if &*entry.kind != "message.created" {
+                    self.redacted.entry(scope.project).or_default().insert(message.id);
+                }
                 // A build may have met it already.
                 self.index.remove(message.id);
-                if &*entry.kind != "message.deleted" {
+                // A redacted entry has no text; where the message was edited, a later entry has it.
+                if &*entry.kind != "message.deleted" && !message.text.is_empty() {
                     self.add(scope, &message)?;
                 }
             }

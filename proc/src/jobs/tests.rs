@@ -34,7 +34,7 @@ use self::fixture::Fixture;
 use super::{
     Engine, Error, Idempotency, JobContext, JobError, NewJob, Progress, Tools, logs,
     machine::{Claim, Command, Job, Refused, Share, State},
-    retention::{self, Kind},
+    retention,
     store::{self, claims},
 };
 use crate::{
@@ -191,8 +191,11 @@ async fn a_job_that_ended_long_ago_goes_with_its_log(home: Home) {
     let ended = fixture.submit("test", "broken", json!({})).await;
     fixture.event("job.failed").await;
     let Tools { store, blobs, .. } = &fixture.tools;
-    let sweep = async |oldest| retention::sweep(store, blobs, Kind::Any, oldest).await.unwrap();
-    let others = retention::sweep(store, blobs, Kind::Delivery, Timestamp::now().after(LONG)).await;
+    let sweep =
+        async |oldest| retention::sweep(store, blobs, retention::Kind::Any, oldest).await.unwrap();
+    let others =
+        retention::sweep(store, blobs, retention::Kind::Delivery, Timestamp::now().after(LONG))
+            .await;
     assert_eq!(others.unwrap(), 0);
     assert_eq!(sweep(Timestamp::now().before(LONG)).await, 0);
     assert_eq!(sweep(Timestamp::now().after(LONG)).await, 1);

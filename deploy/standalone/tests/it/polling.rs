@@ -53,7 +53,14 @@ async fn a_poll_has_the_streams_events_in_the_streams_order() {
     let polled = project.log(&cursor).await;
     assert_eq!(polled.len(), 220);
     for event in polled {
-        assert_eq!(stream.entry().await.data, event);
+        let told = stream.entry().await.data;
+        if event["message"]["redacted"] == true {
+            // The stream had it before its message was deleted.
+            assert_eq!(event["message"]["text"], "");
+            assert_eq!((&told["type"], &told["trace_id"]), (&event["type"], &event["trace_id"]));
+        } else {
+            assert_eq!(told, event);
+        }
     }
     // Each cursor is good for both.
     let page = project.get(&format!("/events?after={cursor}")).await.is(200);

@@ -198,8 +198,11 @@ mod tests {
         let text = String::from_utf8(stripped.text().to_vec()).unwrap();
         assert!(!text.contains("secret"), "{text}");
         assert!(text.contains("\"state\":\"failed\"") && text.contains("\"code\":\"x\""), "{text}");
-        let id =
-            |frame: &Frame| String::from_utf8_lossy(frame.text()).lines().next().map(str::to_owned);
+        let id = |frame: &Frame| {
+            let text = String::from_utf8_lossy(frame.text()).into_owned();
+            text.lines().find(|line| line.starts_with("id:")).map(str::to_owned)
+        };
+        assert!(id(stripped).is_some(), "{text}");
         assert_eq!(id(stripped), id(&frame));
     }
 }

@@ -121,7 +121,7 @@ async fn other_clients_lose_nothing_over_cuts_within_events_and_a_kill() {
         Program::httpx(&url("httpx", &cursor)),
         Program::eventsource_client(&url("eventsource-client", &cursor)),
     ];
-    for number in 0..20 {
+    for number in 0..40 {
         sent.push(format!("{number} {}", "é".repeat(number * 17)));
         project.send(sent.last().unwrap()).await;
     }

@@ -32,7 +32,9 @@ use uuid::Uuid;
 
 use self::fixture::Fixture;
 use super::{
-    Engine, Error, Idempotency, JobContext, JobError, NewJob, Progress, Tools, logs,
+    Engine, Error, Idempotency, JobContext, JobError, NewJob, Progress, Tools,
+    engine::lanes::Kind,
+    logs,
     machine::{Claim, Command, Job, Refused, Share, State},
     retention,
     store::{self, claims},

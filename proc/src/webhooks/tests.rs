@@ -19,6 +19,7 @@ use super::{
     store::{Revision, Stored},
     *,
 };
+use crate::outgoing::Sealed;
 
 on_both_stores!(
     it_is_due_when_there_is_more_it_is_time_and_nobody_delivers,

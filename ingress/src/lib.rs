@@ -182,7 +182,12 @@ impl App {
             .merge(internal_routes);
         lifecycle.serve(
             "ingress grpc",
-            serve_internal(internal, grpc, common.internal_hosts.clone(), lifecycle.clone()),
+            serve_internal(
+                internal,
+                grpc,
+                common.internal_hosts.clone().unwrap_or_default(),
+                lifecycle.clone(),
+            ),
         );
         lifecycle.spawn("proc replicas", proc.run(lifecycle.shutdown()));
         let ending = reactor.clone();

@@ -231,7 +231,12 @@ impl App {
         let grpc = grpc.merge(jobs::figures::routes(store.clone(), metrics));
         lifecycle.serve(
             "proc grpc",
-            serve_internal(internal, grpc, common.internal_hosts.clone(), lifecycle.clone()),
+            serve_internal(
+                internal,
+                grpc,
+                common.internal_hosts.clone().unwrap_or_default(),
+                lifecycle.clone(),
+            ),
         );
         let scheduler = Scheduler::new(store.clone(), registry, roles, engine.clone());
         lifecycle.spawn("answers", answers.clone().run());

@@ -50,8 +50,8 @@ pub struct Config {
     #[command(flatten)]
     pub proxies: ProxyConfig,
     /// Names by which `/metrics` and `/v1/debug` of the internal listeners may be asked for, comma separated, such as `proc.internal`. Addresses and `localhost` always may; a request that names another host is refused.
-    #[arg(long, env = "INTERNAL_HOSTS", default_value = "")]
-    pub internal_hosts: Hosts,
+    #[arg(long, env = "INTERNAL_HOSTS")]
+    pub internal_hosts: Option<Hosts>,
     /// Origins whose pages may call the API, comma separated, such as `http://localhost:5173`.
     #[arg(long, env = "CORS_ORIGIN", value_delimiter = ',')]
     pub cors_origin: Vec<String>,

@@ -229,15 +229,8 @@ impl App {
             &lifecycle,
         );
         let grpc = grpc.merge(jobs::figures::routes(store.clone(), metrics));
-        lifecycle.serve(
-            "proc grpc",
-            serve_internal(
-                internal,
-                grpc,
-                common.internal_hosts.clone().unwrap_or_default(),
-                lifecycle.clone(),
-            ),
-        );
+        let hosts = common.internal_hosts.unwrap_or_default();
+        lifecycle.serve("proc grpc", serve_internal(internal, grpc, hosts, lifecycle.clone()));
         let scheduler = Scheduler::new(store.clone(), registry, roles, engine.clone());
         lifecycle.spawn("answers", answers.clone().run());
         lifecycle.spawn("schedules", scheduler.run(lifecycle.closing()));

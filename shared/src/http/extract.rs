@@ -107,11 +107,6 @@ impl<S: Send + Sync> FromRequest<S> for BodyBytes {
     type Rejection = BodyError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, BodyError> {
-        let stated = request.headers().get(header::CONTENT_LENGTH);
-        let stated = stated.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-        if stated.is_some_and(|length| length > MAX_BODY_BYTES) {
-            return Err(BodyError::TooLarge);
-        }
         let patience = listener::body_timeout(&request);
         let aside = Aside::find(request.extensions());
         let body = aside.wait(timeout(patience, read(request.into_body()))).await;

@@ -153,7 +153,7 @@ async fn old_and_persistent_clients_are_served() {
         client.0.write_all(HEALTH.as_bytes()).await.unwrap();
         assert!(client.until("\"ok\"}").await.starts_with("HTTP/1.1 200"));
     }
-    let last = HEALTH.replace("host", "connection: close\r\nhost");
+    let last = HEALTH.replacen("host", "connection: close\r\nhost", 1);
     client.0.write_all(format!("{HEALTH}{HEALTH}{last}").as_bytes()).await.unwrap();
     assert_eq!(client.rest().await.matches("HTTP/1.1 200").count(), 3);
 

@@ -41,7 +41,7 @@ fn found(folder: &Path, secrets: &[&str]) -> Vec<PathBuf> {
 
 /// Runs statements on the database of a process that has ended.
 fn sql(folder: &Path, script: &str) -> String {
-    let python = "import sqlite3, sys\ndb = sqlite3.connect(sys.argv[1], isolation_level=None)\ndb.execute('PRAGMA journal_mode=WAL')\n\
+    let python = "import sqlite3, sys\ndb = sqlite3.connect(sys.argv[1], isolation_level=None)\ndb.execute('PRAGMA journal_mode=WAL')\ndb.execute('PRAGMA secure_delete=OFF')\n\
                   for line in sys.argv[2].split(';'):\n    print(*[row[0] for row in db.execute(line)], sep='\\n')\ndb.close()";
     let run =
         Command::new("python3").args(["-c", python]).arg(folder.join("parley.db")).arg(script);

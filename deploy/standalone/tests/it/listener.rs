@@ -10,7 +10,7 @@ use tokio::{
 
 use crate::{
     raw::Raw,
-    support::{PATIENCE, Parley},
+    support::{PATIENCE, Parley, eventually},
 };
 
 const HEALTH: &str = "GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n";

@@ -43,9 +43,9 @@ fn found(folder: &Path, secrets: &[&str]) -> Vec<PathBuf> {
 fn sql(folder: &Path, script: &str) -> String {
     let python = "import sqlite3, sys\ndb = sqlite3.connect(sys.argv[1], isolation_level=None)\ndb.execute('PRAGMA journal_mode=WAL')\ndb.execute('PRAGMA secure_delete=OFF')\n\
                   for line in sys.argv[2].split(';'):\n    print(*[row[0] for row in db.execute(line)], sep='\\n')\ndb.close()";
-    let run =
-        Command::new("python3").args(["-c", python]).arg(folder.join("parley.db")).arg(script);
-    let output = { run }.output().expect("python3");
+    let mut command = Command::new("python3");
+    command.args(["-c", python]).arg(folder.join("parley.db")).arg(script);
+    let output = command.output().expect("python3");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("text")
 }

@@ -34,7 +34,7 @@ impl Program {
         Self::of(start("node", &["eventsource.js", url, "dev-ada", &count.to_string()]))
     }
 
-    /// `httpx-sse` of PyPI.
+    /// `httpx-sse`, a Python package.
     fn httpx(url: &str) -> Self {
         Self::of(start("python3", &["httpx_reader.py", url, "dev-ada"]))
     }

@@ -33,7 +33,7 @@ fn found(folder: &Path, secrets: &[&str]) -> Vec<PathBuf> {
     let files = all(folder).into_iter().filter(|path| path.is_file());
     let has = |path: &PathBuf| {
         let bytes = fs::read(path).expect("a file");
-        let part = |secret: &&str| memmem::find(&bytes, secret["whsec_".len()..][..24].as_bytes());
+        let part = |secret: &&str| memmem::find(&bytes, &secret.as_bytes()["whsec_".len()..][..24]);
         secrets.iter().any(|secret| part(secret).is_some())
     };
     files.filter(has).collect()

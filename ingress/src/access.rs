@@ -100,16 +100,25 @@ impl Caller {
         kind: &str,
         resource: &impl Serialize,
     ) -> Result<(), ApiError> {
-        tx.append(&self.topic(), kind, &self.event(kind, resource)?)?;
+        tx.append(&self.topic(), kind, &self.event_at(kind, resource, tx.now())?)?;
         Ok(())
     }
 
-    /// Returns the JSON of an event by this caller.
+    /// Returns the JSON of an event by this caller, which happens now and is in no log.
     pub(crate) fn event(&self, kind: &str, resource: &impl Serialize) -> Result<String, ApiError> {
+        self.event_at(kind, resource, Timestamp::now())
+    }
+
+    fn event_at(
+        &self,
+        kind: &str,
+        resource: &impl Serialize,
+        at: Timestamp,
+    ) -> Result<String, ApiError> {
         Ok(serde_json::to_string(&Event {
             r#type: kind,
             project_id: self.project,
-            at: Timestamp::now(),
+            at,
             actor: &self.user,
             trace_id: &self.trace,
             resource,

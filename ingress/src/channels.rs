@@ -165,7 +165,7 @@ pub(crate) fn create<R: Writes>(
     name: ChannelName,
     topic: Option<String>,
 ) -> Result<Channel, ApiError> {
-    let now = Timestamp::now();
+    let now = tx.now();
     let channel = Channel {
         id: ChannelId::mint(),
         project_id: caller.project,
@@ -208,7 +208,7 @@ pub(crate) fn describe_untouched<R: Writes>(
     let changed = tx.execute(
         "UPDATE channels SET topic = $3, updated_at = $4 WHERE project_id = $1 AND name = $2 \
          AND topic IS NULL AND import_id IS NULL AND updated_at = created_at",
-        &[caller.project.into(), name.into(), topic.into(), Timestamp::now().into()],
+        &[caller.project.into(), name.into(), topic.into(), tx.now().into()],
     )?;
     if changed > 0 {
         let channel = find(tx, caller, name)?;
@@ -273,7 +273,7 @@ async fn update(
                     caller.project.into(),
                     (&name).into(),
                     fields.topic.as_ref().map(|topic| topic.0.as_str()).into(),
-                    Timestamp::now().into(),
+                    tx.now().into(),
                 ],
             )?;
             let channel = find(tx, caller, &name)?;

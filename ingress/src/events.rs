@@ -11,7 +11,6 @@ use shared::{
     journal::{Cursor, Entry, ResetReason, Start},
     lifecycle::Lifecycle,
     limits::Aside,
-    time::Timestamp,
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -104,7 +103,7 @@ async fn read(
 ) -> Result<(Start, Vec<Arc<Entry>>), ApiError> {
     viewer
         .read(move |reader, caller| {
-            user.require(reader, Timestamp::now())?;
+            user.require(reader, reader.now())?;
             let topic = caller.topic();
             let start =
                 reader.start(&topic, after.as_deref())?.ok_or(ApiError::NotFound("the project"))?;

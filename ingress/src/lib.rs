@@ -127,7 +127,8 @@ impl App {
         let held_to = config.streams.limits(&common);
         let drain = Duration::from_millis(held_to.drain_spread_ms + held_to.end_grace_ms);
         let (searching, relief) = relief::Search::new(drain);
-        let reactor = Reactor::start(&held_to, &stats, &refills, &relief, &lifecycle)?;
+        let reactor =
+            Reactor::start(&held_to, &stats, &refills, &relief, store.clock(), &lifecycle)?;
         let searching = searching.run(replica.clone(), stats.clone(), lifecycle.clone());
         lifecycle.spawn("other replicas", searching);
         let proxies = common.proxies.trusted_proxies.clone().unwrap_or_default();

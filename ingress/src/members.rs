@@ -93,7 +93,7 @@ pub(crate) fn put(
     tx.execute(
         "INSERT INTO members (project_id, user_id, role, added_at) VALUES ($1, $2, $3, $4) \
          ON CONFLICT (project_id, user_id) DO UPDATE SET role = excluded.role",
-        &[caller.project.into(), user.into(), role.as_str().into(), Timestamp::now().into()],
+        &[caller.project.into(), user.into(), role.as_str().into(), tx.now().into()],
     )?;
     let member = find(tx, caller.project, user)?.ok_or(ApiError::NotFound("the member"))?;
     caller.record(tx, "member.added", &MemberEvent { member: &member })?;

@@ -126,7 +126,7 @@ async fn create(
             if owned(tx, &caller.user)? >= i64::from(limits.projects_per_user) {
                 return Err(ApiError::Conflict("you own as many projects as a user may"));
             }
-            let now = Timestamp::now();
+            let now = tx.now();
             tx.execute(
                 "INSERT INTO projects (id, name, created_at, updated_at) VALUES ($1, $2, $3, $3)",
                 &[caller.project.into(), (&fields.name.0).into(), now.into()],
@@ -161,7 +161,7 @@ async fn update(
         .write(move |tx, caller| {
             tx.execute(
                 "UPDATE projects SET name = $2, updated_at = $3 WHERE id = $1",
-                &[caller.project.into(), (&fields.name.0).into(), Timestamp::now().into()],
+                &[caller.project.into(), (&fields.name.0).into(), tx.now().into()],
             )?;
             let changed = find(tx, caller)?;
             let named = serde_json::json!({"project": {"id": caller.project, "name": changed.name, "updated_at": changed.updated_at}});
@@ -180,7 +180,7 @@ async fn remove(owner: As<Owner>) -> Result<StatusCode, ApiError> {
 /// Deletes the project's row, without which nobody is let in. Its data are deleted afterwards, in steps ([`purge`]).
 fn delete(tx: &mut Tx<'_>, caller: &Granted<'_, Owner>) -> Result<(), ApiError> {
     tx.execute("DELETE FROM projects WHERE id = $1", &[caller.project.into()])?;
-    deletion::mark(tx, caller.project, Timestamp::now())?;
+    deletion::mark(tx, caller.project, tx.now())?;
     // Ends every stream of the project, and tells followers of the topic.
     caller.record(tx, "project.deleted", &serde_json::json!({"project": {"id": caller.project}}))
 }

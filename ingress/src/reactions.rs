@@ -7,7 +7,6 @@ use shared::{
     http::{Json, Path},
     ids::{ChannelName, Emoji, MessageId, ProjectId, UserId},
     store::Tx,
-    time::Timestamp,
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -43,7 +42,7 @@ async fn add(
     member
         .write(move |tx, caller| {
             let channel = messages::store::channel_of_undeleted(tx, caller, id)?;
-            let added = store::add(tx, id, &emoji, &caller.user, Timestamp::now())?
+            let added = store::add(tx, id, &emoji, &caller.user, tx.now())?
                 .ok_or(ApiError::Conflict("a message has at most 50 kinds of reaction"))?;
             if added {
                 record(tx, caller, "reaction.added", id, &channel, &emoji)?;

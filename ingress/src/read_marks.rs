@@ -107,7 +107,7 @@ fn advance(
     {
         return Ok(mark(place.1, at));
     }
-    let read = mark(message_id, Timestamp::now());
+    let read = mark(message_id, tx.now());
     tx.execute(
         "INSERT INTO read_marks (project_id, channel, user_id, message_id, at) VALUES ($1, $2, $3, $4, $5) \
          ON CONFLICT (project_id, channel, user_id) DO UPDATE SET message_id = excluded.message_id, at = excluded.at",

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use shared::{
     ids::ReplicaId,
-    journal::Topic,
+    journal::{Lease, Topic},
     store::{Error, Reader, Store, Tx},
     time::Timestamp,
 };
@@ -13,16 +13,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::streams::{slots, stats::serves};
 
-/// A replica that was not seen for this long is gone; clocks of replicas must agree far better than this.
-const REPLICA_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often a replica says that it is there.
-const RENEWAL: Duration = Duration::from_secs(2);
+/// Length of a replica's lease: one that was not seen for this long is gone.
+const REPLICA_LEASE: Duration = Duration::from_secs(10);
 /// What a replica leaves is deleted when it was not seen for this long.
 const FORGOTTEN: Duration = Duration::from_mins(1);
 
 /// Returns when a replica was seen at the earliest that is not gone at `now`.
 pub(crate) fn oldest(now: Timestamp) -> Timestamp {
-    now.before(REPLICA_TIMEOUT)
+    now.before(REPLICA_LEASE)
 }
 
 /// This process's row; a clone is the same one.
@@ -35,15 +33,16 @@ pub(crate) struct Replica {
     id: ReplicaId,
     started_at: Timestamp,
     store: Store,
+    lease: Lease,
 }
 
 impl Replica {
     /// Joins the others, with a topic for orders. Whoever inherits the store clears it of all replicas before.
     pub(crate) async fn join(store: Store) -> Result<Self, Error> {
-        let (id, now) = (ReplicaId::mint(), Timestamp::now());
-        let replica = Self { id, started_at: now, store };
+        let lease = Lease::new(&store, REPLICA_LEASE);
+        let replica = Self { id: ReplicaId::mint(), started_at: store.now(), store, lease };
         let (inherits, joining) = (replica.store.inherits(), replica.clone());
-        let join = move |tx: &mut Tx<'_>| {
+        let join = move |tx: &mut Tx<'_>, now| {
             if inherits {
                 for gone in tx.query("SELECT id FROM replicas", &[], |row| row.get(0))? {
                     forget(tx, gone)?;
@@ -53,7 +52,7 @@ impl Replica {
             }
             joining.insert(tx, "{}", now)
         };
-        replica.store.write(join).await?;
+        replica.lease.renew(None, join).await?.confirm();
         Ok(replica)
     }
 
@@ -62,19 +61,29 @@ impl Replica {
         self.id
     }
 
+    /// Returns the time of the oldest renewal of a replica that is not to be taken for gone, `now` being the time by the
+    /// database's clock.
+    pub(crate) fn oldest(&self, now: Timestamp) -> Timestamp {
+        self.lease.oldest(now)
+    }
+
     /// Renews its row with `stats`, a JSON document, and clears away after others, until shutdown; then leaves.
     pub(crate) async fn run(
         self,
         stats: impl Fn() -> String + Send + 'static,
         shutdown: CancellationToken,
     ) {
-        let mut tick = interval(RENEWAL);
+        let mut tick = interval(self.lease.interval());
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while shutdown.run_until_cancelled(tick.tick()).await.is_some() {
-            if let Err(error) = self.renew(stats(), Timestamp::now()).await {
-                tracing::warn!(%error, "the replica was not renewed");
+            if let Err(error) = self.renew(stats()).await {
+                tracing::warn!(%error, replica.id = %self.id, "failed to renew the replica's lease");
             }
-            if let Err(error) = self.sweep(Timestamp::now()).await {
+            // After the database was away the others renew first.
+            if !self.lease.may_take_over() {
+                continue;
+            }
+            if let Err(error) = self.sweep(self.store.now()).await {
                 tracing::warn!(%error, "replicas that are gone were not cleared away");
             }
         }
@@ -83,33 +92,34 @@ impl Replica {
         }
     }
 
-    /// Returns all other replicas that are not gone, with their stats.
+    /// Returns all other replicas that were seen since `oldest`, with their stats.
     pub(crate) fn others(
         &self,
         reader: &Reader<'_>,
-        now: Timestamp,
+        oldest: Timestamp,
     ) -> Result<Vec<(ReplicaId, String)>, Error> {
         let sql = "SELECT id, stats FROM replicas WHERE id <> $1 AND seen_at >= $2 ORDER BY id";
-        let params = [self.id.into(), oldest(now).into()];
+        let params = [self.id.into(), oldest.into()];
         reader.query(sql, &params, |row| Ok((row.get(0)?, row.get(1)?)))
     }
 
     /// Renews its row, so that the others know `stats` at once.
     pub(crate) async fn tell(&self, stats: String) -> Result<(), Error> {
-        self.renew(stats, Timestamp::now()).await
+        self.renew(stats).await
     }
 
     /// Returns whether another replica serves, and is not about to stop.
     pub(crate) async fn is_relieved(&self) -> Result<bool, Error> {
         let replica = self.clone();
         let others =
-            self.store.read(move |reader| replica.others(reader, Timestamp::now())).await?;
+            move |reader: &Reader<'_>| replica.others(reader, replica.oldest(reader.now()));
+        let others = self.store.read(others).await?;
         Ok(others.iter().any(|(_, stats)| serves(stats)))
     }
 
-    async fn renew(&self, stats: String, now: Timestamp) -> Result<(), Error> {
+    async fn renew(&self, stats: String) -> Result<(), Error> {
         let renewing = self.clone();
-        let renew = move |tx: &mut Tx<'_>| {
+        let renew = move |tx: &mut Tx<'_>, now: Timestamp| {
             let sql = "UPDATE replicas SET seen_at = $2, stats = $3 WHERE id = $1";
             let params = [renewing.id.into(), now.into(), (&stats).into()];
             let is_there = tx.execute(sql, &params)? == 1;
@@ -118,7 +128,7 @@ impl Replica {
             }
             Ok::<_, Error>(is_there)
         };
-        if !self.store.write_lease_in(Topic::replica(self.id), renew).await? {
+        if !self.lease.renew(Some(Topic::replica(self.id)), renew).await?.confirm() {
             tracing::warn!(replica.id = %self.id, "the replica was given up by the others and is back");
         }
         Ok(())

@@ -11,7 +11,9 @@ use shared::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{access::Own, error::ApiError, state::AppState, streams::slots::Slots};
+use crate::{
+    access::Own, error::ApiError, replica::Replica, state::AppState, streams::slots::Slots,
+};
 
 pub(crate) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(list, end_others)).routes(routes!(end))
@@ -50,6 +52,7 @@ struct Page {
 #[utoipa::path(get, path = "/api/auth/sessions", params(Page), responses((status = 200, body = Sessions)))]
 async fn list(
     State(slots): State<Slots>,
+    State(replica): State<Replica>,
     own: Own,
     Query(Page { limit, after }): Query<Page>,
 ) -> Result<Json<Sessions>, ApiError> {
@@ -58,7 +61,7 @@ async fn list(
         let mut page = sessions_of(reader, &user.id, after.as_ref(), limit)?;
         let next = limit.cut(&mut page).map(|session| session.id.clone());
         let ids: Vec<SessionId> = page.iter().map(|session| session.id.clone()).collect();
-        let open = slots.sessions_of(reader, &user.id, &ids, Timestamp::now())?;
+        let open = slots.sessions_of(reader, &user.id, &ids, replica.oldest(reader.now()))?;
         let sessions = page.into_iter().map(|Session { id, created_at, seen_at }| {
             let streams = open.iter().filter(|session| **session == id).count();
             OpenSession { current: id == user.session, streams, id, created_at, seen_at }

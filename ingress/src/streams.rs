@@ -29,7 +29,6 @@ use shared::{
     http::{Json, Path, Query},
     ids::{ChannelName, ProjectId},
     journal::Topic,
-    time::Timestamp,
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -42,6 +41,7 @@ use self::{
 use crate::{
     access::{Caller, Own},
     error::ApiError,
+    replica::Replica,
     state::AppState,
 };
 
@@ -171,6 +171,7 @@ struct ChannelChange {
 #[utoipa::path(post, path = "/sse/streams/{stream_id}/channels", request_body = ChannelChange, responses((status = 204)))]
 async fn channels(
     State(slots): State<Slots>,
+    State(replica): State<Replica>,
     own: Own,
     Path(stream): Path<String>,
     Json(ChannelChange { add, remove }): Json<ChannelChange>,
@@ -183,10 +184,12 @@ async fn channels(
     }
     let user = own.user.id.clone();
     own.write(move |tx| {
-        let open = slots.find_stream(tx, &user, &stream, Timestamp::now())?;
+        let mut open = slots.find_stream(tx, &user, &stream, replica.oldest(tx.now()))?;
         if open.is_empty() {
             return Err(ApiError::NotFound("the stream"));
         }
+        // In one order by everybody, so that two changes do not wait for each other's replicas.
+        open.sort_unstable_by_key(|open| open.replica);
         for open in open {
             let what = What::Channels { add: add.clone(), remove: remove.clone() };
             // Holds the replica's log, so that of two changes the second reads what the first has written.

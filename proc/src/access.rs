@@ -21,6 +21,7 @@ use shared::{
     ids::{JobId, ProjectId, TraceId, WebhookId},
     journal::Topic,
     store::{self, Reader, Store, Tx},
+    time::Timestamp,
 };
 
 use crate::{
@@ -199,6 +200,11 @@ pub(crate) struct Own {
 }
 
 impl Own {
+    /// Returns the time by the database's clock.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.store.now()
+    }
+
     pub(crate) async fn read<T: Send + 'static, E: From<store::Error> + Send + 'static>(
         &self,
         work: impl Fn(&Reader<'_>) -> Result<T, E> + Send + 'static,

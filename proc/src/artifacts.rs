@@ -74,7 +74,7 @@ pub(crate) fn insert(
             media_type.into(),
             i64::try_from(artifact.bytes).unwrap_or(i64::MAX).into(),
             (&artifact.sha256).into(),
-            Timestamp::now().into(),
+            tx.now().into(),
             (&job.owner).into(),
             job.project_id.into(),
         ],
@@ -197,8 +197,10 @@ async fn download(
 ) -> Result<Response, ApiError> {
     let wanted = name.clone();
     let is_export = (job.bundle.as_str(), job.operation.as_str()) == bundles::EXPORT;
-    let found = job.read(move |reader, job| find(reader, job, &wanted)).await?;
-    let oldest = Timestamp::now().before(config.export_max_age);
+    let found = job
+        .read(move |reader, job| Ok::<_, jobs::Error>((find(reader, job, &wanted)?, reader.now())));
+    let (found, now) = found.await?;
+    let oldest = now.before(config.export_max_age);
     let found = found.filter(|stored| !is_export || stored.created_at >= oldest);
     let Stored { blob, media_type, bytes, sha256, .. } =
         found.ok_or(ApiError::NotFound("the artifact"))?;

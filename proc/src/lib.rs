@@ -183,7 +183,7 @@ impl App {
             quota: quota.clone(),
         };
         let job_age = config.jobs.proc_job_max_age;
-        let engine = Engine::new(tools, config.jobs);
+        let engine = Engine::new(tools, &config.jobs);
         let state = AppState {
             auth: auth.clone(),
             store: Guarded::new(store.clone()),

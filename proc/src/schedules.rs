@@ -14,7 +14,6 @@ use serde_json::Value;
 use shared::{
     http::{BodyError, Json, Query, current_trace},
     ids::{ProjectId, ScheduleId, TraceId},
-    time::Timestamp,
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -120,7 +119,7 @@ async fn create(
     let declared = declared.ok_or(ApiError::NotFound("the operation"))?;
     declared.authorize(&roles, &own.user.id, new.project_id, &trace()).await?;
     declared.check(&new.data)?;
-    let (times, now) = (Times::parse(&new.cron, &new.time_zone)?, Timestamp::now());
+    let (times, now) = (Times::parse(&new.cron, &new.time_zone)?, own.now());
     let schedule = Schedule {
         id: ScheduleId::mint(),
         project_id: new.project_id,
@@ -180,7 +179,7 @@ async fn change(
     let id = scheduled.schedule.id;
     let changed = scheduled.write(move |tx| {
         let schedule = find(tx, id)?.ok_or(ApiError::NotFound("the schedule"))?;
-        let changed = schedule.changed(change.clone(), Timestamp::now())?;
+        let changed = schedule.changed(change.clone(), tx.now())?;
         store::save(tx, &changed)?;
         Ok::<_, ApiError>(changed)
     });

@@ -23,7 +23,6 @@ use shared::{
     ids::{MessageId, ProjectId},
     journal::tail::Tail,
     store::Store,
-    time::Timestamp,
 };
 use tantivy::{Searcher, collector::Count, query::TermQuery, schema::IndexRecordOption};
 use tokio::sync::{Semaphore, watch};
@@ -57,6 +56,7 @@ pub(crate) struct Search {
 }
 
 struct Inner {
+    store: Store,
     fields: Fields,
     shown: RwLock<Shown>,
     running: Arc<Semaphore>,
@@ -89,6 +89,7 @@ impl Search {
     pub(crate) fn open(folder: &Path, memory: usize, store: Store) -> anyhow::Result<(Self, Feed)> {
         let index = Index::open(folder, memory)?;
         let inner = Inner {
+            store: store.clone(),
             fields: index.fields,
             shown: RwLock::new(Shown {
                 searcher: index.searcher(),
@@ -120,11 +121,11 @@ impl Search {
         let (fields, scope) = (self.inner.fields, Scope { project, build });
         let permit = self.inner.running.clone().acquire_owned().await?;
         let searches = self.inner.figures.searches.clone();
+        let now = self.inner.store.now();
         let look = move || {
             let _permit = permit;
             let began = Instant::now();
             let (asked, channel) = (Asked::read(&text), channel.as_deref());
-            let now = Timestamp::now();
             let found = query::find(&searcher, fields, scope, channel, &asked, limit, now);
             searches.observe(began.elapsed());
             found

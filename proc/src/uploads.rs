@@ -88,7 +88,7 @@ async fn create(
         let bytes = i64::try_from(written.bytes).unwrap_or(i64::MAX);
         let sql = "INSERT INTO uploads (id, owner, bytes, sha256, created_at) VALUES ($1, $2, $3, $4, $5)";
         let params = [id.into(), (&owner).into(), bytes.into(), (&written.sha256).into()];
-        tx.execute(sql, &[&params[..], &[Timestamp::now().into()]].concat())?;
+        tx.execute(sql, &[&params[..], &[tx.now().into()]].concat())?;
         Ok::<_, ApiError>(())
     });
     if let Err(error) = insert.await {

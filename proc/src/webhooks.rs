@@ -229,9 +229,10 @@ async fn rotate(
     webhook: OfWebhook,
 ) -> Result<Json<WithSecret>, ApiError> {
     let (id, secret) = (webhook.id, Secret::random().text());
-    let (new, until) = (outgoing.seal(WEBHOOK, id, &secret)?, Timestamp::now().after(ROTATION));
-    let by = webhook.owner.id.clone();
-    let rotate = move |tx: &mut Tx<'_>| store::rotate(tx, id, &new, &outgoing, until, &by);
+    let (new, by) = (outgoing.seal(WEBHOOK, id, &secret)?, webhook.owner.id.clone());
+    let rotate = move |tx: &mut Tx<'_>| {
+        store::rotate(tx, id, &new, &outgoing, tx.now().after(ROTATION), &by)
+    };
     let rotated = webhook.owner.write(rotate).await?;
     let rotated = rotated.ok_or(ApiError::NotFound("the webhook"))?;
     Ok(Json(WithSecret { webhook: Webhook::from(&rotated), secret: secret.to_string() }))

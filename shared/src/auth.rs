@@ -156,6 +156,11 @@ impl Auth {
         Self { inner: Arc::new(Inner { config, issuer, origins, sessions, demo_access }) }
     }
 
+    /// Returns the time by the clock that all processes of the database share.
+    fn now(&self) -> Timestamp {
+        self.inner.sessions.store().now()
+    }
+
     /// Returns the mode's name as the wire shows it.
     #[must_use]
     pub fn mode(&self) -> &'static str {
@@ -232,7 +237,7 @@ impl Auth {
             return Ok(caller.clone());
         }
         let caller = match tickets::in_query(parts, self.inner.config.allow_query_tokens) {
-            Some(ticket) => self.ticket_user(parts, &ticket, Timestamp::now()).await?,
+            Some(ticket) => self.ticket_user(parts, &ticket, self.now()).await?,
             None => StreamUser { user: self.user(parts, Route::Stream).await?, ticket: None },
         };
         parts.extensions.insert(caller.clone());
@@ -240,7 +245,7 @@ impl Auth {
     }
 
     async fn user(&self, parts: &Parts, route: Route) -> Result<User, Refused> {
-        let now = Timestamp::now();
+        let now = self.now();
         let Identity { id, name, roles, expires_at } = self.verify(parts, route, now).await?;
         let claimed = claimed_session(parts).ok_or(Refused::InvalidSession)?;
         if let Issuer::Oidc(oidc) = &self.inner.issuer {

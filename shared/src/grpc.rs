@@ -25,6 +25,8 @@ pub const MAX_MESSAGE_BYTES: usize = 8 << 20;
 pub const MAX_DEADLINE: Duration = Duration::from_hours(2);
 
 const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+/// Id of a replica: of the one that answers, and of the one that a call was signed for.
+const REPLICA: HeaderName = HeaderName::from_static("parley-replica");
 
 /// Reads one URL of a service's gRPC.
 pub fn url(text: &str) -> Result<Uri, String> {

@@ -4,6 +4,7 @@
 //! of commits, the log has no holes, and a rollback gives the number back.
 
 pub mod cursor;
+mod lease;
 mod pack;
 mod proof;
 mod reads;
@@ -18,6 +19,7 @@ use rand::RngExt as _;
 use self::pack::Packed;
 pub use self::{
     cursor::{Cursor, Position},
+    lease::{Lease, Renewal},
     redaction::Redaction,
     retention::{RetentionConfig, Trimmed, trim},
     tail::Tail,
@@ -191,7 +193,7 @@ impl Tx<'_> {
     ) -> Result<Arc<Entry>, Error> {
         let tag = self.tag();
         let (position, previous) = self.advance(topic, 1, tag)?;
-        let entry = Entry::new(topic, position, kind, data, Timestamp::now());
+        let entry = Entry::new(topic, position, kind, data, self.now());
         let entry = Arc::new(Entry { previous, ..entry });
         self.write_rows(
             topic,
@@ -207,7 +209,7 @@ impl Tx<'_> {
     /// as few rows, packed. None of them has the text of a message.
     pub fn append_all(&mut self, topic: &Topic, entries: &[(&str, &str)]) -> Result<(), Error> {
         let Some((last_kind, last_data)) = entries.last() else { return Ok(()) };
-        let at = Timestamp::now();
+        let at = self.now();
         let count = i64::try_from(entries.len()).unwrap_or(i64::MAX);
         let tags: Vec<u32> = entries.iter().map(|_| self.tag()).collect();
         let (head, mut previous) =

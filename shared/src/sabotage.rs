@@ -25,4 +25,8 @@ pub enum Sabotage {
     NoCommitWait,
     /// The text of a message that is deleted or edited stays in its topic.
     NoRedaction,
+    /// Whatever belongs to a lease that has run out is taken over at once, also after the database was away.
+    ReapAtOnce,
+    /// Each process goes by its own machine's clock instead of the database's.
+    WallClock,
 }

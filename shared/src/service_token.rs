@@ -1,23 +1,32 @@
-//! How the services know each other: every gRPC call is signed for a minute with a key that both have.
+//! Signatures of gRPC calls between the services, made with a key that both have.
+//!
+//! A signature is good for one call: it covers the method, the body, the replica that is called, the time and a nonce.
+//! The replica remembers the nonce for as long as the signature would be good, so that a call which was recorded on the
+//! network can neither be repeated nor changed. Clocks of the machines may be a minute apart.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    fmt, mem,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, ensure};
 use hmac::{Hmac, KeyInit, Mac};
 use rand::{RngExt as _, distr::SampleString as _};
 use secrecy::{ExposeSecret, SecretString};
-use sha2::Sha256;
+use sha2::{Digest as _, Sha256};
 
 use crate::time::Timestamp;
 
 /// The shortest key in characters.
 const MIN_KEY_CHARS: usize = 32;
-/// How long a signature is good for.
-const VALID: Duration = Duration::from_secs(50);
-/// How far the clocks of two machines may be apart.
-const LEEWAY: Duration = Duration::from_secs(10);
+/// How far the time of a signature may be from the time here, either way.
+const LEEWAY: Duration = Duration::from_mins(1);
+/// How long a nonce is remembered at least: a signature that is a minute ahead is good for two.
+const NONCE_AGE: Duration = Duration::from_mins(2);
 /// The form of what is signed; part of it, so that a later form is never mistaken for this one.
-const VERSION: &str = "v1";
+const VERSION: &str = "v2";
 const NONCE_BYTES: usize = 16;
 const MAC_BYTES: usize = 32;
 
@@ -112,45 +121,133 @@ impl ServiceToken {
         Self { keys: [key.into()].into() }
     }
 
-    /// Signs a call of `path` by one service to the other, `<version>.<from>.<at>.<nonce>.<signature>`.
+    /// Signs a call by one service to a replica of the other,
+    /// `<version>.<from>.<at>.<nonce>.<digest of the body>.<signature>`.
     #[must_use]
-    pub fn sign(&self, from: Service, path: &str, at: Timestamp) -> String {
+    pub fn sign(&self, from: Service, call: Call<'_>, body: &[u8], at: Timestamp) -> String {
         let nonce: [u8; NONCE_BYTES] = rand::rng().random();
-        let (at, nonce) = (at.as_ms(), hex(&nonce));
-        let signature = self
-            .keys
-            .first()
-            .map(|key| hex(&signature(key, from, path, at, &nonce).finalize().into_bytes()));
-        format!("{VERSION}.{from}.{at}.{nonce}.{}", signature.unwrap_or_default())
+        let (at, nonce, digest) = (at.as_ms(), hex(&nonce), hex(&digest(body)));
+        let signed = Signed { from, call, at, nonce: &nonce, digest: &digest };
+        let signature =
+            self.keys.first().map(|key| hex(&signed.signature(key).finalize().into_bytes()));
+        format!("{VERSION}.{from}.{at}.{nonce}.{digest}.{}", signature.unwrap_or_default())
     }
 
-    /// Says whether the other service signed this call of `path` for `audience`, not long ago.
+    /// Returns what the other service has signed for `audience`, not long ago; `None` if it has not signed this call.
     #[must_use]
-    pub fn check(&self, token: &str, audience: Service, path: &str, now: Timestamp) -> bool {
+    pub fn check(
+        &self,
+        token: &str,
+        audience: Service,
+        call: Call<'_>,
+        now: Timestamp,
+    ) -> Option<Checked> {
         let parts: Vec<&str> = token.split('.').collect();
-        let [VERSION, issuer, at, nonce, given] = parts[..] else { return false };
+        let [VERSION, issuer, at, nonce, digest, given] = parts[..] else { return None };
         let from = audience.other();
-        let (Ok(at), Some(given)) = (at.parse::<i64>(), unhex(given)) else { return false };
-        let signed_at = Timestamp::from_ms(at);
+        let (at, given) = (at.parse::<i64>().ok()?, unhex(given)?);
+        let (body, signed_at) = (unhex(digest)?, Timestamp::from_ms(at));
         let fits = issuer == from.name() && nonce.len() == 2 * NONCE_BYTES;
-        let in_time = now <= signed_at.after(VALID + LEEWAY) && now.after(LEEWAY) >= signed_at;
+        let in_time = now <= signed_at.after(LEEWAY) && now.after(LEEWAY) >= signed_at;
+        let signed = Signed { from, call, at, nonce, digest };
         // Compared in constant time, and with every key, so that an answer's time tells nothing of them.
-        let signed = self.keys.iter().fold(false, |signed, key| {
-            signed | signature(key, from, path, at, nonce).verify_slice(&given).is_ok()
+        let is_signed = self.keys.iter().fold(false, |is_signed, key| {
+            is_signed | signed.signature(key).verify_slice(&given).is_ok()
         });
-        fits & in_time & signed
+        (fits & in_time & is_signed).then(|| Checked { nonce: nonce.into(), body })
     }
 }
 
-/// Covers every part with its length before it, so that no two calls give the same bytes.
-fn signature(key: &SecretString, from: Service, path: &str, at: i64, nonce: &str) -> Hmac<Sha256> {
-    #[expect(clippy::expect_used, reason = "HMAC takes keys of every length")]
-    let mut mac = Hmac::<Sha256>::new_from_slice(key.expose_secret().as_bytes()).expect("a key");
-    for part in [VERSION, from.name(), from.other().name(), path, &at.to_string(), nonce] {
-        mac.update(&(part.len() as u64).to_be_bytes());
-        mac.update(part.as_bytes());
+/// The call that a signature is for.
+#[derive(Copy, Clone, Debug)]
+pub struct Call<'a> {
+    /// Id of the replica that is called, new with each start of it.
+    pub replica: &'a str,
+    /// Path of the method.
+    pub path: &'a str,
+}
+
+/// A signature that is good, if its nonce is new and its body is the one that comes.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    nonce: Box<str>,
+    body: [u8; MAC_BYTES],
+}
+
+impl Checked {
+    /// Returns whether this is the body that was signed.
+    #[must_use]
+    pub fn covers(&self, body: &[u8]) -> bool {
+        digest(body) == self.body
     }
-    mac
+}
+
+/// Nonces of the signatures that this replica has taken, each for [`NONCE_AGE`] at least and twice as long at most.
+#[derive(Debug)]
+pub struct Nonces {
+    generations: Mutex<Generations>,
+}
+
+#[derive(Debug)]
+struct Generations {
+    since: Instant,
+    new: HashSet<Box<str>>,
+    old: HashSet<Box<str>>,
+}
+
+impl Default for Nonces {
+    fn default() -> Self {
+        let (new, old) = Default::default();
+        Self { generations: Mutex::new(Generations { since: Instant::now(), new, old }) }
+    }
+}
+
+impl Nonces {
+    /// Remembers the nonce of a signature; returns whether it is its first use.
+    pub fn is_new(&self, signature: &Checked) -> bool {
+        self.is_new_at(&signature.nonce, Instant::now())
+    }
+
+    fn is_new_at(&self, nonce: &str, now: Instant) -> bool {
+        let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
+        let age = now.saturating_duration_since(generations.since);
+        if age >= NONCE_AGE {
+            let new = mem::take(&mut generations.new);
+            generations.old = if age < 2 * NONCE_AGE { new } else { HashSet::new() };
+            generations.since = now;
+        }
+        !generations.old.contains(nonce) && generations.new.insert(nonce.into())
+    }
+}
+
+/// Everything that a signature covers.
+struct Signed<'a> {
+    from: Service,
+    call: Call<'a>,
+    at: i64,
+    nonce: &'a str,
+    digest: &'a str,
+}
+
+impl Signed<'_> {
+    /// Covers every part with its length before it, so that no two calls give the same bytes.
+    fn signature(&self, key: &SecretString) -> Hmac<Sha256> {
+        let Self { from, call: Call { replica, path }, at, nonce, digest } = *self;
+        #[expect(clippy::expect_used, reason = "HMAC takes keys of every length")]
+        let mut mac =
+            Hmac::<Sha256>::new_from_slice(key.expose_secret().as_bytes()).expect("a key");
+        let at = at.to_string();
+        let to = from.other().name();
+        for part in [VERSION, from.name(), to, replica, path, &at, nonce, digest] {
+            mac.update(&(part.len() as u64).to_be_bytes());
+            mac.update(part.as_bytes());
+        }
+        mac
+    }
+}
+
+fn digest(body: &[u8]) -> [u8; MAC_BYTES] {
+    Sha256::digest(body).into()
 }
 
 fn hex(bytes: &[u8]) -> String {

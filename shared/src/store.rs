@@ -12,6 +12,7 @@
 //! Every wait has a deadline. A call is answered within [`REQUEST_TIMEOUT`] whatever the database does: a thread may hang
 //! in the disk's or the server's silence, its caller never does. A write that was answered so has an unknown fate.
 
+mod clock;
 mod connection;
 mod migrations;
 mod postgres;
@@ -37,6 +38,12 @@ use std::{
 use anyhow::Context as _;
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::{
+    clock::Clock,
+    connection::{Reader, Tx},
+    progress::Health,
+    value::{Column, ColumnValue, Row, Value},
+};
 use self::{
     connection::Connection,
     progress::Progress,
@@ -45,16 +52,12 @@ use self::{
     work::{Call, Read},
     writer::Writer,
 };
-pub use self::{
-    connection::{Reader, Tx},
-    progress::Health,
-    value::{Column, ColumnValue, Row, Value},
-};
 use crate::{
     bus::{Bus, News},
     files,
     journal::Topic,
     sabotage::Sabotage,
+    time::Timestamp,
 };
 
 /// Reads that may run at once; more wait.
@@ -125,6 +128,8 @@ pub struct Store {
     embedded: Option<Arc<Embedded>>,
     location: Option<Arc<Location>>,
     lanes: Lanes,
+    clock: Clock,
+    sabotage: Option<Sabotage>,
     /// Gone with the last handle, which ends threads that try to reach the database.
     _alive: Arc<()>,
 }
@@ -161,14 +166,28 @@ impl Store {
         }
         let lock = sqlite::lock(folder)?;
         let path = folder.join("parley.db");
+        let clock = Clock::of_machine();
         let open = |progress: &Arc<Progress>| {
-            Ok(Connection::Sqlite(sqlite::Sqlite::open(&path, progress)?))
+            Ok(Connection::Sqlite(sqlite::Sqlite::open(&path, progress, clock.clone())?))
         };
         let lanes = Lanes::new(true, sabotage);
         let writer = open(&lanes.writes)?;
         migrations::run(&writer).context("failed to migrate the database")?;
+        let last = "SELECT time FROM clock WHERE id = 1";
+        if let Some(last) = writer.reader().find(last, &[], |row| row.get(0))? {
+            clock.continue_from(last);
+        }
         let embedded = Embedded { _lock: lock, inheritable: AtomicBool::new(true) };
-        let store = Self::start(vec![writer], None, open, Some(embedded), bus, lanes, sabotage)?;
+        let store = Self::start(
+            vec![writer],
+            None,
+            open,
+            Some(embedded),
+            bus,
+            lanes,
+            sabotage,
+            clock.clone(),
+        )?;
         Ok(store.at(Location::File(path)))
     }
 
@@ -176,7 +195,11 @@ impl Store {
     /// keep what it says it kept is refused.
     pub fn connect(url: &str, bus: &Bus, sabotage: Option<Sabotage>) -> anyhow::Result<Self> {
         let lanes = Lanes::new(false, sabotage);
-        let server = postgres::Server::new(url, lanes.has_deadlines)?;
+        let clock = match sabotage {
+            Some(Sabotage::WallClock) => Clock::of_machine(),
+            _ => Clock::of_server(),
+        };
+        let server = postgres::Server::new(url, lanes.has_deadlines, clock.clone())?;
         let open = |progress: &Arc<Progress>| {
             Ok(Connection::Postgres(Box::new(server.connect(progress)?)))
         };
@@ -187,10 +210,11 @@ impl Store {
             postgres.require_durability()?;
             let first = Connection::Postgres(Box::new(postgres));
             migrations::run(&first).context("failed to migrate the database")?;
+            first.reader().read_clock().context("failed to read the database's clock")?;
             let more = (1..WRITERS).map(|_| open(&lanes.writes));
             let writers = std::iter::once(Ok(first)).chain(more).collect::<anyhow::Result<_>>()?;
             let for_leases = Some(open(&lanes.leases)?);
-            Self::start(writers, for_leases, open, None, bus, lanes, sabotage)
+            Self::start(writers, for_leases, open, None, bus, lanes, sabotage, clock.clone())
         };
         std::thread::scope(|scope| scope.spawn(connect).join())
             .unwrap_or_else(|_| anyhow::bail!("the database could not be opened"))
@@ -198,6 +222,7 @@ impl Store {
     }
 
     /// Starts the threads. Leases have a connection of their own, or else go first on the only one that writes.
+    #[expect(clippy::too_many_arguments, reason = "each part of a store is made by its caller")]
     fn start(
         connections: Vec<Connection>,
         for_leases: Option<Connection>,
@@ -206,6 +231,7 @@ impl Store {
         bus: &Bus,
         lanes: Lanes,
         sabotage: Option<Sabotage>,
+        clock: Clock,
     ) -> anyhow::Result<Self> {
         let alive = Arc::new(());
         let queue = Arc::new(Queue::default());
@@ -245,7 +271,18 @@ impl Store {
             lane.begun();
         }
         let embedded = embedded.map(Arc::new);
-        Ok(Self { reads, writes, leases, embedded, location: None, lanes, _alive: alive })
+        let location = None;
+        Ok(Self {
+            reads,
+            writes,
+            leases,
+            embedded,
+            location,
+            lanes,
+            clock,
+            sabotage,
+            _alive: alive,
+        })
     }
 
     /// Returns whether the database answers, to be asked at any time.
@@ -267,6 +304,24 @@ impl Store {
     #[must_use]
     pub fn is_embedded(&self) -> bool {
         self.embedded.is_some()
+    }
+
+    /// Returns the time by the database's clock, which all processes of the database share. Nothing is read for it.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Returns the deliberate bug that the store and its users have, for a test to notice.
+    #[must_use]
+    pub fn sabotage(&self) -> Option<Sabotage> {
+        self.sabotage
+    }
+
+    /// Returns the database's clock, for what has no need of the database itself.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// Runs `work` in a transaction and returns what it returned, once that is durable. An `Err` leaves nothing.

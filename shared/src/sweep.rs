@@ -62,7 +62,7 @@ impl Sweeps {
         let mut tick = interval(every);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while shutdown.run_until_cancelled(tick.tick()).await.is_some() {
-            let now = Timestamp::now();
+            let now = self.store.now();
             let run =
                 async { if self.claim(name, every, now).await? { work(now).await } else { Ok(0) } };
             match shutdown.run_until_cancelled(run).await {

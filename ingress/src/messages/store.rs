@@ -238,12 +238,15 @@ pub(crate) fn send<'a>(
             },
         )?;
     }
-    let (id, now) = (MessageId::mint(), Timestamp::now());
+    let (id, now) = (MessageId::mint(), tx.now());
     let digest = draft.digest();
-    let made = tx.execute(
+    // Later than the last message that was sent in the project, whatever the clock says: history is in the order of the log.
+    let made = tx.find(
         "INSERT INTO messages (id, project_id, channel, author, text, reply_to, metadata, created_at, client_key, request) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
-         ON CONFLICT (project_id, author, client_key) WHERE client_key IS NOT NULL DO NOTHING",
+         VALUES ($1, $2, $3, $4, $5, $6, $7, \
+         (SELECT CASE WHEN l.at >= $8 THEN l.at + 1 ELSE $8 END FROM (SELECT MAX(m.created_at) AS at FROM messages m \
+         WHERE m.project_id = $2 AND m.import_id IS NULL) l), $9, $10) \
+         ON CONFLICT (project_id, author, client_key) WHERE client_key IS NOT NULL DO NOTHING RETURNING created_at",
         &[
             id.into(),
             caller.project.into(),
@@ -256,11 +259,12 @@ pub(crate) fn send<'a>(
             draft.key.as_ref().into(),
             draft.key.as_ref().map(|_| digest.as_slice()).map_or(Value::Null, Value::Bytes),
         ],
+        |row| row.get::<Timestamp>(0),
     )?;
-    if made == 0 {
+    let Some(created_at) = made else {
         let before = sent_before(tx, &caller, draft, &digest)?;
         return Ok((caller, Sent::Before(before)));
-    }
+    };
     let message = Message {
         id,
         project_id: caller.project,
@@ -271,7 +275,7 @@ pub(crate) fn send<'a>(
         reply_to: draft.reply_to,
         metadata: draft.metadata.clone().map(RawValue::from_string).transpose()?,
         reactions: Vec::new(),
-        created_at: now,
+        created_at,
         updated_at: None,
         deleted_at: None,
     };
@@ -342,7 +346,7 @@ pub(crate) fn edit(
     }
     tx.execute(
         "UPDATE messages SET text = $2, updated_at = $3 WHERE id = $1",
-        &[id.into(), text.into(), Timestamp::now().into()],
+        &[id.into(), text.into(), tx.now().into()],
     )?;
     tx.redact(&caller.topic(), Redaction { message: id, deleted_at: None })?;
     let mut message = get(tx, caller, id)?;
@@ -366,7 +370,7 @@ pub(crate) fn delete(
     if message.deleted_at.is_some() {
         return Ok(message);
     }
-    let deleted_at = Timestamp::now();
+    let deleted_at = tx.now();
     tx.execute(
         "UPDATE messages SET text = '', metadata = NULL, deleted_at = $2 WHERE id = $1",
         &[id.into(), deleted_at.into()],

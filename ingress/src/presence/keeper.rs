@@ -14,7 +14,6 @@ use shared::{
     bus::{Bus, Notice},
     ids::{ProjectId, ReplicaId, TraceId, UserId},
     store::Store,
-    time::Timestamp,
 };
 use tokio::{
     sync::mpsc,
@@ -168,7 +167,7 @@ impl Presence {
         let replica = self.inner.replica;
         let (new, presence) = viewer
             .write(move |tx, caller| {
-                let new = rows::set(tx, caller, replica, state, Timestamp::now())?;
+                let new = rows::set(tx, caller, replica, state, tx.now())?;
                 Ok((new, rows::get(tx, caller)?))
             })
             .await?;
@@ -258,7 +257,7 @@ impl Keeper {
         let Some(topic) = changes.first().map(|change| change.caller().topic()) else { return };
         let replica = self.presence.inner.replica;
         let written = self.presence.inner.store.write_in(topic, move |tx| {
-            let now = Timestamp::now();
+            let now = tx.now();
             let mut news = Vec::new();
             for change in &changes {
                 let new = match change {
@@ -295,7 +294,7 @@ impl Keeper {
         };
         let inner = &self.presence.inner;
         let found = inner.store.read(move |reader| {
-            let lost = rows::of_lost_replicas(reader, Timestamp::now())?;
+            let lost = rows::of_lost_replicas(reader, reader.now())?;
             Ok::<_, shared::store::Error>((lost, rows::present(reader, &projects)?))
         });
         match found.await {

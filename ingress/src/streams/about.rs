@@ -113,9 +113,9 @@ impl About {
 
 impl Connection {
     /// Reads what [`About::to_json`] wrote.
-    pub(super) fn from_json(id: ConnectionId, json: &str) -> Option<Self> {
+    pub(super) fn from_json(id: ConnectionId, json: &str, now: Timestamp) -> Option<Self> {
         let Written { ip, user_agent, created_at, .. } = serde_json::from_str(json).ok()?;
-        let lasted = Timestamp::now().since(Timestamp::from_ms(created_at)).as_millis();
+        let lasted = now.since(Timestamp::from_ms(created_at)).as_millis();
         Some(Self {
             id,
             ip,

@@ -32,6 +32,8 @@ pub(crate) struct Answering {
     pub(crate) beats_at: u64,
     /// When the stream waits no more for the answer to end.
     pub(crate) given_up_at: u64,
+    /// The database's time at the shard's millisecond 0.
+    epoch_ms: i64,
 }
 
 /// The data of its heartbeat.
@@ -78,22 +80,24 @@ impl Answering {
             totals,
             beats_at: 0,
             given_up_at: 0,
+            epoch_ms: 0,
         }
     }
 
     /// Sets what is due when, `now_ms` being the shard's time: the next heartbeat whichever replica had the ones before.
     pub(super) fn park(&mut self, now_ms: u64, now: Timestamp) {
+        self.epoch_ms = now.as_ms().saturating_sub_unsigned(now_ms);
         let (interval, uptime) = (self.interval_ms(), now.since(self.started_at));
         self.beats_at = now_ms + interval - ms(uptime) % interval;
         self.given_up_at = now_ms.saturating_add(ms(self.max.saturating_sub(uptime) + GRACE));
     }
 
     /// Returns the heartbeat that is due, and makes the one after it the next.
-    pub(super) fn beat(&mut self, now_ms: u64, now: Timestamp) -> String {
+    pub(super) fn beat(&mut self, now_ms: u64) -> String {
         while self.beats_at <= now_ms {
             self.beats_at += self.interval_ms();
         }
-        self.heartbeat(now)
+        self.heartbeat(Timestamp::from_ms(self.epoch_ms.saturating_add_unsigned(now_ms)))
     }
 
     /// Returns the event that says that the answer is alive: a comment for proxies is in it, as in every heartbeat.

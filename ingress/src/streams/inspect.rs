@@ -9,7 +9,6 @@ use shared::{
     http::{Json, Path},
     ids::{ConnectionId, ProjectId, ReplicaId, UserId},
     store::{Reader, Store},
-    time::Timestamp,
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -19,7 +18,7 @@ use super::{
     slots::{Slots, inspect::Open as Slot},
     stats::{Metrics, Sums},
 };
-use crate::{access::Admin, error::ApiError, state::AppState};
+use crate::{access::Admin, error::ApiError, replica::Replica, state::AppState};
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(stats)).routes(routes!(connections)).routes(routes!(close))
@@ -83,7 +82,8 @@ async fn stats(
     Admin { store }: Admin,
 ) -> Result<Json<Document>, ApiError> {
     let replica = state.replica.clone();
-    let others = store.read(move |reader| replica.others(reader, Timestamp::now())).await?;
+    let others = move |reader: &Reader<'_>| replica.others(reader, replica.oldest(reader.now()));
+    let others = store.read(others).await?;
     let parse = |(id, stats): &(ReplicaId, String)| -> (ReplicaId, Sums) {
         (*id, serde_json::from_str(stats).unwrap_or_default())
     };
@@ -140,15 +140,16 @@ async fn list(
     store: &Store,
     (user, project): (UserId, ProjectId),
 ) -> Result<Connections, ApiError> {
-    let slots = state.slots.clone();
-    let of =
-        move |reader: &Reader<'_>| slots.of_user_project(reader, &user, project, Timestamp::now());
+    let (slots, replica) = (state.slots.clone(), state.replica.clone());
+    let of = move |reader: &Reader<'_>| {
+        slots.of_user_project(reader, &user, project, replica.oldest(reader.now()))
+    };
     let rows = store.read(of).await?;
-    let here = state.reactor.connections().await;
+    let (here, now) = (state.reactor.connections().await, store.now());
     let describe = |row: &Slot| {
         let live = here.iter().find(|(_, open)| open.id == row.connection);
         live.map(|(_, open)| open.clone())
-            .or_else(|| Connection::from_json(row.connection, &row.about))
+            .or_else(|| Connection::from_json(row.connection, &row.about, now))
     };
     let connections: Vec<Connection> = rows.iter().filter_map(describe).collect();
     Ok(Connections { count: connections.len(), connections })
@@ -157,12 +158,13 @@ async fn list(
 #[utoipa::path(delete, path = "/api/debug/sse-connections/{connection_id}", responses((status = 204)))]
 async fn close(
     State(slots): State<Slots>,
+    State(replica): State<Replica>,
     Admin { store }: Admin,
     Path(connection): Path<ConnectionId>,
 ) -> Result<StatusCode, ApiError> {
     store
         .write(move |tx| {
-            let replica = slots.find(tx, connection, Timestamp::now())?;
+            let replica = slots.find(tx, connection, replica.oldest(tx.now()))?;
             let replica = replica.ok_or(ApiError::NotFound("the connection"))?;
             Order { connection, what: What::ClosedByAdmin }.give(tx, replica)?;
             Ok(StatusCode::NO_CONTENT)

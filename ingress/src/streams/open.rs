@@ -12,7 +12,6 @@ use shared::{
     ids::{ConnectionId, UserId},
     journal::{Cursor, Position, ResetReason, Start, Topic},
     store::{Error, Reader},
-    time::Timestamp,
 };
 
 use self::greeting::{greeting, snapshot};
@@ -102,7 +101,7 @@ pub(super) async fn open(state: AppState, asked: Asked, plan: Plan) -> Result<Re
     let followers = follow(&state.hub, &plan).await?;
     let mut about = asked.about(connection, &state);
     let holder = holder(&about, &name, &plan.filter);
-    let slots = state.slots.clone();
+    let (slots, replica) = (state.slots.clone(), state.replica.clone());
     let (member, logs, wanted) = (plan.member.clone(), plan.logs.clone(), plan.wanted);
     let resuming = asked.cursor().is_some();
     let cursor = plan.answer.as_ref().map(|answer| answer.cursor.clone());
@@ -113,14 +112,14 @@ pub(super) async fn open(state: AppState, asked: Asked, plan: Plan) -> Result<Re
     let heeds_project = plan.heeds_project;
     let jobs_reader = plan.jobs_of.as_ref().map(|_| user.clone());
     let opened = own.write(move |tx| {
-        let let_in_at = caller.enter(tx, Timestamp::now())?;
+        let let_in_at = caller.enter(tx, tx.now())?;
         let member_at = require(tx, member.as_ref())?;
         let mut begins = begins(tx, &logs, seen.as_deref())?;
         if let Some(member) = member.as_ref().filter(|_| heeds_project) {
             begins.heeded = tx.head(&Topic::project(member.project))?;
         }
         let view = JobView::of(tx, jobs_reader.as_ref())?;
-        let lease = slots.take(tx, &wanted, &holder, Timestamp::now())?;
+        let lease = slots.take(tx, &wanted, &holder, replica.oldest(tx.now()))?;
         Ok::<_, ApiError>((let_in_at, member_at, begins, view, lease))
     });
     let (let_in_at, member_at, begins, view, lease) = opened.await.inspect_err(|error| {
@@ -224,13 +223,13 @@ pub(super) async fn verdict(
     if enabled && state.stats.is_full(state.streams.max_connections) {
         return Err(ApiError::Full);
     }
-    let (slots, user) = (state.slots.clone(), own.user.clone());
+    let (slots, replica, user) = (state.slots.clone(), state.replica.clone(), own.user.clone());
     let Plan { member, wanted, fallback, .. } = plan;
     let check = move |reader: &Reader<'_>| {
-        user.require(reader, Timestamp::now())?;
+        user.require(reader, reader.now())?;
         require(reader, member.as_ref())?;
         if enabled {
-            slots.check(reader, &wanted, &user.id, &name, Timestamp::now())?;
+            slots.check(reader, &wanted, &user.id, &name, replica.oldest(reader.now()))?;
         }
         Ok::<_, ApiError>(())
     };

@@ -24,6 +24,7 @@ use shared::{
     ids::{ChannelName, ConnectionId, SessionId, UserId},
     journal::Position,
     lifecycle::Lifecycle,
+    store::Clock,
     time::Timestamp,
 };
 use tokio::sync::{mpsc, oneshot};
@@ -181,11 +182,12 @@ impl Reactor {
         stats: &Arc<Stats>,
         refills: &mpsc::UnboundedSender<Refill>,
         relief: &Relief,
+        clock: &Clock,
         lifecycle: &Lifecycle,
     ) -> anyhow::Result<Self> {
         let mut shards = Vec::new();
         for number in 0..limits.threads {
-            let shard = Shard::new(limits.clone(), stats.clone(), refills.clone())
+            let shard = Shard::new(limits.clone(), stats.clone(), refills.clone(), clock.clone())
                 .context("failed to start the reactor")?;
             let inbox = shard.inbox();
             let (ended, end) = oneshot::channel::<()>();

@@ -22,7 +22,6 @@ pub(crate) use self::{
     scope::{Kind, Scope, Wanted},
 };
 use super::command::{Order, What};
-use crate::replica;
 
 /// How often a slot may be lost to another replica before the open is refused as overload.
 const MAX_RACES: usize = 16;
@@ -104,18 +103,18 @@ impl Slots {
         (slots, Releaser::new(store, given_up))
     }
 
-    /// Gives the verdict of [`Slots::take`] and takes nothing.
+    /// Gives the verdict of [`Slots::take`] and takes nothing. Replicas that were not seen since `oldest` are gone.
     pub(crate) fn check(
         &self,
         reader: &Reader<'_>,
         wanted: &[Wanted],
         user: &UserId,
         stream: &str,
-        now: Timestamp,
+        oldest: Timestamp,
     ) -> Result<(), Refused> {
         wanted
             .iter()
-            .try_for_each(|wanted| self.choose(reader, wanted, user, stream, now).map(drop))
+            .try_for_each(|wanted| self.choose(reader, wanted, user, stream, oldest).map(drop))
     }
 
     /// Takes a slot in every wanted scope, or none. A stream of the same user and name gives its place up: it never counts
@@ -128,10 +127,10 @@ impl Slots {
         tx: &mut Tx<'_>,
         wanted: &[Wanted],
         holder: &Holder,
-        now: Timestamp,
+        oldest: Timestamp,
     ) -> Result<Lease, Refused> {
         let choose = |reader: &Reader<'_>, wanted: &Wanted| {
-            self.choose(reader, wanted, &holder.user, &holder.stream, now)
+            self.choose(reader, wanted, &holder.user, &holder.stream, oldest)
         };
         // All are chosen before one is written: a caller that keeps its transaction in spite of `Full` keeps no slot.
         let seats =
@@ -171,7 +170,7 @@ impl Slots {
         wanted: &Wanted,
         user: &UserId,
         stream: &str,
-        now: Timestamp,
+        oldest: Timestamp,
     ) -> Result<Seat, Refused> {
         let sql = "SELECT s.n, s.connection, s.replica, \
                    CASE WHEN s.user_id = $2 AND s.stream = $3 THEN 1 ELSE 0 END, r.seen_at \
@@ -181,7 +180,7 @@ impl Slots {
             let (n, connection, replica) = (row.get(0)?, row.get(1)?, row.get(2)?);
             Ok(Taken { n, connection, replica, same: row.get(3)?, seen_at: row.get(4)? })
         })?;
-        let current = taken.iter().filter(|row| self.is_live(row, now)).count();
+        let current = taken.iter().filter(|row| self.is_live(row, oldest)).count();
         let current = i64::try_from(current).unwrap_or(i64::MAX);
         let full = Full { scope: wanted.scope.kind(), current, limit: wanted.limit };
         if wanted.limit <= 0 {
@@ -203,7 +202,7 @@ impl Slots {
             if row.n > n {
                 break;
             }
-            if !self.is_live(row, now) {
+            if !self.is_live(row, oldest) {
                 let connection = row.connection;
                 let before = Some(Before { connection, is_same: false, replaced_at: None });
                 return Ok(Seat { n, before });
@@ -251,13 +250,12 @@ impl Slots {
     }
 
     /// Its own rows are live whatever the clock says: late renewals must not make a replica overbook itself.
-    fn is_live(&self, row: &Taken, now: Timestamp) -> bool {
+    fn is_live(&self, row: &Taken, oldest: Timestamp) -> bool {
         #[cfg(test)]
         if let Some(verdict) = self.sabotage.and_then(tests::Sabotage::is_live) {
             return verdict;
         }
-        row.replica == self.replica
-            || row.seen_at.is_some_and(|seen_at| seen_at >= replica::oldest(now))
+        row.replica == self.replica || row.seen_at.is_some_and(|seen_at| seen_at >= oldest)
     }
 
     #[cfg_attr(not(test), expect(clippy::unused_self, reason = "a test's sabotage is in there"))]

@@ -3,7 +3,7 @@
 use axum::response::IntoResponse;
 use http::header;
 use serde::{Deserialize, Serialize};
-use shared::{auth::Ticket, http::Json, ids::ProjectId, time::Timestamp};
+use shared::{auth::Ticket, http::Json, ids::ProjectId};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
@@ -46,7 +46,7 @@ async fn issue(
         if let Some(project) = project_id {
             Caller::new(project, &user).granted::<Viewer>(tx)?;
         }
-        Ok::<_, ApiError>(ticket.issue(tx, &user, project_id, Timestamp::now())?)
+        Ok::<_, ApiError>(ticket.issue(tx, &user, project_id, tx.now())?)
     })
     .await?;
     Ok(([(header::CACHE_CONTROL, "no-store")], Json(body)))

@@ -98,8 +98,8 @@ pub(super) fn start(
         refused => return Ok(refused),
     }
     tx.execute(
-        "INSERT INTO answers (id, owner, stream_id, project_id, question, max_tokens, temperature, max_ms, trace_id, started_at, writer, writers, seen_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 1, $10)",
+        "INSERT INTO answers (id, owner, stream_id, project_id, question, max_tokens, temperature, max_ms, trace_id, started_at, writer, writers) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 1)",
         &[
             id.into(),
             (&asked.owner).into(),

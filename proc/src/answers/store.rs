@@ -170,52 +170,84 @@ pub(super) fn cancel(
     Ok(Some(totals))
 }
 
-/// Says that `writer` is there, and returns which answers it has to write; `None` is the deliberate bug that it does not look.
+/// Renews the lease of `writer` and returns the answers that are its to write; `None` is the deliberate bug that it does
+/// not look.
 pub(super) fn renew(
     tx: &mut Tx<'_>,
     writer: Uuid,
-    now: Timestamp,
+    until: Timestamp,
 ) -> Result<Option<Vec<Pen>>, Error> {
-    let params = [Value::Uuid(writer), now.into()];
-    tx.execute("UPDATE answers SET seen_at = $2 WHERE writer = $1 AND ended_at IS NULL", &params)?;
-    let sql = "SELECT id, writers FROM answers WHERE writer = $1 AND ended_at IS NULL";
-    let pen = |row: &Row<'_>| Ok(Pen { id: row.get(0)?, writer, writers: row.get(1)? });
-    let pens = tx.query(sql, &params[..1], pen)?;
+    let sql = "INSERT INTO answer_writers (id, lease_until) VALUES ($1, $2) \
+               ON CONFLICT (id) DO UPDATE SET lease_until = excluded.lease_until";
+    tx.execute(sql, &[Value::Uuid(writer), until.into()])?;
+    let pens = held(tx, writer)?;
     Ok((tx.sabotage != Some(Sabotage::NoFence)).then_some(pens))
 }
 
-/// Gives back what `writer` has not finished, for the next who looks.
+/// Returns the unfinished answers that are `writer`'s to write.
+pub(super) fn held(reader: &Reader<'_>, writer: Uuid) -> Result<Vec<Pen>, Error> {
+    let sql = "SELECT id, writers FROM answers WHERE writer = $1 AND ended_at IS NULL";
+    let pen = |row: &Row<'_>| Ok(Pen { id: row.get(0)?, writer, writers: row.get(1)? });
+    reader.query(sql, &[Value::Uuid(writer)], pen)
+}
+
+/// Ends the lease of `writer`, so that the next who looks takes what it has not finished.
 pub(super) fn release(tx: &mut Tx<'_>, writer: Uuid) -> Result<(), Error> {
-    let sql = "UPDATE answers SET seen_at = 0 WHERE writer = $1 AND ended_at IS NULL";
-    tx.execute(sql, &[Value::Uuid(writer)]).map(drop)
+    tx.execute("DELETE FROM answer_writers WHERE id = $1", &[Value::Uuid(writer)]).map(drop)
 }
 
-/// Returns answers whose writer was not heard of since `oldest`.
-pub(super) fn abandoned(reader: &Reader<'_>, oldest: Timestamp) -> Result<Vec<AnswerId>, Error> {
-    let sql = "SELECT id FROM answers WHERE ended_at IS NULL AND seen_at < $1 LIMIT $2";
-    reader.query(sql, &[oldest.into(), SOME.into()], |row| row.get(0))
+/// The writer of an answer has no lease that lasts until `$1`.
+const ABANDONED: &str = "ended_at IS NULL AND NOT EXISTS \
+    (SELECT 1 FROM answer_writers w WHERE w.id = answers.writer AND w.lease_until >= $1)";
+
+/// Returns answers whose writer's lease has run out before `now`.
+pub(super) fn abandoned(reader: &Reader<'_>, now: Timestamp) -> Result<Vec<AnswerId>, Error> {
+    let sql = format!("SELECT id FROM answers WHERE {ABANDONED} ORDER BY id LIMIT $2");
+    reader.query(&sql, &[now.into(), SOME.into()], |row| row.get(0))
 }
 
-/// Takes the pen from a writer that was not heard of since `oldest`, `None` if another one was first.
+/// Takes the pen from a writer whose lease has run out before `now`, `None` if another one was first.
 pub(super) fn take_over(
     tx: &mut Tx<'_>,
     id: AnswerId,
     writer: Uuid,
-    oldest: Timestamp,
     now: Timestamp,
 ) -> Result<Option<(Answer, Pen)>, Error> {
-    let sql = "UPDATE answers SET writer = $2, writers = writers + 1, seen_at = $3 \
-               WHERE id = $1 AND ended_at IS NULL AND seen_at < $4";
-    if tx.execute(sql, &[id.into(), Value::Uuid(writer), now.into(), oldest.into()])? == 0 {
-        return Ok(None);
-    }
+    let sql = format!(
+        "UPDATE answers SET writer = $2, writers = writers + 1 WHERE id = $3 AND {ABANDONED}"
+    );
+    let taken = tx.execute(&sql, &[now.into(), Value::Uuid(writer), id.into()])?;
+    if taken == 0 { Ok(None) } else { taken_over(tx, id, writer) }
+}
+
+/// Takes a new pen in place of `pen`, with which nobody writes; `None` if the answer has ended or is another writer's.
+pub(super) fn take_again(tx: &mut Tx<'_>, pen: Pen) -> Result<Option<(Answer, Pen)>, Error> {
+    let sql = "UPDATE answers SET writers = writers + 1 \
+               WHERE id = $1 AND writer = $2 AND writers = $3 AND ended_at IS NULL";
+    let params = [pen.id.into(), Value::Uuid(pen.writer), pen.writers.into()];
+    if tx.execute(sql, &params)? == 0 { Ok(None) } else { taken_over(tx, pen.id, pen.writer) }
+}
+
+fn taken_over(
+    reader: &Reader<'_>,
+    id: AnswerId,
+    writer: Uuid,
+) -> Result<Option<(Answer, Pen)>, Error> {
     let sql = format!("SELECT {COLUMNS}, writers FROM answers WHERE id = $1");
-    tx.find(&sql, &[id.into()], |row| Ok((read(row)?, Pen { id, writer, writers: row.get(12)? })))
+    reader
+        .find(&sql, &[id.into()], |row| Ok((read(row)?, Pen { id, writer, writers: row.get(12)? })))
 }
 
 /// Deletes some answers that ended before `oldest`, with their topics; returns how many.
 pub(super) fn forget(tx: &mut Tx<'_>, oldest: Timestamp) -> Result<usize, Error> {
     delete_some(tx, "ended_at < $1", oldest.into())
+}
+
+/// Deletes writers whose lease ran out before `oldest` and that have left nothing unfinished.
+pub(super) fn forget_writers(tx: &mut Tx<'_>, oldest: Timestamp) -> Result<(), Error> {
+    let sql = "DELETE FROM answer_writers WHERE lease_until < $1 AND NOT EXISTS \
+               (SELECT 1 FROM answers a WHERE a.writer = answer_writers.id AND a.ended_at IS NULL)";
+    tx.execute(sql, &[oldest.into()]).map(drop)
 }
 
 /// Deletes some answers about a project, with their topics; returns how many. Whoever writes one notices that it is gone.
@@ -224,7 +256,7 @@ pub(super) fn forget_project(tx: &mut Tx<'_>, project: ProjectId) -> Result<usiz
 }
 
 fn delete_some(tx: &mut Tx<'_>, condition: &str, param: Value<'_>) -> Result<usize, Error> {
-    let sql = format!("SELECT id FROM answers WHERE {condition} LIMIT $2");
+    let sql = format!("SELECT id FROM answers WHERE {condition} ORDER BY id LIMIT $2");
     let ids: Vec<AnswerId> = tx.query(&sql, &[param, DELETED.into()], |row| row.get(0))?;
     for id in &ids {
         tx.forget(&Topic::answer(*id))?;

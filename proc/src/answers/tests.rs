@@ -13,6 +13,7 @@ use super::*;
 on_both_stores!(
     a_name_is_one_question_and_limits_are_exact_among_many_who_ask_at_once,
     one_of_many_takes_an_answer_over_and_the_one_before_writes_no_more,
+    a_pen_with_which_nobody_writes_is_taken_anew_once,
     what_is_cancelled_stays_so_and_is_forgotten_in_time,
 );
 
@@ -129,18 +130,24 @@ async fn one_of_many_takes_an_answer_over_and_the_one_before_writes_no_more(home
     let now = Timestamp::now();
     let (_, first) = start(&store, &question("one", "what?"), now).await;
     assert!(append(&store, first).await);
-    let lost = |oldest: Timestamp| {
-        let abandoned = store.read(move |reader| store::abandoned(reader, oldest));
+    let lost = |now: Timestamp| {
+        let abandoned = store.read(move |reader| store::abandoned(reader, now));
         async move { abandoned.await.sound() }
     };
+    let renew = |writer, at: Timestamp| {
+        store.write(move |tx| store::renew(tx, writer, at.after(WRITER_LEASE)))
+    };
+    assert_eq!(renew(first.writer, now).await.sound(), Some(vec![first]));
     assert!(lost(now).await.is_empty());
     let late = now.after(Duration::from_secs(10));
     assert_eq!(lost(late).await, [first.id]);
-    let take = || {
+    let take = async || {
         let writer = Uuid::now_v7();
-        store.write_in(Topic::answer(first.id), move |tx| {
-            store::take_over(tx, first.id, writer, late, late)
-        })
+        renew(writer, late).await.sound();
+        let take = store.write_in(Topic::answer(first.id), move |tx| {
+            store::take_over(tx, first.id, writer, late)
+        });
+        take.await
     };
     let taken = futures_util::future::join_all((0..6).map(|_| take())).await;
     let taken: Vec<_> = taken.into_iter().filter_map(|taken| taken.unwrap()).collect();
@@ -150,13 +157,22 @@ async fn one_of_many_takes_an_answer_over_and_the_one_before_writes_no_more(home
     assert!(append(&store, *second).await);
     assert_eq!(kinds(&store, first.id).await, [ASKED, CHUNK, CHUNK]);
     // Who stops gives back; who says that it is there keeps what it has.
-    let (before, now_mine) = (first.writer, second.writer);
-    let kept = store.write(move |tx| store::renew(tx, now_mine, late)).await;
-    assert_eq!(kept.sound(), Some(vec![*second]));
-    let kept = store.write(move |tx| store::renew(tx, before, late)).await;
-    assert_eq!(kept.sound(), Some(Vec::new()));
+    let now_mine = second.writer;
+    assert_eq!(renew(now_mine, late).await.sound(), Some(vec![*second]));
+    assert_eq!(renew(first.writer, late).await.sound(), Some(Vec::new()));
     store.write(move |tx| store::release(tx, now_mine)).await.sound();
     assert_eq!(lost(now).await, [first.id]);
+}
+
+async fn a_pen_with_which_nobody_writes_is_taken_anew_once(home: Home) {
+    let (store, _folder) = open(home);
+    let (_, pen) = start(&store, &question("one", "what?"), store.now()).await;
+    let take = || store.write_in(Topic::answer(pen.id), move |tx| store::take_again(tx, pen));
+    let (_, second) = take().await.sound().unwrap();
+    assert_eq!((second.writer, second.writers), (pen.writer, 2));
+    assert!(take().await.sound().is_none(), "the same pen was taken twice");
+    assert!(!append(&store, pen).await, "the task that had the pen before still writes");
+    assert!(append(&store, second).await);
 }
 
 async fn what_is_cancelled_stays_so_and_is_forgotten_in_time(home: Home) {

@@ -5,9 +5,8 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use shared::{
     answers::{Asked, CHUNK, COMPLETE, Chunk, ERROR, Totals},
-    journal::Topic,
+    journal::{Lease, Topic},
     store::{self, Store},
-    time::Timestamp,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +25,8 @@ const PASSAGES: usize = 8;
 const GROUP: usize = 64;
 /// How often an answer is taken over before it is given up: it may be what its writers die of.
 const WRITERS: i64 = 4;
+/// Pause after a failure to write the end of an answer.
+const END_RETRY: Duration = Duration::from_secs(1);
 /// Said where nothing was found.
 const NOTHING: &str = "Nothing was found about this in what was said here.";
 
@@ -33,12 +34,14 @@ const NOTHING: &str = "Nothing was found about this in what was said here.";
 #[derive(Debug)]
 pub(super) struct Desk {
     pub(super) store: Store,
+    pub(super) lease: Lease,
     pub(super) retriever: Retriever,
     pub(super) writer: Writer,
     pub(super) figures: Figures,
 }
 
 /// How the writing ends.
+#[derive(Clone)]
 enum Ending {
     Finished,
     DurationCap,
@@ -99,17 +102,21 @@ impl Desk {
         let mut progress = Progress::default();
         let over =
             answer.started_at.after(Duration::from_millis(answer.question.asked.max_ms.into()));
-        let left = over.since(Timestamp::now());
+        let left = over.since(self.store.now());
         let ending = tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(left) => Ending::DurationCap,
-            composed = self.compose(answer, pen, &mut progress) => {
+            // While the lease is not held, the answer may be another writer's: nothing is composed.
+            composed = self.lease.hold(self.compose(answer, pen, &mut progress)) => {
                 composed.err().unwrap_or(Ending::Finished)
             }
         };
-        if let Err(error) = self.end(answer, pen, ending, &progress).await {
-            // Its lease runs out, and whoever takes it over ends it.
-            tracing::warn!(%error, answer.id = %answer.id, "an answer was not ended");
+        // Again and again if need be: without an end the answer would look as if it were written for ever.
+        while let Err(error) = self.end(answer, pen, &ending, &progress).await {
+            tracing::warn!(%error, answer.id = %answer.id, "failed to write the end of an answer");
+            if stop.run_until_cancelled(tokio::time::sleep(END_RETRY)).await.is_none() {
+                return;
+            }
         }
     }
 
@@ -221,7 +228,7 @@ impl Desk {
             if !added? {
                 return Err(Ending::NotOurs);
             }
-            self.figures.wrote(count, is_first.then(|| Timestamp::now().since(answer.started_at)));
+            self.figures.wrote(count, is_first.then(|| self.store.now().since(answer.started_at)));
         }
         if full { Err(Ending::Finished) } else { Ok(()) }
     }
@@ -230,22 +237,23 @@ impl Desk {
         &self,
         answer: &Answer,
         pen: Pen,
-        ending: Ending,
+        ending: &Ending,
         progress: &Progress,
     ) -> Result<(), store::Error> {
         let sources = cited(&progress.text, &progress.passages);
         let answer = answer.clone();
-        let reason = match &ending {
+        let reason = match ending {
             Ending::Finished => Some(Reason::Finished),
             Ending::DurationCap => Some(Reason::DurationCap),
             Ending::Failed { .. } => None,
             Ending::NotOurs => return Ok(()),
         };
+        let ending = ending.clone();
         let ended = self.store.write_in(Topic::answer(answer.id), move |tx| {
             if !may_write(tx, pen)? {
                 return Ok(None);
             }
-            let now = Timestamp::now();
+            let now = tx.now();
             // As the log has it: a group that was being written when time ran out is there, or is not.
             let totals = written(tx, answer.id)?;
             let asked = &answer.question.asked;

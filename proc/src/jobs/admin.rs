@@ -88,7 +88,7 @@ struct OperationCounts {
 /// Shows what has not ended, by state and by operation.
 #[utoipa::path(get, path = "/admin/queue", tag = "jobs", responses((status = 200, body = Queue), (status = 403)))]
 async fn queue(Admin { store, .. }: Admin) -> Result<Json<Queue>, ApiError> {
-    let now = Timestamp::now();
+    let now = store.now();
     let read = store.read(move |reader| {
         let depths = overview::depths(reader, now)?;
         Ok::<_, shared::store::Error>((depths, overview::parked(reader)?))
@@ -127,7 +127,7 @@ async fn workers(
     State(ingress): State<Ingress>,
 ) -> Result<Json<Workers>, ApiError> {
     let read = store.read(|reader| {
-        let workers = overview::workers(reader, Timestamp::now())?;
+        let workers = overview::workers(reader, reader.now())?;
         Ok::<_, shared::store::Error>((workers, overview::running(reader)?))
     });
     let (workers, running) = read.await?;

@@ -20,9 +20,8 @@ use shared::{
     auth::Roles,
     bus::{Bus, Notice},
     ids::{JobId, ProjectId, UserId},
-    journal::Topic,
+    journal::{Lease, Topic},
     store::Store,
-    time::Timestamp,
 };
 use tokio::{
     sync::RwLock,
@@ -116,9 +115,9 @@ impl Refusal {
 #[derive(Debug)]
 struct Inner {
     tools: Tools,
-    config: JobsConfig,
     /// New with every start, so that nothing an earlier process held is taken for ours.
     worker: Uuid,
+    lease: Lease,
     finishing: Finishing,
     running: Mutex<HashMap<JobId, CancellationToken>>,
     queue: Queue,
@@ -134,12 +133,12 @@ struct Inner {
 }
 
 impl Engine {
-    pub(crate) fn new(tools: Tools, config: JobsConfig) -> Self {
+    pub(crate) fn new(tools: Tools, config: &JobsConfig) -> Self {
         let inner = Inner {
+            lease: Lease::new(&tools.store, config.proc_lease),
             tools,
             queue: Queue::new(config.proc_queue_limit.clone()),
             lanes: [Kind::Jobs, Kind::Deliveries].map(|kind| Lane::new(kind, config.proc_workers)),
-            config,
             worker: Uuid::now_v7(),
             finishing: Finishing::default(),
             running: Mutex::default(),
@@ -219,16 +218,22 @@ impl Engine {
         }
         let Inner { lanes: [jobs, deliveries], tasks, .. } = &*self.inner;
         let _ = self.inner.at_work.set(shutdown.clone());
-        tokio::join!(self.run_lane(jobs, &shutdown), self.run_lane(deliveries, &shutdown));
+        tokio::join!(
+            self.run_lane(jobs, &shutdown),
+            self.run_lane(deliveries, &shutdown),
+            self.hand_back_when_unclear(&shutdown),
+        );
         tasks.close();
         tasks.wait().await;
     }
 
     async fn run_lane(&self, lane: &Lane, shutdown: &CancellationToken) {
-        while shutdown.run_until_cancelled(lane.has_room()).await.is_some() {
-            if lane.kind() == Kind::Jobs {
-                self.resolve_unclear().await;
-            }
+        let can_claim = async || {
+            // Without a lease nothing is claimed, since others would take it at once.
+            self.inner.lease.held().await;
+            lane.has_room().await;
+        };
+        while shutdown.run_until_cancelled(can_claim()).await.is_some() {
             let is_more = self.fill(lane, shutdown).await;
             if !is_more {
                 tokio::select! {
@@ -237,14 +242,6 @@ impl Engine {
                     () = sleep(IDLE_POLL) => {}
                 }
             }
-        }
-    }
-
-    /// Hands back jobs that may have been claimed unknowingly.
-    async fn resolve_unclear(&self) {
-        let unclear = &self.inner.unclear;
-        if unclear.swap(false, Ordering::Relaxed) && self.hand_back_unknown().await.is_err() {
-            unclear.store(true, Ordering::Relaxed);
         }
     }
 
@@ -322,7 +319,7 @@ impl Engine {
     pub(super) async fn waiting(&self, limit: usize, kind: Kind) -> Result<Vec<Waiting>, Error> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let look = move |reader: &shared::store::Reader<'_>| {
-            claims::waiting_owners(reader, Timestamp::now(), limit, kind)
+            claims::waiting_owners(reader, reader.now(), limit, kind)
         };
         let waiting: Result<_, shared::store::Error> = self.inner.tools.store.read(look).await;
         Ok(waiting?)

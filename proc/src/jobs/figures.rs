@@ -6,7 +6,6 @@ use axum::Router;
 use shared::{
     metrics::Metrics,
     store::{Error, Reader, Store},
-    time::Timestamp,
 };
 
 use super::{admin::Counts, store::overview};
@@ -45,6 +44,6 @@ pub(crate) fn routes(store: Store, metrics: Metrics) -> Router {
 }
 
 fn read(reader: &Reader<'_>) -> Result<(Counts, i64), Error> {
-    let now = Timestamp::now();
+    let now = reader.now();
     Ok((Counts::of(&overview::depths(reader, now)?, now), overview::parked(reader)?))
 }

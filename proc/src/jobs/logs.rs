@@ -36,7 +36,7 @@ pub(crate) fn append(
     if last < MAX_LINES {
         tx.execute(
             "INSERT INTO job_logs (job_id, line, at, level, message) VALUES ($1, $2, $3, $4, $5)",
-            &[id.into(), (last + 1).into(), Timestamp::now().into(), level.into(), message.into()],
+            &[id.into(), (last + 1).into(), tx.now().into(), level.into(), message.into()],
         )?;
     }
     Ok(())

@@ -102,7 +102,10 @@ pub(crate) fn transition(
     let event = match command {
         Command::Claim { worker } => {
             let due = matches!(job.state, State::Queued | State::Interrupted);
-            if !due || job.run_after > now {
+            let is_put_off = job.run_after > now
+                && job.run_after != job.created_at
+                && job.state == State::Queued;
+            if !due || is_put_off {
                 return Err(Refused::State(job.state));
             }
             // An interrupted attempt goes on; only a queued job begins one.

@@ -77,7 +77,7 @@ fn apply_to(
     mut jobs: HashMap<JobId, Arc<Job>>,
     commands: Vec<(JobId, Command)>,
 ) -> Result<Vec<Outcome>, store::Error> {
-    let (now, mut told) = (Timestamp::now(), Vec::new());
+    let (now, mut told) = (tx.now(), Vec::new());
     let mut outcomes = Vec::new();
     let mut changed = HashSet::new();
     for (id, command) in commands {
@@ -92,7 +92,7 @@ fn apply_to(
             let job = Arc::new(job);
             jobs.insert(id, job.clone());
             changed.insert(id);
-            told.extend(event.map(|event| Told::new(&job, event)));
+            told.extend(event.map(|event| Told::new(&job, event, now)));
             job
         }));
     }
@@ -114,9 +114,13 @@ pub(crate) struct End {
 
 impl End {
     /// Puts the job through the machine, as it will be if it is still the worker's.
-    pub(crate) fn new(job: &Job, command: Command) -> Result<Self, machine::Refused> {
-        let (job, event) = machine::transition(job.clone(), command, Timestamp::now())?;
-        let told = event.map(|event| Told::new(&job, event));
+    pub(crate) fn new(
+        job: &Job,
+        command: Command,
+        now: Timestamp,
+    ) -> Result<Self, machine::Refused> {
+        let (job, event) = machine::transition(job.clone(), command, now)?;
+        let told = event.map(|event| Told::new(&job, event, now));
         Ok(Self { job: job.into(), told })
     }
 }
@@ -229,11 +233,11 @@ struct Told {
 }
 
 impl Told {
-    fn new(job: &Job, event: Event) -> Self {
+    fn new(job: &Job, event: Event, at: Timestamp) -> Self {
         let line = Line {
             kind: event.as_str(),
             project_id: job.project_id,
-            at: Timestamp::now(),
+            at,
             actor: &job.owner,
             trace_id: &job.trace_id,
             job,

@@ -78,7 +78,7 @@ impl Scheduler {
         let mut tick = tokio::time::interval(POLL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while shutdown.run_until_cancelled(tick.tick()).await.is_some() {
-            let round = self.round(Timestamp::now());
+            let round = self.round(self.store.now());
             if let Some(Err(error)) = shutdown.run_until_cancelled(round).await {
                 tracing::warn!(%error, "schedules have to wait");
             }
@@ -176,6 +176,7 @@ impl Scheduler {
             trace: TraceId::mint(),
         };
         let mut job = Job::from(new);
+        job.made_at(self.store.now());
         declared.prepare(&mut job);
         let limit = self.engine.limit(Roles::default());
         let submit = move |tx: &mut shared::store::Tx<'_>| {

@@ -7,6 +7,7 @@ use cluster::{on_both_stores, scratch::Home};
 use serde_json::json;
 use shared::{
     bus::Bus, grpc::Peer, service_token::Service, service_token::ServiceToken, store::Store,
+    time::Timestamp,
 };
 use tempfile::TempDir;
 
@@ -70,7 +71,7 @@ impl Replica {
             quota: Quota::new(StorageLimit::Off),
         };
         let jobs = Settings::parse_from([&["test"], settings].concat()).jobs;
-        let engine = Engine::new(tools, jobs);
+        let engine = Engine::new(tools, &jobs);
         let scheduler =
             Scheduler::new(store.clone(), registry.clone(), ProjectRoles::new(ingress), engine);
         Self { store, registry, scheduler, _folder: folder }

@@ -93,7 +93,7 @@ impl Operation for Reindex {
                 context.advance(progress, Some(wished)).await?;
             }
         }
-        let took = Timestamp::now().since(Timestamp::from_ms(wished.at_ms));
+        let took = context.store().now().since(Timestamp::from_ms(wished.at_ms));
         let messages = self.search.count(project).await.map_err(|error| {
             tracing::warn!(%error, "the index was not counted");
             JobError::transient("unavailable", "the index was not read")
@@ -116,7 +116,7 @@ impl Reindex {
             JobError::transient("unavailable", "the database did not answer")
         })?;
         let (seq, tag) = (position.seq, Some(position.tag));
-        let wished = Wished { seq, tag, at_ms: Timestamp::now().as_ms() };
+        let wished = Wished { seq, tag, at_ms: context.store().now().as_ms() };
         context.advance(Progress::default(), Some(wished)).await?;
         Ok(wished)
     }

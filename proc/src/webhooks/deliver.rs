@@ -12,7 +12,6 @@ use serde_json::{Value, json};
 use shared::{
     ids::WebhookId,
     store::{self, Tx},
-    time::Timestamp,
 };
 use tokio::time::Instant;
 
@@ -224,7 +223,7 @@ impl Work<'_> {
 
     async fn attempt(&self, item: &Item) -> Attempt {
         let Stored { url, secret, old_secret, .. } = &self.webhook;
-        let old = old_secret.as_ref().filter(|(_, until)| *until > Timestamp::now());
+        let old = old_secret.as_ref().filter(|(_, until)| *until > self.context.store().now());
         let secrets: Vec<_> =
             std::iter::once(secret).chain(old.map(|(secret, _)| secret)).collect();
         attempt(self.outgoing, url, &secrets, &item.message).await
@@ -259,7 +258,7 @@ impl Work<'_> {
         attempt: Attempt,
         failure: Failure,
     ) -> Result<(), JobError> {
-        let (now, failures) = (Timestamp::now(), failures + 1);
+        let (now, failures) = (self.context.store().now(), failures + 1);
         let since = self.webhook.failing_since.filter(|_| failures > 1).unwrap_or(now);
         let next = match failure.code {
             GONE => return self.disable(GONE, Some((item, attempt))).await,

@@ -197,7 +197,7 @@ pub(super) fn record(
         attempt.http_status.map(i64::from).into(),
         attempt.failure.map(|failure| failure.code).into(),
         duration.into(),
-        Timestamp::now().into(),
+        tx.now().into(),
     ];
     tx.execute(sql, &params).map(drop)
 }

@@ -63,7 +63,7 @@ pub(super) enum Ahead {
 /// Sees to every webhook that is due, once, beginning behind the `last` one that the look before has seen to: where the queue
 /// has no room for all, they have their turns.
 async fn look(engine: &Engine, store: &Store, last: &mut Option<Place>) -> Result<(), jobs::Error> {
-    let (began, now) = (last.take(), Timestamp::now());
+    let (began, now) = (last.take(), store.now());
     let (mut after, mut wrapped) = (began, began.is_none());
     loop {
         let due = page(store, now, after).await?;

@@ -61,7 +61,7 @@ pub(super) async fn read(
     let mut previous = after.to_owned();
     let mut items = Vec::new();
     if let Some(reason) = &answer.reset {
-        items.push(reset(webhook, reason, previous, &answer.cursor)?);
+        items.push(reset(webhook, reason, previous, &answer.cursor, context.store().now())?);
     } else {
         for event in answer.events {
             let cursor = event.cursor.clone();
@@ -127,11 +127,17 @@ struct Reset<'a> {
     reason: &'a str,
 }
 
-fn reset(webhook: &Stored, reason: &str, previous: String, cursor: &str) -> Result<Item, JobError> {
+fn reset(
+    webhook: &Stored,
+    reason: &str,
+    previous: String,
+    cursor: &str,
+    now: Timestamp,
+) -> Result<Item, JobError> {
     let position = position(webhook.project_id, cursor)?;
     let event = Reset { r#type: RESET, project_id: webhook.project_id, reason };
     let data = to_raw_value(&event).map_err(|_| unreadable())?;
-    let message = Message::new(webhook.id, RESET.into(), position, Timestamp::now(), &data);
+    let message = Message::new(webhook.id, RESET.into(), position, now, &data);
     let message = message.map_err(|_| unreadable())?;
     Ok(Item { message, previous, cursor: cursor.into() })
 }

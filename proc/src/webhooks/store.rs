@@ -98,7 +98,7 @@ pub(super) struct New {
 
 /// Writes a webhook that gets what follows `head`.
 pub(super) fn insert(tx: &mut Tx<'_>, new: &New, head: Position) -> Result<(), Error> {
-    let (log, now) = (Topic::project(new.project_id), Timestamp::now());
+    let (log, now) = (Topic::project(new.project_id), tx.now());
     tx.execute(
         "INSERT INTO webhooks (id, project_id, owner, url, secret, events, state, revision, log, cursor, epoch, seq, \
          job_key, failures, next_at, created_at, updated_at) \
@@ -222,7 +222,7 @@ pub(super) fn change(
             webhook.reason.as_ref().into(),
             (&webhook.owner).into(),
             Value::Uuid(Uuid::now_v7()),
-            Timestamp::now().into(),
+            tx.now().into(),
         ],
     )?;
     find(tx, id)
@@ -303,7 +303,7 @@ pub(super) fn disable(tx: &mut Tx<'_>, webhook: Revision, reason: &str) -> Resul
     let sql = "UPDATE webhooks SET state = 'disabled', reason = $3, revision = $4, updated_at = $5 \
                WHERE id = $1 AND revision = $2";
     let (Revision(id, old), new) = (webhook, Value::Uuid(Uuid::now_v7()));
-    let params = [id.into(), Value::Uuid(old), reason.into(), new, Timestamp::now().into()];
+    let params = [id.into(), Value::Uuid(old), reason.into(), new, tx.now().into()];
     Ok(tx.execute(sql, &params)? > 0)
 }
 

@@ -125,7 +125,7 @@ impl Auth {
 
     async fn end(&self, ended: Ended) -> Result<usize, Error> {
         let (sessions, end) = (&self.inner.sessions, ended.clone());
-        let write = move |tx: &mut Tx<'_>| end.write(tx, Timestamp::now());
+        let write = move |tx: &mut Tx<'_>| end.write(tx, tx.now());
         let count = sessions.store().write_in(Topic::sessions(), write).await?;
         // The log brings it too; here it holds from the answer on.
         sessions.hear(&[ended]);
@@ -158,6 +158,16 @@ impl User {
     }
 }
 
+/// Writes down which sessions were used, now and then, until shutdown.
+async fn write_uses(auth: &Auth, shutdown: &CancellationToken) {
+    while shutdown.run_until_cancelled(sleep(POLL)).await.is_some() {
+        let sessions = &auth.inner.sessions;
+        if let Err(error) = sessions.write_uses(sessions.store().now()).await {
+            tracing::warn!(%error, "failed to write the last uses of sessions");
+        }
+    }
+}
+
 /// Follows the log of ended sessions from where it was before anybody was served.
 #[derive(Debug)]
 pub struct Endings {
@@ -178,9 +188,14 @@ impl Endings {
         Ok(Self { tail: tail.await?, notices, auth })
     }
 
-    /// Has the sessions refused that were ended, and passes them to `tell`, until shutdown. Between two looks it writes
-    /// down which sessions were used.
-    pub async fn run(mut self, tell: impl Fn(Revocations) + Send, shutdown: CancellationToken) {
+    /// Has the sessions refused that were ended, and passes them to `tell`, until shutdown. Beside it the last uses of
+    /// sessions are written, for which nobody who ends a session waits.
+    pub async fn run(self, tell: impl Fn(Revocations) + Send, shutdown: CancellationToken) {
+        let auth = self.auth.clone();
+        tokio::join!(self.follow(tell, &shutdown), write_uses(&auth, &shutdown));
+    }
+
+    async fn follow(mut self, tell: impl Fn(Revocations) + Send, shutdown: &CancellationToken) {
         loop {
             let patience = POLL.mul_f64(rand::rng().random_range(0.75..1.0));
             let hint = timeout(patience, self.notices.next());
@@ -188,10 +203,8 @@ impl Endings {
             if matches!(&hint, Ok(Ok(Notice::Entry(entry))) if self.tail.has(entry.position)) {
                 continue;
             }
-            let looked = self.look(&tell).await;
-            let written = self.auth.inner.sessions.write_uses(Timestamp::now()).await;
-            if let Err(error) = looked.and(written) {
-                tracing::warn!(%error, "sessions were not kept up with");
+            if let Err(error) = self.look(&tell).await {
+                tracing::warn!(%error, "failed to read which sessions were ended");
                 shutdown.run_until_cancelled(sleep(PAUSE)).await;
             }
         }

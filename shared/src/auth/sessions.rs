@@ -15,7 +15,7 @@ use super::{Ended, Refused};
 use crate::{
     http::{ClaimedSession, Limit},
     ids::{SessionId, UserId},
-    store::{Error, Reader, Row, Store, Tx},
+    store::{Error, Reader, Row, Store, Tx, Value},
     sweep,
     time::Timestamp,
 };
@@ -185,11 +185,9 @@ impl Sessions {
         for some in used.chunks(BATCH) {
             let some = some.to_vec();
             let write = move |tx: &mut Tx<'_>| {
-                let sql = "UPDATE sessions SET seen_at = $2 WHERE id = $1 AND seen_at < $2";
-                for session in &some {
-                    tx.execute(sql, &[session.into(), now.into()])?;
-                }
-                Ok::<_, Error>(())
+                let values = some.iter().flat_map(|session| [session.into(), now.into()]);
+                let values: Vec<Value<'_>> = values.collect();
+                tx.update_rows("sessions", &["id", "seen_at"], &values)
             };
             self.store.write(write).await?;
         }

@@ -7,19 +7,20 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::{HeaderMap, HeaderValue, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Request, Response, header, request};
 use http_body_util::{BodyExt, Full};
 use tokio::time::{Instant, timeout_at};
 use tonic::{Code, ConnectError, Status, TimeoutExpired, body::Body, transport};
 use tower::{Service, ServiceExt};
 
 use super::{
-    MAX_DEADLINE, Peer, TIMEOUT,
+    MAX_DEADLINE, Peer, REPLICA, TIMEOUT,
     deadline::{self, Until},
     peer::Replica,
 };
-use crate::{http::trace, time::Timestamp};
+use crate::{http::trace, service_token, time::Timestamp};
 
 /// How often a call is made at most.
 const ATTEMPTS: u32 = 3;
@@ -94,12 +95,7 @@ impl Calls {
             // While there is another replica and time for it, one that hangs does not get all of the time.
             let patience =
                 if self.repeatable && route.len() > 1 { left / (ATTEMPTS - attempt) } else { left };
-            let mut request = Request::new(Body::new(Full::new(body.clone())));
-            *request.method_mut() = head.method.clone();
-            *request.uri_mut() = head.uri.clone();
-            *request.version_mut() = head.version;
-            *request.headers_mut() = head.headers.clone();
-            let outcome = self.attempt(replica, request, Instant::now() + patience).await;
+            let outcome = self.attempt(replica, &head, &body, Instant::now() + patience).await;
             let failure = match outcome {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
@@ -121,16 +117,52 @@ impl Calls {
         }
     }
 
+    /// Makes the call once; twice if another process has come to be at the replica's address, which does nothing but say so.
     async fn attempt(
         &self,
         replica: &Replica,
-        mut request: Request<Body>,
+        head: &request::Parts,
+        body: &Bytes,
+        over: Instant,
+    ) -> Result<Response<Body>, Failed> {
+        let id = self.id(replica, over).await?;
+        match self.send(replica, &id, head, body, over).await {
+            Err(Failed::Declined(answer))
+                if answer.headers().get(REPLICA).is_some_and(|other| *other != id) =>
+            {
+                let id = self.id(replica, over).await?;
+                self.send(replica, &id, head, body, over).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn id(&self, replica: &Replica, over: Instant) -> Result<HeaderValue, Failed> {
+        let id = timeout_at(over, replica.id(self.peer.inner.me.other())).await;
+        let id = id.map_err(|_| Failed::Late)?;
+        id.ok_or_else(|| {
+            self.peer.suspect(replica);
+            Failed::Unsent(Status::unavailable("the replica does not answer"))
+        })
+    }
+
+    async fn send(
+        &self,
+        replica: &Replica,
+        id: &HeaderValue,
+        head: &request::Parts,
+        body: &Bytes,
         over: Instant,
     ) -> Result<Response<Body>, Failed> {
         let left = over - Instant::now();
         let whole = self.stream.unwrap_or(left).min(MAX_DEADLINE);
-        let path = request.uri().path().to_owned();
-        self.introduce(&path, request.headers_mut(), whole).map_err(Failed::Unsent)?;
+        let mut request = Request::new(Body::new(Full::new(body.clone())));
+        *request.method_mut() = head.method.clone();
+        *request.uri_mut() = head.uri.clone();
+        *request.version_mut() = head.version;
+        *request.headers_mut() = head.headers.clone();
+        let introduced = self.introduce(id, head.uri.path(), body, request.headers_mut(), whole);
+        introduced.map_err(Failed::Unsent)?;
         let ends = Instant::now() + whole;
         let answered = timeout_at(over, replica.channel.clone().oneshot(request)).await;
         match answered {
@@ -142,22 +174,34 @@ impl Calls {
                 }
                 Err(failed)
             }
-            Ok(Ok(answer)) => match code(answer.headers()) {
-                Some(Code::Unavailable) => Err(Failed::Declined(answer)),
-                Some(Code::DeadlineExceeded) => Err(Failed::Late),
-                _ => Ok(answer.map(|body| Body::new(Until::new(body, ends)))),
-            },
+            Ok(Ok(answer)) => {
+                replica.learn_id(answer.headers());
+                match code(answer.headers()) {
+                    Some(Code::Unavailable) => Err(Failed::Declined(answer)),
+                    Some(Code::DeadlineExceeded) => Err(Failed::Late),
+                    _ => Ok(answer.map(|body| Body::new(Until::new(body, ends)))),
+                }
+            }
         }
     }
 
-    /// Says who calls, for how long, and on whose behalf.
-    fn introduce(&self, path: &str, headers: &mut HeaderMap, left: Duration) -> Result<(), Status> {
+    /// Says who calls which replica, for how long, and on whose behalf.
+    fn introduce(
+        &self,
+        id: &HeaderValue,
+        path: &str,
+        body: &[u8],
+        headers: &mut HeaderMap,
+        left: Duration,
+    ) -> Result<(), Status> {
         let inner = &self.peer.inner;
-        let token = inner.token.sign(inner.me, path, Timestamp::now());
+        let call = service_token::Call { replica: id.to_str().unwrap_or_default(), path };
+        let token = inner.token.sign(inner.me, call, body, Timestamp::now());
         let mut bearer = HeaderValue::from_str(&format!("Bearer {token}"))
             .map_err(|_| Status::internal("the service token is no header value"))?;
         bearer.set_sensitive(true);
         headers.insert(header::AUTHORIZATION, bearer);
+        headers.insert(REPLICA, id.clone());
         headers.insert(TIMEOUT, deadline::header(left));
         let trace = trace::current().and_then(|trace| HeaderValue::from_str(trace.as_str()).ok());
         if let Some(trace) = trace {

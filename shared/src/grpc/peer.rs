@@ -14,7 +14,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use http::Uri;
+use http::{HeaderMap, HeaderValue, Uri};
 use rand::RngExt as _;
 use tokio::{
     sync::{Notify, watch},
@@ -27,7 +27,7 @@ use tonic_health::pb::{
 };
 
 use super::{
-    Calls,
+    Calls, REPLICA,
     endpoints::{Endpoint, Endpoints, Lookup, system},
 };
 use crate::service_token::{Service, ServiceToken};
@@ -88,6 +88,8 @@ pub(super) struct Replica {
     pub(super) channel: Channel,
     /// It said lately that it serves, and no call has found otherwise since.
     serves: AtomicBool,
+    /// Its id, for which calls are signed, as its last answer said.
+    id: Mutex<Option<HeaderValue>>,
 }
 
 impl fmt::Debug for Peer {
@@ -214,7 +216,7 @@ impl Replica {
             .http2_max_header_list_size(MAX_HEAD_BYTES)
             .concurrency_limit(MAX_CALLS)
             .connect_lazy();
-        Arc::new(Self { endpoint, channel, serves: AtomicBool::new(false) })
+        Arc::new(Self { endpoint, channel, serves: AtomicBool::new(false), id: Mutex::default() })
     }
 
     pub(super) fn address(&self) -> SocketAddr {
@@ -225,10 +227,33 @@ impl Replica {
         self.serves.load(Ordering::Relaxed)
     }
 
+    /// Returns the replica's id; asks for it if nobody has yet.
+    pub(super) async fn id(&self, service: Service) -> Option<HeaderValue> {
+        if self.known_id().is_none() {
+            self.check(service).await;
+        }
+        self.known_id()
+    }
+
+    fn known_id(&self) -> Option<HeaderValue> {
+        self.id.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes over the id that an answer of the replica names.
+    pub(super) fn learn_id(&self, headers: &HeaderMap) {
+        if let Some(id) = headers.get(REPLICA) {
+            *self.id.lock().unwrap_or_else(PoisonError::into_inner) = Some(id.clone());
+        }
+    }
+
     async fn check(&self, service: Service) {
         let mut health = HealthClient::new(self.channel.clone()).max_decoding_message_size(1024);
         let asked = timeout(CHECK_TIMEOUT, health.check(HealthCheckRequest::default())).await;
-        let status = asked.ok().and_then(Result::ok).map(|answer| answer.into_inner().status());
+        let answer = asked.ok().and_then(Result::ok);
+        if let Some(answer) = &answer {
+            self.learn_id(answer.metadata().as_ref());
+        }
+        let status = answer.map(|answer| answer.into_inner().status());
         let serves = status == Some(ServingStatus::Serving);
         if self.serves.swap(serves, Ordering::Relaxed) != serves {
             tracing::info!(%service, address = %self.address(), serves, ?status, "a replica changed");

@@ -17,9 +17,10 @@ use tokio::{
 use tonic::{Code, Status, body::Body as GrpcBody, server::NamedService, service::Routes};
 use tower::Service as TowerService;
 use tracing::Instrument;
+use uuid::Uuid;
 
 use super::{
-    MAX_DEADLINE,
+    MAX_DEADLINE, MAX_MESSAGE_BYTES, REPLICA,
     deadline::{self, Until},
     health,
 };
@@ -27,18 +28,24 @@ use crate::{
     http::trace,
     ids::TraceId,
     lifecycle::Lifecycle,
-    service_token::{Service, ServiceToken},
+    service_token::{Call, Checked, Nonces, Service, ServiceToken},
     time::Timestamp,
 };
 
 /// Calls answered at once; further ones are told to go to another replica.
 const MAX_RUNNING: usize = 512;
 
+/// The longest body of a call: one message behind its prefix of five bytes.
+const MAX_BODY_BYTES: usize = MAX_MESSAGE_BYTES + 5;
+
 /// What every call passes.
 #[derive(Clone)]
 struct Gate {
     me: Service,
     token: ServiceToken,
+    /// Id of this listener, which signatures name.
+    replica: HeaderValue,
+    nonces: Arc<Nonces>,
     running: Arc<Semaphore>,
 }
 
@@ -101,11 +108,27 @@ pub fn routes(
     token: ServiceToken,
     lifecycle: &Lifecycle,
 ) -> Router {
-    let gate = Gate { me, token, running: Arc::new(Semaphore::new(MAX_RUNNING)) };
+    let replica = HeaderValue::from_str(&Uuid::now_v7().to_string());
+    let gate = Gate {
+        me,
+        token,
+        replica: replica.unwrap_or(HeaderValue::from_static("")),
+        nonces: Arc::default(),
+        running: Arc::new(Semaphore::new(MAX_RUNNING)),
+    };
+    let named = middleware::from_fn_with_state(gate.replica.clone(), name);
     let calls = services.routes.into_axum_router();
     let health = health::server(lifecycle.clone(), services.names);
     let health = Routes::from(Router::new()).add_service(health).into_axum_router();
-    calls.route_layer(middleware::from_fn_with_state(gate, pass)).merge(health).fallback(unknown)
+    let calls = calls.route_layer(middleware::from_fn_with_state(gate, pass));
+    calls.merge(health).fallback(unknown).layer(named)
+}
+
+/// Says in every answer which replica it is from.
+async fn name(State(replica): State<HeaderValue>, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    response.headers_mut().insert(REPLICA, replica);
+    response
 }
 
 /// Says to a gRPC client that there is no such service, in its own terms.
@@ -121,10 +144,14 @@ async fn unknown(headers: HeaderMap) -> Response {
 /// Lets the other service's calls pass and bounds them.
 async fn pass(State(gate): State<Gate>, request: Request, next: Next) -> Response {
     let path = request.uri().path();
-    if !gate.knows(request.headers(), path) {
+    if request.headers().get(REPLICA).is_some_and(|replica| *replica != gate.replica) {
+        // Another process has this address now: the caller signs anew, for this one.
+        return Status::unavailable("the call is for another replica").into_http();
+    }
+    let Some(signed) = gate.signed(request.headers(), path) else {
         tracing::debug!(path, "a call without identity was refused");
         return Status::unauthenticated("unauthenticated").into_http();
-    }
+    };
     let Ok(running) = gate.running.clone().try_acquire_owned() else {
         return Status::unavailable("this instance is overloaded").into_http();
     };
@@ -135,7 +162,13 @@ async fn pass(State(gate): State<Gate>, request: Request, next: Next) -> Respons
     let trace: TraceId = trace.unwrap_or_else(TraceId::mint);
     let span = tracing::debug_span!("call", trace.id = %trace, path);
     let serve = async move {
-        let answered = timeout_at(deadline, next.run(request)).await;
+        let answer = async {
+            match whole(request, &signed).await {
+                Ok(request) => next.run(request).await,
+                Err(refused) => refused.into_http(),
+            }
+        };
+        let answered = timeout_at(deadline, answer).await;
         let mut response = answered.unwrap_or_else(|_| deadline::exceeded().into_http());
         by_the_book(response.headers_mut());
         tracing::debug!(code = ?code(response.headers()), "call served");
@@ -147,11 +180,26 @@ async fn pass(State(gate): State<Gate>, request: Request, next: Next) -> Respons
 }
 
 impl Gate {
-    fn knows(&self, headers: &HeaderMap, path: &str) -> bool {
+    /// Returns the signature of the call if it is good and was not used before.
+    fn signed(&self, headers: &HeaderMap, path: &str) -> Option<Checked> {
         let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let token = shown.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
-        self.token.check(token, self.me, path, Timestamp::now())
+        let call = Call { replica: self.replica.to_str().unwrap_or_default(), path };
+        let signed = self.token.check(token, self.me, call, Timestamp::now())?;
+        self.nonces.is_new(&signed).then_some(signed)
     }
+}
+
+/// Reads the call's body, which is one message, and refuses one that was not signed.
+async fn whole(request: Request, signed: &Checked) -> Result<Request, Status> {
+    let (head, body) = request.into_parts();
+    let body = axum::body::to_bytes(body, MAX_BODY_BYTES).await;
+    let body = body.map_err(|_| Status::resource_exhausted("the message is too long"))?;
+    if !signed.covers(&body) {
+        tracing::debug!("a call with another body than was signed was refused");
+        return Err(Status::unauthenticated("unauthenticated"));
+    }
+    Ok(Request::from_parts(head, Body::from(body)))
 }
 
 /// gRPC's code for a message that is too long is `RESOURCE_EXHAUSTED`; tonic's is `OUT_OF_RANGE`, which nothing else here

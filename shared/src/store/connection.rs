@@ -4,8 +4,8 @@ use std::{collections::HashSet, sync::Arc, time::Instant};
 
 use uuid::Uuid;
 
-use super::{Appended, Error, Last, Row, Value, postgres::Postgres, sqlite::Sqlite};
-use crate::{bus::News, journal::Topic, sabotage::Sabotage};
+use super::{Appended, Error, Last, Row, Value, clock::Clock, postgres::Postgres, sqlite::Sqlite};
+use crate::{bus::News, journal::Topic, sabotage::Sabotage, time::Timestamp};
 
 /// A connection of one thread.
 #[derive(Debug)]
@@ -160,6 +160,13 @@ impl Connection {
     pub(super) fn reader(&self) -> Reader<'_> {
         Reader(self)
     }
+
+    fn clock(&self) -> &Clock {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.clock(),
+            Self::Postgres(postgres) => postgres.clock(),
+        }
+    }
 }
 
 /// Reads inside a transaction.
@@ -169,6 +176,24 @@ impl Connection {
 pub struct Reader<'a>(&'a Connection);
 
 impl Reader<'_> {
+    /// Returns the time by the database's clock, which all processes of the database share. Nothing is read for it.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.0.clock().now()
+    }
+
+    /// Reads the database's clock and returns its time. From then on [`Reader::now`] goes by this reading.
+    pub fn read_clock(&self) -> Result<Timestamp, Error> {
+        let clock = self.0.clock();
+        if clock.is_of_server() {
+            let sql = "SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::BIGINT";
+            let sent = Instant::now();
+            let read = self.find(sql, &[], |row| row.get(0))?;
+            clock.observe(sent, read.ok_or(Error::Gone)?);
+        }
+        Ok(clock.now())
+    }
+
     /// Returns every row of the answer, each through `map`.
     pub fn query<T>(
         &self,
@@ -287,6 +312,18 @@ impl Tx<'_> {
                 postgres.advance_rows(table, columns, counter, values)
             }
         }
+    }
+
+    /// Returns the time by the database's clock as [`Reader::read_clock`] does. Where that is this machine's it is written
+    /// down, so that it goes on from there should the machine's clock be set back while no process runs.
+    pub fn keep_clock(&mut self) -> Result<Timestamp, Error> {
+        let now = self.read_clock()?;
+        if !self.reader.0.clock().is_of_server() {
+            let sql = "INSERT INTO clock (id, time) VALUES (1, $1) \
+                       ON CONFLICT (id) DO UPDATE SET time = excluded.time";
+            self.execute(sql, &[now.into()])?;
+        }
+        Ok(now)
     }
 
     /// Appends an entry to `topic` when all writes of the transaction are done, so that a log which many kinds of work

@@ -22,6 +22,7 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0015_packed_entries.sql"),
     include_str!("migrations/0016_stored_tags.sql"),
     include_str!("migrations/0017_retention.sql"),
+    include_str!("migrations/0018_leases.sql"),
     include_str!("migrations/0020_rights.sql"),
     include_str!("migrations/0021_secret_rewrites.sql"),
     include_str!("migrations/0022_reactions_presence.sql"),

@@ -24,6 +24,7 @@ use self::{
 };
 use super::{
     Error, Row, Value,
+    clock::Clock,
     connection::{Absent, Committed, Locking},
     progress::Progress,
     value::Home,
@@ -63,6 +64,7 @@ pub(super) struct Server {
     tls: MakeRustlsConnect,
     /// Whether replies have deadlines; only a deliberate bug has none.
     has_deadlines: bool,
+    clock: Clock,
 }
 
 /// A connection that opens itself anew.
@@ -87,7 +89,7 @@ pub(super) struct Postgres {
 impl Server {
     /// Reads the URL, `postgres://user:password@host:5432/database?sslmode=require`. Certificates are checked against the
     /// machine's.
-    pub(super) fn new(url: &str, has_deadlines: bool) -> anyhow::Result<Self> {
+    pub(super) fn new(url: &str, has_deadlines: bool, clock: Clock) -> anyhow::Result<Self> {
         // The parser's error names what is wrong, never a value.
         let mut config: Config = url.parse().context("DATABASE_URL cannot be read")?;
         config.connect_timeout(CONNECT_TIMEOUT).tcp_user_timeout(TCP_USER_TIMEOUT);
@@ -97,7 +99,7 @@ impl Server {
             config.application_name("parley");
         }
         let tls = MakeRustlsConnect::new(crate::tls::client_config());
-        Ok(Self { config, tls, has_deadlines })
+        Ok(Self { config, tls, has_deadlines, clock })
     }
 
     pub(super) fn connect(&self, progress: &Arc<Progress>) -> anyhow::Result<Postgres> {
@@ -138,6 +140,10 @@ fn settings() -> String {
 }
 
 impl Postgres {
+    pub(super) fn clock(&self) -> &Clock {
+        &self.server.clock
+    }
+
     /// Refuses a server that answers before what it says is safe on its disk.
     pub(super) fn require_durability(&self) -> anyhow::Result<()> {
         for setting in ["fsync", "full_page_writes"] {

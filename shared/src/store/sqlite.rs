@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::{
     Error, Row, Value,
+    clock::Clock,
     progress::Progress,
     value::{ColumnValue, Home, update},
 };
@@ -28,6 +29,7 @@ const ROWS: usize = 64;
 pub(super) struct Sqlite {
     connection: rusqlite::Connection,
     progress: Arc<Progress>,
+    clock: Clock,
 }
 
 /// Keeps a second process out of the folder while it lives.
@@ -44,7 +46,7 @@ pub(super) fn lock(folder: &Path) -> anyhow::Result<File> {
 }
 
 impl Sqlite {
-    pub(super) fn open(path: &Path, progress: &Arc<Progress>) -> Result<Self, Error> {
+    pub(super) fn open(path: &Path, progress: &Arc<Progress>, clock: Clock) -> Result<Self, Error> {
         let connection = rusqlite::Connection::open(path)?;
         connection.busy_timeout(Duration::from_secs(5))?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -55,7 +57,11 @@ impl Sqlite {
         // Deleted text is overwritten in the file, not only unlinked.
         connection.pragma_update(None, "secure_delete", "ON")?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
-        Ok(Self { connection, progress: progress.clone() })
+        Ok(Self { connection, progress: progress.clone(), clock })
+    }
+
+    pub(super) fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     pub(super) fn batch(&self, sql: &str) -> Result<(), Error> {

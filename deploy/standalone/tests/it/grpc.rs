@@ -8,7 +8,7 @@ use proto::{
 };
 use secrecy::SecretString;
 use shared::{
-    service_token::{Service, ServiceToken, ServiceTokenConfig},
+    service_token::{Call, Service, ServiceToken, ServiceTokenConfig},
     time::Timestamp,
 };
 use tokio::time::timeout;
@@ -49,6 +49,17 @@ async fn channel(parley: &Parley, service: &str) -> Channel {
     endpoint.timeout(PATIENCE).connect().await.expect("it listens")
 }
 
+/// The body of a call whose message has nothing in it.
+const EMPTY: &[u8] = &[0; 5];
+
+/// Returns the id of the replica, as its answers name it.
+async fn replica(channel: &Channel) -> String {
+    let asked = HealthClient::new(channel.clone()).check(HealthCheckRequest::default()).await;
+    let answer = asked.expect("an answer");
+    let id = answer.metadata().get("parley-replica").expect("the replica's id");
+    id.to_str().expect("text").to_owned()
+}
+
 /// Makes a request with an identity, or none.
 fn with<T>(message: T, identity: Option<&str>) -> Request<T> {
     let mut request = Request::new(message);
@@ -64,8 +75,13 @@ async fn strangers_are_refused_and_not_told_why() {
     let parley = started().await;
     let (ours, now) = (keys(KEY), Timestamp::now());
     let mut chat = ChatClient::new(channel(&parley, "ingress").await);
-    let mut jobs = JobsClient::new(channel(&parley, "proc").await);
-    let known = ours.sign(Service::Ingress, LIST, now);
+    let proc = channel(&parley, "proc").await;
+    let id = replica(&proc).await;
+    let mut jobs = JobsClient::new(proc);
+    let list_here = Call { replica: &id, path: LIST };
+    let access_here = Call { replica: &id, path: ACCESS };
+    let list_elsewhere = Call { replica: "another", path: LIST };
+    let known = ours.sign(Service::Ingress, list_here, EMPTY, now);
     let list = ListUnfinishedJobsRequest::default();
     jobs.list_unfinished_jobs(with(list.clone(), Some(&known))).await.unwrap();
 
@@ -74,10 +90,14 @@ async fn strangers_are_refused_and_not_told_why() {
     for identity in [
         None,
         Some(KEY.to_owned()),
-        Some(forged.sign(Service::Ingress, LIST, now)),
-        Some(ours.sign(Service::Ingress, LIST, old)),
-        Some(ours.sign(Service::Ingress, ACCESS, now)),
-        Some(ours.sign(Service::Proc, LIST, now)),
+        Some(forged.sign(Service::Ingress, list_here, EMPTY, now)),
+        Some(ours.sign(Service::Ingress, list_here, EMPTY, old)),
+        Some(ours.sign(Service::Ingress, access_here, EMPTY, now)),
+        Some(ours.sign(Service::Ingress, list_elsewhere, EMPTY, now)),
+        Some(ours.sign(Service::Ingress, list_here, b"another message", now)),
+        Some(ours.sign(Service::Proc, list_here, EMPTY, now)),
+        // It was used before.
+        Some(known.clone()),
     ] {
         let refused = jobs.list_unfinished_jobs(with(list.clone(), identity.as_deref())).await;
         let refused = refused.expect_err("nobody");
@@ -93,7 +113,11 @@ async fn strangers_are_refused_and_not_told_why() {
 async fn too_much_and_the_unknown_are_answered_as_grpc_has_it() {
     let parley = started().await;
     let channel = channel(&parley, "ingress").await;
-    let sign = |path: &str| keys(KEY).sign(Service::Proc, path, Timestamp::now());
+    let id = replica(&channel).await;
+    let sign = |path: &str| {
+        let call = Call { replica: &id, path };
+        keys(KEY).sign(Service::Proc, call, EMPTY, Timestamp::now())
+    };
     let messages = vec![ImportMessage { text: "x".repeat(9 << 20), ..ImportMessage::default() }];
     let oversize = ImportMessagesRequest { messages, ..ImportMessagesRequest::default() };
     let identity = sign("/parley.v1.Chat/ImportMessages");
@@ -132,7 +156,7 @@ async fn a_trace_goes_through_and_no_secret_is_logged() {
     let log = parley.log();
     let call = format!("call{{trace.id=trace-42 path={LIST:?}}}");
     assert!(log.contains(&call), "{call} is missing");
-    assert!(!log.contains(KEY) && !log.contains("v1.ingress.") && !log.contains("v1.proc."));
+    assert!(!log.contains(KEY) && !log.contains("v2.ingress.") && !log.contains("v2.proc."));
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ mod canary;
 mod channels_filter;
 mod chat;
 mod clients;
+mod clock;
 mod compression;
 mod console;
 mod contents;

@@ -5,6 +5,7 @@ use shared::{
     ids::ConnectionId,
     journal::Topic,
     store::{Tx, Value},
+    time::Timestamp,
 };
 
 use super::*;

@@ -15,7 +15,7 @@ use mio::{Events, Interest, Poll, Token};
 use shared::{
     ids::ConnectionId,
     journal::{Position, Topic},
-    time::Timestamp,
+    store::Clock,
 };
 use slab::Slab;
 use tokio::sync::mpsc;
@@ -40,6 +40,8 @@ pub(super) struct Shard {
     limits: Limits,
     stats: Arc<Stats>,
     refills: mpsc::UnboundedSender<Refill>,
+    /// The clock by which answers began and credentials end.
+    clock: Clock,
     began: Instant,
     now: u64,
     streams: Slab<Stream>,
@@ -61,6 +63,7 @@ impl Shard {
         limits: Limits,
         stats: Arc<Stats>,
         refills: mpsc::UnboundedSender<Refill>,
+        clock: Clock,
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
         let inbox = Arc::new(Inbox::new(&poll)?);
@@ -79,7 +82,8 @@ impl Shard {
             deadlines: Deadlines::default(),
             gone: Vec::new(),
             unsettled: Vec::new(),
-            beat: (0, Frame::heartbeat(Timestamp::now())),
+            beat: (0, Frame::heartbeat(clock.now())),
+            clock,
             draining: false,
             stopped: false,
         })
@@ -178,7 +182,7 @@ impl Shard {
 
     fn park(&mut self, mut parked: Parked) {
         if let Some(answering) = &mut parked.answering {
-            answering.park(self.now, Timestamp::now());
+            answering.park(self.now, self.clock.now());
         }
         let connection = parked.about.connection;
         let times = self.times(&parked);

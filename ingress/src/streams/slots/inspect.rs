@@ -8,7 +8,6 @@ use shared::{
 use uuid::Uuid;
 
 use super::{super::about::session_in, Scope, Slots};
-use crate::replica;
 
 /// An open stream of some replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,10 +48,10 @@ impl Slots {
         reader: &Reader<'_>,
         user: &UserId,
         project: ProjectId,
-        now: Timestamp,
+        oldest: Timestamp,
     ) -> Result<Vec<Open>, Error> {
         let key = Scope::Project(project, user.clone()).key();
-        let [own, oldest] = self.live(now);
+        let [own, oldest] = self.live(oldest);
         let sql = format!("{COLUMNS} AND s.scope = $3 ORDER BY s.n");
         reader.query(&sql, &[own, oldest, (&*key).into()], read)
     }
@@ -62,9 +61,9 @@ impl Slots {
         &self,
         reader: &Reader<'_>,
         connection: ConnectionId,
-        now: Timestamp,
+        oldest: Timestamp,
     ) -> Result<Option<ReplicaId>, Error> {
-        let [own, oldest] = self.live(now);
+        let [own, oldest] = self.live(oldest);
         let sql = format!("{COLUMNS} AND s.connection = $3");
         let open = reader.find(&sql, &[own, oldest, connection.into()], read)?;
         Ok(open.map(|open| open.replica))
@@ -84,10 +83,10 @@ impl Slots {
         reader: &Reader<'_>,
         user: &UserId,
         stream: &str,
-        now: Timestamp,
+        oldest: Timestamp,
     ) -> Result<Vec<Open>, Error> {
         let (first, last) = projects_of(user);
-        let [own, oldest] = self.live(now);
+        let [own, oldest] = self.live(oldest);
         let sql =
             format!("{COLUMNS} AND s.scope BETWEEN $3 AND $4 AND s.user_id = $5 AND s.stream = $6");
         let params = [own, oldest, (&*first).into(), (&*last).into(), user.into(), stream.into()];
@@ -100,9 +99,9 @@ impl Slots {
         reader: &Reader<'_>,
         user: &UserId,
         sessions: &[SessionId],
-        now: Timestamp,
+        oldest: Timestamp,
     ) -> Result<Vec<SessionId>, Error> {
-        let [own, oldest] = self.live(now);
+        let [own, oldest] = self.live(oldest);
         let (first, last) = projects_of(user);
         let sql = format!("{COLUMNS} AND s.scope BETWEEN $3 AND $4 AND s.user_id = $5");
         let params = [own, oldest, (&*first).into(), (&*last).into(), user.into()];
@@ -132,7 +131,7 @@ impl Slots {
         Ok(())
     }
 
-    fn live(&self, now: Timestamp) -> [Value<'static>; 2] {
-        [self.replica.into(), replica::oldest(now).into()]
+    fn live(&self, oldest: Timestamp) -> [Value<'static>; 2] {
+        [self.replica.into(), oldest.into()]
     }
 }

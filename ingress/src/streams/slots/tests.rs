@@ -41,8 +41,9 @@ impl Sabotage {
     }
 }
 
-const NOW: Timestamp = Timestamp::from_ms(1_000_000);
-const SEEN: Timestamp = Timestamp::from_ms(990_000);
+/// Replicas that were not seen since are gone.
+const OLDEST: Timestamp = Timestamp::from_ms(990_000);
+const SEEN: Timestamp = OLDEST;
 const UNSEEN: Timestamp = Timestamp::from_ms(989_999);
 
 struct Fixture {
@@ -125,7 +126,7 @@ impl Fixture {
         holder: &Holder,
     ) -> Result<Lease, Full> {
         let (slots, holder) = (slots.clone(), holder.clone());
-        let taken = self.store.write(move |tx| slots.take(tx, &wanted, &holder, NOW)).await;
+        let taken = self.store.write(move |tx| slots.take(tx, &wanted, &holder, OLDEST)).await;
         taken.map_err(full)
     }
 
@@ -236,7 +237,7 @@ async fn several_scopes_are_taken_all_or_none(home: Home) {
     let (giver, taker) = (slots.clone(), holder("b"));
     // The transaction is kept although the slot was refused.
     let kept = fixture.store.write(move |tx| {
-        let refused = giver.take(tx, &wanted, &taker, NOW);
+        let refused = giver.take(tx, &wanted, &taker, OLDEST);
         assert!(matches!(
             refused,
             Err(Refused::Full(Full { scope: Kind::Ip, current: 1, limit: 1 }))

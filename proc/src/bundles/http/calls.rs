@@ -83,7 +83,7 @@ pub(super) fn begin(
             (&attempt.operation).into(),
             attempt.number.into(),
             attempt.started_at.into(),
-            Timestamp::now().into(),
+            tx.now().into(),
         ],
     )?;
     Ok(Begun::Call)

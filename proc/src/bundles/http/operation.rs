@@ -82,7 +82,7 @@ impl Operation for HttpOperation {
             match begun.await.map_err(|error| unavailable(&error))? {
                 Begun::Call => {}
                 Begun::Accepted { fence, called_at } => {
-                    return self.wait(&mut listener, fence, called_at).await;
+                    return self.wait(&context, &mut listener, fence, called_at).await;
                 }
                 // It had its share, yet the bundle still works for a job whose worker was lost.
                 Begun::Full => {
@@ -100,7 +100,7 @@ impl Operation for HttpOperation {
                     let (id, fence) = (attempt.job, attempt.fence);
                     let accepted = context.store().write(move |tx| calls::accept(tx, id, fence));
                     accepted.await.map_err(|error| unavailable(&error))?;
-                    return self.wait(&mut listener, fence, Timestamp::now()).await;
+                    return self.wait(&context, &mut listener, fence, context.store().now()).await;
                 }
                 // That it is not ready yet is no failure of the attempt.
                 Answered::Later(after) => {
@@ -134,11 +134,12 @@ impl HttpOperation {
     /// Waits for callbacks until the last one, or until the attempt has taken too long.
     async fn wait(
         &self,
+        context: &JobContext,
         listener: &mut Listener,
         fence: i64,
         called_at: Timestamp,
     ) -> Result<Value, JobError> {
-        let left = self.timeout().saturating_sub(Timestamp::now().since(called_at));
+        let left = self.timeout().saturating_sub(context.store().now().since(called_at));
         let waited = timeout(left, listener.wait(fence)).await;
         waited
             .unwrap_or_else(|_| Err(JobError::transient("timeout", "the operation took too long")))

@@ -32,7 +32,7 @@ pub(super) fn put(
     manifest: &str,
 ) -> Result<Option<bool>, store::Error> {
     let revision = Value::Uuid(Uuid::now_v7());
-    let now = Timestamp::now();
+    let now = tx.now();
     let secret = secret.map(Sealed::as_str);
     let replaced = tx.execute(
         "UPDATE http_bundles SET revision = $2, url = $3, secret = COALESCE($4, secret), manifest = $5, updated_at = $6 WHERE name = $1",

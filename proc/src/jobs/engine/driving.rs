@@ -97,7 +97,9 @@ impl Engine {
         let mut task = JoinSet::new();
         let span = tracing::debug_span!("job", job.id = %job.id, trace.id = %trace);
         let given = context.clone();
-        let work = async move { operation.run(given, input).await };
+        let lease = self.inner.lease.clone();
+        // While the lease is not held, the job may be another worker's: the operation stands still.
+        let work = async move { lease.hold(operation.run(given, input)).await };
         task.spawn(with_trace(trace, work.instrument(span)));
         let mut beat = interval_at(Instant::now() + ANNOUNCE, ANNOUNCE);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);

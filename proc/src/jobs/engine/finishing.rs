@@ -65,8 +65,9 @@ impl Engine {
         let (id, owner) = (context.job().id, &context.job().owner);
         // What it did well it has come to the end of; else what it might still be doing counts for the next attempt.
         let succeeds = matches!(command, Command::Succeed { .. });
+        let now = self.inner.tools.store.now();
         let known = context.known().filter(|_| succeeds);
-        let end = known.and_then(|job| End::new(&job, command.clone()).ok());
+        let end = known.and_then(|job| End::new(&job, command.clone(), now).ok());
         if self.inner.finishing.add(owner, Finish { id, command, end, answer }) {
             // In a task of its own, since others wait for it too.
             self.inner.tasks.spawn(self.clone().write_finishes(owner.clone()));

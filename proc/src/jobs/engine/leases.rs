@@ -1,6 +1,6 @@
 //! Keeps the lease under which this process has its jobs, and hears what becomes of them elsewhere.
 
-use std::{collections::HashSet, future::pending, time::Duration};
+use std::{collections::HashSet, future::pending, sync::atomic::Ordering, time::Duration};
 
 use serde::Deserialize;
 use shared::{
@@ -10,7 +10,7 @@ use shared::{
     store,
     time::Timestamp,
 };
-use tokio::time::{Instant, MissedTickBehavior, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -19,7 +19,7 @@ use super::{
         machine::{Claim, Command},
         store::{apply, claims},
     },
-    Engine, POLL,
+    Engine, Inner, POLL,
 };
 
 /// How long after hints of several events it is looked for what of ours was cancelled, once for all that come meanwhile.
@@ -29,50 +29,67 @@ impl Engine {
     /// Begins to be heard of, and goes on with what earlier processes have left.
     pub(super) async fn take_over(&self) -> Result<(), Error> {
         // Where the database belongs to this process alone, whatever still runs in it has lost its worker.
-        let embedded = self.inner.tools.store.is_embedded();
-        let before = if embedded { Timestamp::from_ms(i64::MAX) } else { Timestamp::now() };
-        let taken_over = self.reap(before).await?;
-        if taken_over > 0 {
-            tracing::info!(jobs = taken_over, "jobs of an earlier process go on");
+        if self.inner.tools.store.is_embedded() {
+            let taken_over = self.reap(Timestamp::from_ms(i64::MAX)).await?;
+            if taken_over > 0 {
+                tracing::info!(jobs = taken_over, "jobs of an earlier process go on");
+            }
         }
-        let (worker, until) =
-            (self.inner.worker, Timestamp::now().after(self.inner.config.proc_lease));
-        let begin = move |tx: &mut store::Tx<'_>| {
+        let Inner { worker, lease, .. } = &*self.inner;
+        let (worker, length) = (*worker, lease.length());
+        let begin = move |tx: &mut store::Tx<'_>, now: Timestamp| {
             tx.ensure(&Topic::jobs())?;
-            claims::renew(tx, worker, until)
+            claims::renew(tx, worker, now.after(length))
         };
-        self.inner.tools.store.write(begin).await.map_err(|error: store::Error| error)?;
+        let renewal = lease.renew(None, begin).await;
+        renewal.map_err(|error: store::Error| error)?.confirm();
         // What admins see of workers has this id.
         tracing::info!(worker.id = %worker, "jobs are taken");
         Ok(())
     }
 
-    /// Keeps our lease, stops jobs that are no longer ours, and frees those of lost workers.
+    /// Renews the worker's lease, stops jobs that are no longer its own, and frees those of lost workers.
     pub(crate) async fn keep_leases(self, shutdown: CancellationToken) {
-        let (store, worker) = (&self.inner.tools.store, self.inner.worker);
-        let lease = self.inner.config.proc_lease;
-        let mut tick = tokio::time::interval((lease / 3).min(POLL));
+        let Inner { tools, lease, .. } = &*self.inner;
+        let mut tick = tokio::time::interval(lease.interval().min(POLL));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut renewed = None;
         while shutdown.run_until_cancelled(tick.tick()).await.is_some() {
-            self.stop_lost().await;
-            if renewed.is_some_and(|at: Instant| at.elapsed() < lease / 4) {
-                continue;
+            if renewed.is_none_or(|at: Instant| at.elapsed() >= lease.interval()) {
+                let sent = Instant::now();
+                match self.renew().await {
+                    Ok(()) => renewed = Some(sent),
+                    Err(error) => tracing::warn!(%error, "failed to renew the worker's lease"),
+                }
+                if lease.may_take_over()
+                    && let Err(error) = self.reap(tools.store.now()).await
+                {
+                    tracing::warn!(%error, "failed to free the jobs of lost workers");
+                }
             }
-            let now = Timestamp::now();
-            let renew = move |tx: &mut store::Tx<'_>| {
-                claims::renew(tx, worker, now.after(lease))?;
-                claims::forget(tx, now)
-            };
-            let kept = store.write_lease(renew).await;
-            match kept.map_err(Error::Store) {
-                Ok(()) => renewed = Some(Instant::now()),
-                Err(error) => tracing::warn!(%error, "the lease was not renewed"),
-            }
-            if let Err(error) = self.reap(now).await {
-                tracing::warn!(%error, "jobs of lost workers were not freed");
+            if let Err(error) = self.stop_lost().await {
+                tracing::warn!(%error, "failed to look for jobs that others have taken");
             }
         }
+    }
+
+    async fn renew(&self) -> Result<(), Error> {
+        let Inner { worker, lease, .. } = &*self.inner;
+        let (worker, length, forgets) = (*worker, lease.length(), lease.may_take_over());
+        let renew = move |tx: &mut store::Tx<'_>, now: Timestamp| {
+            claims::renew(tx, worker, now.after(length))?;
+            if forgets {
+                claims::forget(tx, now)?;
+            }
+            Ok::<_, store::Error>(())
+        };
+        let renewal = lease.renew(None, renew).await?;
+        if !lease.is_held() {
+            // Jobs that others took meanwhile stop before the others go on.
+            self.stop_lost().await?;
+        }
+        renewal.confirm();
+        Ok(())
     }
 
     /// Hears of jobs that can start and of jobs that were cancelled, wherever that was. Beneath it both are looked for
@@ -91,7 +108,9 @@ impl Engine {
                 () = shutdown.cancelled() => return,
                 () = look => {
                     look_at = None;
-                    self.stop_lost().await;
+                    if let Err(error) = self.stop_lost().await {
+                        tracing::warn!(%error, "failed to look for jobs that others have taken");
+                    }
                     continue;
                 }
                 notice = notices.next() => notice,
@@ -116,15 +135,27 @@ impl Engine {
     }
 
     /// Stops jobs that are no longer ours.
-    async fn stop_lost(&self) {
+    async fn stop_lost(&self) -> Result<(), store::Error> {
         // Looked at first: what is claimed afterwards is not missed in the answer.
         let before: Vec<JobId> = self.running(|running| running.keys().copied().collect());
         if before.is_empty() {
-            return;
+            return Ok(());
         }
-        if let Ok(held) = self.held().await {
-            let ours: HashSet<JobId> = held.into_iter().map(|(id, ..)| id).collect();
-            before.into_iter().filter(|id| !ours.contains(id)).for_each(|id| self.stop(id));
+        let ours: HashSet<JobId> = self.held().await?.into_iter().map(|(id, ..)| id).collect();
+        before.into_iter().filter(|id| !ours.contains(id)).for_each(|id| self.stop(id));
+        Ok(())
+    }
+
+    /// Hands back jobs whose claim was not answered, whenever there may be some, until shutdown.
+    pub(super) async fn hand_back_when_unclear(&self, shutdown: &CancellationToken) {
+        let unclear = &self.inner.unclear;
+        while shutdown.run_until_cancelled(sleep(POLL)).await.is_some() {
+            if unclear.swap(false, Ordering::Relaxed)
+                && let Err(error) = self.hand_back_unknown().await
+            {
+                tracing::warn!(%error, "failed to hand back jobs that were claimed unknowingly");
+                unclear.store(true, Ordering::Relaxed);
+            }
         }
     }
 

@@ -64,6 +64,8 @@ impl Engine {
     }
 
     async fn submit_within(&self, mut submission: Submission) -> Result<Vec<Arc<Job>>, Error> {
+        let now = self.inner.tools.store.now();
+        submission.jobs.iter_mut().for_each(|job| job.made_at(now));
         let Some(first) = submission.jobs.first() else { return Ok(Vec::new()) };
         let declared = self.inner.tools.registry.find(&first.bundle, &first.operation).await?;
         if let Some(declared) = declared {
@@ -81,6 +83,9 @@ impl Engine {
     /// Takes free places for the jobs, all of one owner and operation, if jobs are being run here.
     fn places(&self, jobs: &[Job]) -> Option<(CancellationToken, Vec<Slot>)> {
         let shutdown = self.inner.at_work.get().filter(|shutdown| !shutdown.is_cancelled())?;
+        if !self.inner.lease.is_held() {
+            return None;
+        }
         let first = jobs.first()?;
         let places = self.lane(&first.bundle).take(&first.owner, jobs.len());
         (!places.is_empty()).then(|| (shutdown.clone(), places))

@@ -181,6 +181,11 @@ pub(crate) struct Job {
 }
 
 impl Job {
+    /// Sets the time at which the job is made, from which on it may start.
+    pub(crate) fn made_at(&mut self, now: Timestamp) {
+        (self.created_at, self.run_after) = (now, now);
+    }
+
     /// Returns the job as an admin sees it who is no member of its project: the operation, its state, counts and times.
     pub(crate) fn without_content(mut self) -> Self {
         self.input = Value::Null.into();

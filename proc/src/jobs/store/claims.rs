@@ -21,7 +21,10 @@ use crate::webhooks;
 
 const WAITING: &str = "j.state IN ('queued', 'interrupted')";
 /// It is due, and what it shares with others is not all taken.
-const FREE: &str = "j.run_after <= $1 AND (j.shares IS NULL \
+///
+/// A job that was never put off is due whatever the clock says, and so is one that had begun before it was interrupted: a
+/// clock that was set back holds neither up.
+const FREE: &str = "(j.run_after <= $1 OR j.run_after = j.created_at OR j.state = 'interrupted') AND (j.shares IS NULL \
     OR (SELECT COUNT(*) FROM job_shares s WHERE s.name = j.shares) < j.share_limit)";
 
 /// An owner who has jobs to run.
@@ -114,7 +117,7 @@ pub(in super::super) fn claim(
     let sql = format!(
         "SELECT {COLUMNS} FROM jobs j WHERE {WAITING} AND j.owner = $2 AND {of_kind} AND {FREE} ORDER BY j.rank, j.id LIMIT $3"
     );
-    let due = tx.query(&sql, &[Timestamp::now().into(), owner.into(), limit.into()], read)?;
+    let due = tx.query(&sql, &[tx.now().into(), owner.into(), limit.into()], read)?;
     let mut commands = Vec::new();
     for job in &due {
         if take_share(tx, job)? {

@@ -86,7 +86,7 @@ pub(in super::super) fn submit_all(
         }
     }
     let sames = sames(tx, jobs)?;
-    let (fresh, now) = (sames.iter().filter(|same| same.is_none()).count(), Timestamp::now());
+    let (fresh, now) = (sames.iter().filter(|same| same.is_none()).count(), tx.now());
     let nobody_waits = fresh > 0 && admit(tx, limit, fresh)? == Some(0);
     let mut places = match places {
         Some(places) if nobody_waits || have_places(tx, places.spare, now)? => Some(places),
@@ -99,12 +99,12 @@ pub(in super::super) fn submit_all(
             Some(Same::Unfinished(id)) => (find(tx, id)?.into(), false),
             Some(Same::Of(number)) => (submitted[number].job.clone(), false),
             None => {
-                told.push(Told::new(job, Event::Queued));
+                told.push(Told::new(job, Event::Queued, now));
                 keys.extend(idempotency.map(|idempotency| idempotency.key_of(new.len())));
                 new.push(submitted.len());
                 match take_place(tx, job, &mut places, now)? {
                     Some((running, event)) => {
-                        told.extend(event.map(|event| Told::new(&running, event)));
+                        told.extend(event.map(|event| Told::new(&running, event, now)));
                         (running.into(), true)
                     }
                     None => (job.clone().into(), false),

@@ -33,7 +33,7 @@ async fn a_cancel_elsewhere_frees_the_worker_at_once(home: Home) {
     fixture.event("job.started").await;
     let next = fixture.submit("demo", "count", json!({"to": 1})).await;
     // Another replica, which runs nothing.
-    let elsewhere = Engine::new(fixture.tools.clone(), fixture.settings.clone());
+    let elsewhere = Engine::new(fixture.tools.clone(), &fixture.settings);
     elsewhere.cancel(&fixture.mine(&job)).await.unwrap();
     let next = fixture.engine.wait(next.id, &next.owner, Duration::from_millis(900)).await.unwrap();
     assert_eq!(next.state, State::Succeeded);

@@ -96,7 +96,7 @@ impl Fixture {
             quota: Quota::new(StorageLimit::Off),
         };
         let settings = Settings::parse_from([&["test"], settings].concat()).jobs;
-        let engine = Engine::new(tools.clone(), settings.clone());
+        let engine = Engine::new(tools.clone(), &settings);
         Self {
             tools,
             engine,

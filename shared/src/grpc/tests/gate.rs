@@ -16,6 +16,7 @@ use super::*;
 use crate::{
     config::DrainConfig,
     grpc::{MAX_MESSAGE_BYTES, deadline::Until},
+    service_token,
     time::Timestamp,
 };
 
@@ -26,21 +27,41 @@ struct Gate {
     token: ServiceToken,
     lifecycle: Lifecycle,
     arrived: mpsc::UnboundedReceiver<()>,
+    /// Id of the replica, as its answers name it.
+    replica: String,
 }
 
 impl Gate {
-    fn new(holds: bool) -> Self {
+    async fn new(holds: bool) -> Self {
         let (jobs, arrived) = Jobs::new("a", holds);
         let (token, lifecycle) = (ServiceToken::random(), Lifecycle::default());
         let jobs = JobsServer::new(jobs).max_decoding_message_size(MAX_MESSAGE_BYTES);
         let routes = routes(Service::Proc, Services::of(jobs), token.clone(), &lifecycle);
-        Self { routes, token, lifecycle, arrived }
+        let page = Request::get("/").body(Body::empty()).unwrap();
+        let answer = routes.clone().oneshot(page).await.unwrap();
+        let replica = answer.headers()["parley-replica"].to_str().unwrap().to_owned();
+        Self { routes, token, lifecycle, arrived, replica }
     }
 
     fn signed(&self, path: &str) -> String {
-        format!("Bearer {}", self.token.sign(Service::Ingress, path, Timestamp::now()))
+        self.sign(&self.token, Service::Ingress, path, EMPTY, Timestamp::now())
+    }
+
+    fn sign(
+        &self,
+        token: &ServiceToken,
+        from: Service,
+        path: &str,
+        body: &[u8],
+        at: Timestamp,
+    ) -> String {
+        let call = service_token::Call { replica: &self.replica, path };
+        format!("Bearer {}", token.sign(from, call, body, at))
     }
 }
+
+/// The body of a call with an empty message.
+const EMPTY: &[u8] = &[0; 5];
 
 /// A message that says it is this long, and is empty.
 fn message(bytes: usize) -> Body {
@@ -73,17 +94,25 @@ async fn answered(gate: &Gate, request: Request<Body>) -> (Code, String) {
 
 #[tokio::test]
 async fn only_the_other_service_is_let_in_and_nobody_is_told_why() {
-    let gate = Gate::new(false);
+    let gate = Gate::new(false).await;
     assert_eq!(answered(&gate, call(PATH, &gate.signed(PATH))).await.0, Code::Ok);
-    let foreign = ServiceToken::random().sign(Service::Ingress, PATH, Timestamp::now());
+    let now = Timestamp::now();
+    let sign = |token: &ServiceToken, from, at| gate.sign(token, from, PATH, EMPTY, at);
+    let elsewhere = service_token::Call { replica: "another", path: PATH };
+    let elsewhere = gate.token.sign(Service::Ingress, elsewhere, EMPTY, now);
+    let used = gate.signed(PATH);
+    assert_eq!(answered(&gate, call(PATH, &used)).await.0, Code::Ok);
     let old = Timestamp::now().before(Duration::from_secs(70));
     let refused = [
         String::new(),
         "Bearer".into(),
-        "Bearer v1".into(),
-        format!("Bearer {foreign}"),
-        format!("Bearer {}", gate.token.sign(Service::Ingress, PATH, old)),
-        format!("Bearer {}", gate.token.sign(Service::Proc, PATH, Timestamp::now())),
+        "Bearer v2".into(),
+        sign(&ServiceToken::random(), Service::Ingress, now),
+        sign(&gate.token, Service::Ingress, old),
+        sign(&gate.token, Service::Proc, now),
+        gate.sign(&gate.token, Service::Ingress, PATH, b"another message", now),
+        format!("Bearer {elsewhere}"),
+        used,
         gate.signed("/parley.v1.Jobs/Other"),
         gate.signed(PATH).replace("Bearer", "Basic"),
     ];
@@ -95,7 +124,7 @@ async fn only_the_other_service_is_let_in_and_nobody_is_told_why() {
 
 #[tokio::test]
 async fn what_is_not_there_is_told_to_those_who_may_know() {
-    let gate = Gate::new(false);
+    let gate = Gate::new(false).await;
     let other = "/parley.v1.Jobs/Other";
     assert_eq!(answered(&gate, call(other, &gate.signed(other))).await.0, Code::Unimplemented);
     assert_eq!(answered(&gate, call(other, "")).await.0, Code::Unauthenticated);
@@ -107,15 +136,21 @@ async fn what_is_not_there_is_told_to_those_who_may_know() {
 
 #[tokio::test]
 async fn a_message_that_is_too_long_is_refused_before_it_is_read() {
-    let gate = Gate::new(false);
+    let gate = Gate::new(false).await;
+    let long = message(MAX_MESSAGE_BYTES + 1).collect().await.unwrap().to_bytes();
+    let now = Timestamp::now();
+    let signed = gate.sign(&gate.token, Service::Ingress, PATH, &long, now);
+    let mut request = call(PATH, &signed);
+    *request.body_mut() = Body::from(long);
+    assert_eq!(answered(&gate, request).await.0, Code::ResourceExhausted);
     let mut request = call(PATH, &gate.signed(PATH));
-    *request.body_mut() = message(MAX_MESSAGE_BYTES + 1);
+    *request.body_mut() = Body::from(vec![0; MAX_MESSAGE_BYTES + 6]);
     assert_eq!(answered(&gate, request).await.0, Code::ResourceExhausted);
 }
 
 #[tokio::test]
 async fn a_deadline_is_kept_by_the_callee() {
-    let gate = Gate::new(true);
+    let gate = Gate::new(true).await;
     let mut request = call(PATH, &gate.signed(PATH));
     request.headers_mut().insert("grpc-timeout", "20m".parse().unwrap());
     assert_eq!(answered(&gate, request).await.0, Code::DeadlineExceeded);
@@ -123,7 +158,7 @@ async fn a_deadline_is_kept_by_the_callee() {
 
 #[tokio::test]
 async fn a_full_replica_sends_calls_elsewhere() {
-    let mut gate = Gate::new(true);
+    let mut gate = Gate::new(true).await;
     let mut running = JoinSet::new();
     for _ in 0..512 {
         running.spawn(gate.routes.clone().oneshot(call(PATH, &gate.signed(PATH))));
@@ -144,7 +179,7 @@ async fn a_stream_ends_at_its_deadline_and_says_so() {
 
 #[tokio::test]
 async fn health_follows_the_lifecycle() {
-    let gate = Gate::new(false);
+    let gate = Gate::new(false).await;
     let mut health = HealthClient::new(gate.routes.clone());
     let ask = |service: &str| HealthCheckRequest { service: service.into() };
     for service in ["", "parley.v1.Jobs"] {

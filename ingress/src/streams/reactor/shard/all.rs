@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use shared::{auth::Revocations, ids::SessionId, time::Timestamp};
+use shared::{auth::Revocations, ids::SessionId};
 
 use super::{
     super::{
@@ -43,7 +43,7 @@ impl Shard {
     }
 
     pub(super) fn connections(&self) -> Vec<(SessionId, Connection)> {
-        let now = Timestamp::now();
+        let now = self.clock.now();
         let describe = |(_, stream): (usize, &Stream)| {
             let about = &stream.about;
             let quiet = Duration::from_millis(self.now.saturating_sub(stream.times.last_sent));

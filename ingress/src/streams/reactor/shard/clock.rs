@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use rand::RngExt as _;
-use shared::time::Timestamp;
 
 use super::{
     super::{
@@ -23,7 +22,7 @@ impl Shard {
         let now = self.now;
         let at = |after: u64| now.saturating_add(after);
         let expires = parked.expires_at.map_or(NEVER, |expires| {
-            let left = expires.since(Timestamp::now()).as_millis();
+            let left = expires.since(self.clock.now()).as_millis();
             at(u64::try_from(left).unwrap_or(NEVER))
         });
         let idle_after = parked
@@ -65,7 +64,7 @@ impl Shard {
     /// Returns the heartbeat that all streams share which beat about now.
     pub(super) fn beat(&mut self) -> Arc<Frame> {
         if self.now >= self.beat.0 + BEAT_MS {
-            self.beat = (self.now, Frame::heartbeat(Timestamp::now()));
+            self.beat = (self.now, Frame::heartbeat(self.clock.now()));
         }
         self.beat.1.clone()
     }

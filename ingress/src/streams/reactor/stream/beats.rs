@@ -1,7 +1,5 @@
 //! How a stream says that it is alive.
 
-use shared::time::Timestamp;
-
 use super::{
     super::super::frame::{self, Frame},
     Stream,
@@ -11,7 +9,7 @@ impl Stream {
     /// Queues the heartbeat of an answer, which tells how far it is.
     pub(super) fn beat_of_answer(&mut self, now: u64) {
         let Some(answering) = &mut self.answering else { return };
-        let text = answering.beat(now, Timestamp::now());
+        let text = answering.beat(now);
         if self.outbox.is_none() {
             self.say(&text, now);
         }

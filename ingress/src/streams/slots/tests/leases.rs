@@ -15,7 +15,7 @@ async fn a_caller_who_hangs_up_before_the_commit_leaves_no_slot(home: Home) {
     let fixture = fixture(home);
     let (slots, releaser) = fixture.replica().await;
     let (giver, wanted, taker) = (slots.clone(), fixture.wanted(1), holder("a"));
-    let write = fixture.store.write(move |tx| giver.take(tx, &wanted, &taker, NOW));
+    let write = fixture.store.write(move |tx| giver.take(tx, &wanted, &taker, OLDEST));
     // Polled once it is queued; then the caller is gone.
     drop(Box::pin(write).as_mut().now_or_never());
     let stop = CancellationToken::new();
@@ -65,9 +65,9 @@ async fn inspection_shows_live_streams_and_finds_them(home: Home) {
     let ask = async |who: &Slots| {
         let (slots, third) = (who.clone(), third.connection);
         let asked = fixture.read(move |reader| {
-            let of_project = slots.of_user_project(reader, &ada(), project, NOW).unwrap();
-            let of_stream = slots.find_stream(reader, &ada(), "a", NOW).unwrap();
-            (of_project, slots.find(reader, third, NOW).unwrap(), of_stream)
+            let of_project = slots.of_user_project(reader, &ada(), project, OLDEST).unwrap();
+            let of_stream = slots.find_stream(reader, &ada(), "a", OLDEST).unwrap();
+            (of_project, slots.find(reader, third, OLDEST).unwrap(), of_stream)
         });
         let (of_project, replica, of_stream) = asked.await;
         let ids =

@@ -121,9 +121,9 @@ fn play(tx: &mut Tx<'_>, steps: &[Step], sabotage: Option<Sabotage>) -> Result<(
                     current,
                     limit: LIMITS[scope],
                 });
-                let checked = slots.check(tx, &wanted, &ada(), stream, NOW);
+                let checked = slots.check(tx, &wanted, &ada(), stream, OLDEST);
                 prop_assert_eq!(verdict(checked), expected);
-                let taken = slots.take(tx, &wanted, &holder, NOW);
+                let taken = slots.take(tx, &wanted, &holder, OLDEST);
                 let taken = taken.map(|lease| open.push((lease, conn.id)));
                 prop_assert_eq!(verdict(taken), expected);
             }

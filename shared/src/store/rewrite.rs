@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use anyhow::Context as _;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{Store, postgres::Server, progress::Progress, sqlite::Sqlite};
+use super::{Store, clock::Clock, postgres::Server, progress::Progress, sqlite::Sqlite};
 
 /// Place where further connections are opened.
 pub(super) enum Location {
@@ -25,7 +25,7 @@ impl Store {
         let location = self.location.clone().context("the database has no place")?;
         let rewrite = tokio::task::spawn_blocking(move || match &*location {
             Location::File(path) => {
-                let sqlite = Sqlite::open(path, &Progress::new())?;
+                let sqlite = Sqlite::open(path, &Progress::new(), Clock::of_machine())?;
                 sqlite
                     .batch("PRAGMA temp_store = FILE; VACUUM; PRAGMA wal_checkpoint(TRUNCATE)")?;
                 Ok(())
@@ -33,8 +33,8 @@ impl Store {
             Location::Server(url) => {
                 // The client waits with a runtime of its own.
                 let work = || {
-                    let postgres =
-                        Server::new(url.expose_secret(), false)?.connect(&Progress::new())?;
+                    let postgres = Server::new(url.expose_secret(), false, Clock::of_server())?
+                        .connect(&Progress::new())?;
                     postgres.begin_migration()?;
                     for table in &tables {
                         postgres.batch(&format!("VACUUM (FULL) {table}"))?;

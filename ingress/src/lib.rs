@@ -181,15 +181,8 @@ impl App {
         lifecycle.serve("ingress http", public);
         let grpc = bulk::service(store.clone(), service_token, config.chat, &lifecycle)
             .merge(internal_routes);
-        lifecycle.serve(
-            "ingress grpc",
-            serve_internal(
-                internal,
-                grpc,
-                common.internal_hosts.clone().unwrap_or_default(),
-                lifecycle.clone(),
-            ),
-        );
+        let hosts = common.internal_hosts.clone().unwrap_or_default();
+        lifecycle.serve("ingress grpc", serve_internal(internal, grpc, hosts, lifecycle.clone()));
         lifecycle.spawn("proc replicas", proc.run(lifecycle.shutdown()));
         let ending = reactor.clone();
         let endings = endings.run(move |ended| ending.end_sessions(ended), lifecycle.shutdown());

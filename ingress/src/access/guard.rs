@@ -14,7 +14,6 @@ use shared::{
     http::Path,
     ids::ProjectId,
     store::{self, Reader, Store, Tx},
-    time::Timestamp,
 };
 
 use super::{Caller, Role};
@@ -236,11 +235,6 @@ pub(crate) struct Own {
 }
 
 impl Own {
-    /// Returns the time by the database's clock.
-    pub(crate) fn now(&self) -> Timestamp {
-        self.store.now()
-    }
-
     pub(crate) async fn read<T: Send + 'static, E: From<store::Error> + Send + 'static>(
         &self,
         work: impl Fn(&Reader<'_>) -> Result<T, E> + Send + 'static,

@@ -123,7 +123,7 @@ async fn it_is_due_when_there_is_more_it_is_time_and_nobody_delivers(home: Home)
     assert!(!scratch.is_due(id).await);
     scratch.happens("message.created", 3).await;
     assert!(scratch.is_due(id).await);
-    // A job of another one, or of its owner before, is none of its own.
+    // A job of another webhook, or one that has ended, delivers nothing of this one.
     let job = |owner: &'static str, key: String, state: &'static str| {
         scratch.write(move |tx| {
             let sql = "INSERT INTO jobs (id, owner, project_id, bundle, operation, input, state, attempt, max_attempts, \
@@ -133,11 +133,15 @@ async fn it_is_due_when_there_is_more_it_is_time_and_nobody_delivers(home: Home)
             tx.execute(sql, &params).map(drop)
         })
     };
-    job("grace", id.to_string(), "running").await;
     job("ada", WebhookId::mint().to_string(), "queued").await;
     job("ada", id.to_string(), "succeeded").await;
     assert!(scratch.is_due(id).await);
     job("ada", id.to_string(), "interrupted").await;
+    assert!(!scratch.is_due(id).await);
+    scratch.write(|tx| tx.execute("UPDATE jobs SET state = 'failed'", &[]).map(drop)).await;
+    assert!(scratch.is_due(id).await);
+    // A delivery that its owner before began goes on.
+    job("grace", id.to_string(), "running").await;
     assert!(!scratch.is_due(id).await);
     scratch.write(|tx| tx.execute("UPDATE jobs SET state = 'failed'", &[]).map(drop)).await;
     assert!(scratch.is_due(id).await);

@@ -131,9 +131,10 @@ impl Tx<'_> {
         let last = entries.len().saturating_sub(1);
         for (index, (kind, data, tag)) in entries.iter_mut().enumerate() {
             let Some(new) = change(kind.as_str(), data.as_str()) else { continue };
+            // A tag from before stored tags tells of the text; a row that was rewritten before may still have some.
+            let is_checksum = !has_stored_tags || *tag == crc32fast::hash(data.as_bytes());
             *data = new;
-            if !has_stored_tags {
-                // The old one is a checksum of the text.
+            if is_checksum {
                 *tag = rand::rng().random();
                 is_last_changed |= index == last;
             }

@@ -60,6 +60,8 @@ struct World {
     streams: Vec<Stream>,
     /// Replicas on which the user has a grace.
     graces: [bool; REPLICAS],
+    /// Replica that announced the user last: its grace is the one that counts.
+    owner: Option<usize>,
     /// The deliberate bug: a sweep takes out whoever has no stream, as if no replica answered for the row.
     ignores_owners: bool,
 }
@@ -79,6 +81,7 @@ impl World {
             replicas: Vec::new(),
             streams: Vec::new(),
             graces: [false; REPLICAS],
+            owner: None,
             ignores_owners,
         };
         for _ in 0..REPLICAS {
@@ -125,6 +128,9 @@ impl World {
                 };
                 self.store.write(insert).await.expect("the database is there");
                 let here = self.replicas[*replica].1.presence.enter(self.caller.clone());
+                if !self.streams.iter().any(|stream| stream.replica == *replica) {
+                    self.owner = Some(*replica);
+                }
                 self.streams.push(Stream { replica: *replica, connection, here });
                 self.graces[*replica] = true;
             }
@@ -143,6 +149,9 @@ impl World {
                 self.replicas[*replica].1.presence.expire(over);
                 self.graces[*replica] =
                     self.streams.iter().any(|stream| stream.replica == *replica);
+                if self.owner == Some(*replica) && !self.graces[*replica] {
+                    self.owner = self.streams.first().map(|stream| stream.replica);
+                }
             }
             Step::Sweep { .. } if self.ignores_owners => {
                 let absent = "DELETE FROM presence WHERE NOT EXISTS (SELECT 1 FROM slots WHERE scope = presence.scope)";
@@ -161,6 +170,7 @@ impl World {
                 self.streams.retain(|stream| stream.replica != *replica);
                 drop(lost);
                 self.graces[*replica] = false;
+                self.owner = self.owner.filter(|owner| owner != replica);
             }
         }
         for (_, keeper) in &mut self.replicas {
@@ -184,7 +194,7 @@ impl World {
         for (number, step) in steps.iter().enumerate() {
             self.take(step).await;
             let has_stream = !self.streams.is_empty();
-            let has_grace = self.graces.contains(&true);
+            let has_grace = self.owner.is_some_and(|owner| self.graces[owner]);
             if (has_stream || has_grace) && !self.is_present().await {
                 return Some(format!("the user is absent after step {number}: {step:?}"));
             }

@@ -175,6 +175,49 @@ impl FromRequestParts<AppState> for Mine {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Response> {
+        let found = FoundJob::from_request_parts(parts, state).await?;
+        let role = found.role.map_err(|status| ApiError::from(status).into_response())?;
+        if role.is_none() && !found.user.roles.admin {
+            return Err(no_job());
+        }
+        let FoundJob { job, user, store, .. } = found;
+        Ok(Self { job, user, is_member: role.is_some(), store })
+    }
+}
+
+/// A job that the caller may cancel. Its owner may do so while ingress is away too, and then sees no content.
+pub(crate) struct Cancellable(pub(crate) Mine);
+
+impl FromRequestParts<AppState> for Cancellable {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Response> {
+        let FoundJob { job, user, store, role } =
+            FoundJob::from_request_parts(parts, state).await?;
+        let is_member = match role {
+            Ok(None) if !user.roles.admin => return Err(no_job()),
+            Ok(role) => role.is_some(),
+            Err(status) => {
+                tracing::warn!(%status, job.id = %job.id, "a job is cancelled without asking ingress for the role");
+                false
+            }
+        };
+        Ok(Self(Mine { job, user, is_member, store }))
+    }
+}
+
+/// A job of the caller, or any for an admin, and what ingress says of the caller's role in its project.
+struct FoundJob {
+    job: Job,
+    user: User,
+    store: Store,
+    role: Result<Option<Role>, tonic::Status>,
+}
+
+impl FromRequestParts<AppState> for FoundJob {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Response> {
         let Own { store, user } = Own::from_request_parts(parts, state).await?;
         let path = Path::from_request_parts(parts, state).await;
         let Path(OfJob { id }) = path.map_err(IntoResponse::into_response)?;
@@ -184,11 +227,7 @@ impl FromRequestParts<AppState> for Mine {
             return Err(no_job());
         }
         let role = state.ingress.role(&user.id, job.project_id, &trace()).await;
-        let role = role.map_err(|status| ApiError::from(status).into_response())?;
-        if role.is_none() && !user.roles.admin {
-            return Err(no_job());
-        }
-        Ok(Self { job, user, is_member: role.is_some(), store })
+        Ok(Self { job, user, store, role })
     }
 }
 

@@ -32,7 +32,7 @@ pub(crate) use self::{
     store::{Filter, Idempotency, find, list, submit},
 };
 use crate::{
-    access::{Mine, Own, visible},
+    access::{Cancellable, Mine, Own, visible},
     bundles::Name,
     error::ApiError,
     ingress::Ingress,
@@ -166,7 +166,10 @@ async fn show(job: Mine) -> Json<Job> {
 /// Ends a job that has not ended.
 #[utoipa::path(post, path = "/jobs/{id}/cancel", tag = "jobs", params(("id" = JobId, Path)),
     responses((status = 200, body = Job), (status = 404), (status = 409, description = "It has ended otherwise")))]
-async fn cancel(State(engine): State<Engine>, job: Mine) -> Result<Json<Job>, ApiError> {
+async fn cancel(
+    State(engine): State<Engine>,
+    Cancellable(job): Cancellable,
+) -> Result<Json<Job>, ApiError> {
     Ok(Json(job.show(engine.cancel(&job).await?)))
 }
 

@@ -192,12 +192,13 @@ async fn a_client_that_is_told_not_to_come_back_stops() {
     let parley = Parley::start().await;
     let project = parley.as_user("ada").project().await;
     let url = format!("{}/sse/stream?project_id={}", parley.ingress, project.id);
-    let programs = [
-        Program::eventsource(&format!("{url}&stream_id=NUMBER"), 1),
-        Program::httpx(&url),
-        Program::eventsource_client(&url),
+    let programs: [&dyn Fn() -> Program; 3] = [
+        &|| Program::eventsource(&format!("{url}&stream_id=NUMBER"), 1),
+        &|| Program::httpx(&url),
+        &|| Program::eventsource_client(&url),
     ];
-    for mut program in programs {
+    for program in programs {
+        let mut program = program();
         program.until("open").await;
         let open = project.streams().await;
         let [stream] = &open[..] else { panic!("{open:?}") };

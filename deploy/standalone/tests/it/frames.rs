@@ -24,7 +24,7 @@ const MAX_FRAME_BYTES: usize = 64_000;
 /// Makes jobs that wait; one of them runs.
 async fn queue(project: &Project, count: usize) {
     let batch = "/api/integrations/bundles/demo/operations/count/batch";
-    let data = vec![json!({"to": 1_000, "delay_ms": 1_000}); count];
+    let data = vec![json!({"to": 300, "delay_ms": 1_000}); count];
     let body = json!({"project_id": project.id, "data": data});
     project.client.call("POST", batch, &body).await.is(202);
 }

@@ -24,10 +24,8 @@ fn junk(own: &str, foreign: &[String]) -> Vec<Vec<u8>> {
     let [_, _, its_epoch, its_seq, its_tag] = foreign[0].split('.').collect::<Vec<_>>()[..] else {
         panic!("{foreign:?}")
     };
+    // A cursor that is empty, or blank in a header, is as good as none; `what_is_empty_is_not_given` is about those.
     let mut junk: Vec<Vec<u8>> = [
-        "",
-        " ",
-        "\t",
         "0",
         "-1",
         "42",

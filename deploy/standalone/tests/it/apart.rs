@@ -9,7 +9,7 @@ use crate::{
     archive::{Real, upload},
     job::{JOBS, follow, submit, until_state},
     relay::{Relay, Wire},
-    support::{Client, PATIENCE, Parley, text},
+    support::{Client, PATIENCE, Parley, eventually, text},
 };
 
 /// An address that nobody listens at.
@@ -65,7 +65,8 @@ async fn a_replica_that_is_gone_is_not_noticed_while_another_is_there() {
 #[tokio::test]
 async fn an_import_waits_for_ingress_and_comes_in_whole() {
     let relay = Relay::start().await;
-    let parley = Parley::start_with(&["--ingress-grpc-url", &relay.url]).await;
+    let log = ["--ingress-grpc-url", &relay.url, "--log", "info,proc=debug"];
+    let parley = Parley::start_with(&log).await;
     relay.leads_to(&parley.internal("ingress"));
     let project = parley.as_user("ada").project().await;
     let upload = upload(&project.client, Real::read().bytes).await;
@@ -74,6 +75,8 @@ async fn an_import_waits_for_ingress_and_comes_in_whole() {
     relay.cut_after(200_000);
     let id = text(&submit(&project, "chat.import", data.clone()).await.is(202)["id"]);
     timeout(PATIENCE, relay.is_cut()).await.expect("it sends that much");
+    let waits = async || parley.log().contains("failures=3");
+    eventually("the job tries again", waits).await;
     // Nobody knows whether the owner may still see the job.
     project.client.get(&format!("{JOBS}/{id}")).await.refused(503, "unavailable");
     let refused = submit(&project, "chat.import", data).await;

@@ -125,7 +125,7 @@ async fn an_upload_may_take_long_and_not_stall() {
     let parley = Parley::start_with(&["--body-timeout", "1s"]).await;
     let head = |length: usize| {
         format!(
-            "POST {UPLOADS} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer dev-ada\r\ncontent-length: {length}\r\n\
+            "POST {UPLOADS} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer dev-ada\r\ncontent-length: {length}\r\n\
              connection: close\r\n\r\n"
         )
     };

@@ -25,6 +25,9 @@ async fn a_database_of_version_0_1_0_opens_with_everything_in_it() {
         let base = whole.cluster.ingress_url(ingress);
         run("check.py", &["0.1.0", "postgres", &base, &whole.cluster.proc_url(0)], "");
     }
+    let data = whole.cluster.folder().path().join("parley");
+    let url = whole.cluster.postgres().url();
+    run("find_secrets.py", &["0.1.0", "postgres", data.to_str().expect("text")], &url);
     whole.stop().await;
 }
 

@@ -28,6 +28,7 @@ async fn a_data_folder_of_version_0_1_0_opens_with_everything_in_it() {
     run("check.py", &["0.1.0", "sqlite", &parley.ingress, &parley.proc]);
     // The migrations ran once; a second start finds the same.
     assert!(parley.terminate().await.success(), "the upgraded process stops well");
+    run("find_secrets.py", &["0.1.0", "sqlite", path(dir.path())]);
     let parley = Parley::start_in(&dir, &keep_all).await;
     run("check.py", &["0.1.0", "sqlite", &parley.ingress, &parley.proc]);
 }

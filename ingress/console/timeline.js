@@ -166,9 +166,17 @@ export class Timeline extends EventTarget {
     if (!message) return false;
     const before = message.reactions.find((one) => one.emoji === emoji);
     const users = new Set(before?.users);
-    if (type === 'reaction.added') users.add(user);
-    else users.delete(user);
-    const count = (before?.count ?? 0) + (type === 'reaction.added' ? 1 : -1);
+    const counted = before?.count ?? 0;
+    const isNamed = users.has(user);
+    let count = counted;
+    // A page that was read later than the event has its effect already: where all users are named, that can be seen.
+    if (type === 'reaction.added') {
+      if (!isNamed) count += 1;
+      users.add(user);
+    } else {
+      if (isNamed || counted > users.size) count -= 1;
+      users.delete(user);
+    }
     const others = message.reactions.filter((one) => one.emoji !== emoji);
     const place = message.reactions.findIndex((one) => one.emoji === emoji);
     const own = count > 0 ? [{ emoji, users: [...users], count }] : [];

@@ -48,7 +48,7 @@ class Server extends EventTarget {
     let type;
     const toggle = ({ reactions }) => {
       type = reactions.length ? 'reaction.removed' : 'reaction.added';
-      return { reactions: reactions.length ? [] : [{ emoji: '!', users: ['ada'] }] };
+      return { reactions: reactions.length ? [] : [{ emoji: '!', users: ['ada'], count: 1 }] };
     };
     this.#change(at, toggle, ({ id }) => ({
       type,

@@ -35,7 +35,9 @@ test('every method of the REST has its route', async () => {
   const message = await api.sendMessage(project, { text: 'hello', channel: 'plans', metadata: { a: 1 } });
   expect(await api.message(project, message.id)).toEqual(message);
   expect((await api.editMessage(project, message.id, 'hi')).text).toBe('hi');
-  expect((await api.addReaction(project, message.id, '👍')).reactions).toEqual([{ emoji: '👍', users: ['ada'] }]);
+  expect((await api.addReaction(project, message.id, '👍')).reactions).toEqual([
+    { emoji: '👍', users: ['ada'], count: 1 },
+  ]);
   expect((await api.removeReaction(project, message.id, '👍')).reactions).toEqual([]);
   expect((await api.markRead(project, 'plans', message.id)).user).toBe('ada');
   expect((await api.reads(project)).reads).toHaveLength(1);

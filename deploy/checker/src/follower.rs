@@ -77,21 +77,32 @@ struct Bye {
     retry_after_ms: u64,
 }
 
+/// Standing of a stream's user in the project.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Member,
+    /// A member whom the scenario removes.
+    Leaver,
+    Stranger,
+}
+
 impl Follower {
     pub(crate) fn new(
         world: &Arc<World>,
         number: usize,
         project: usize,
         user: User,
-        is_member: bool,
+        standing: Standing,
     ) -> Self {
+        let is_member = standing != Standing::Stranger;
+        let is_leaver = standing == Standing::Leaver;
         Self {
             world: world.clone(),
             name: format!("checker-{number}"),
             last_id: String::new(),
             retry: LONGEST_WAIT,
             reached: Arc::new(AtomicI64::new(-1)),
-            stream: Stream { project, user: user.0, is_member, ..Stream::default() },
+            stream: Stream { project, user: user.0, is_member, is_leaver, ..Stream::default() },
         }
     }
 

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     faults::drive,
-    follower::Follower,
+    follower::{Follower, Standing},
     history::{History, Log, Rewind, Stream, Window},
     judge::judge,
     latency, log,
@@ -156,18 +156,19 @@ impl Clients {
         let (members, leavers): (Vec<_>, Vec<_>) = (members.collect(), roster.leavers().collect());
         let own = scenario.projects;
         for (number, (project, user)) in members.into_iter().enumerate() {
-            let reached = self.follow(project, user, true);
+            let reached = self.follow(project, user, Standing::Member);
             self.reached.push((project, reached));
             if number % BATCH == BATCH - 1 {
                 sleep(BATCH_PAUSE).await;
             }
         }
-        for (project, user) in leavers.into_iter().chain([(own, STRANGER)]) {
-            self.follow(project, user, true);
+        for (project, user) in leavers {
+            self.follow(project, user, Standing::Leaver);
         }
+        self.follow(own, STRANGER, Standing::Member);
         let expected = self.followers.len();
         for project in 0..own.min(STRANGE) {
-            self.follow(project, STRANGER, false);
+            self.follow(project, STRANGER, Standing::Stranger);
         }
         let deadline = Instant::now() + OPENING;
         while self.world.open_streams.load(Ordering::Relaxed) < expected
@@ -180,9 +181,9 @@ impl Clients {
         Ok(())
     }
 
-    fn follow(&mut self, project: usize, user: User, is_member: bool) -> Arc<AtomicI64> {
+    fn follow(&mut self, project: usize, user: User, standing: Standing) -> Arc<AtomicI64> {
         let number = self.followers.len();
-        let follower = Follower::new(&self.world, number, project, user, is_member);
+        let follower = Follower::new(&self.world, number, project, user, standing);
         let reached = follower.reached.clone();
         let over = self.over.clone();
         self.followers.spawn(async move { (number, follower.run(over).await) });

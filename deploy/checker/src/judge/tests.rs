@@ -80,6 +80,7 @@ impl Plan {
                 project: *project,
                 user,
                 is_member: true,
+                is_leaver: false,
                 begins: Some(begin),
                 seen: seen.collect(),
                 opened: 1,
@@ -290,4 +291,8 @@ fn a_lost_tail_is_rewound_and_each_stream_may_be_reset_once() {
     history.streams[1].seen.retain(|seen| seen.send != Some(4));
     let silent = Counts { resets: 1, lost: 1, ..Counts::default() };
     assert_eq!(counts(&history), silent, "a second reset, and a silent hole");
+    history.streams[0].refused = 2;
+    assert_eq!(counts(&history), Counts { refused: 2, ..silent }, "a member is refused");
+    history.streams[0].is_leaver = true;
+    assert_eq!(counts(&history), silent, "a member whose removal the database lost");
 }

@@ -148,9 +148,17 @@ pub(crate) fn require<R: AtLeast>(
     caller: &Granted<'_, R>,
     name: &ChannelName,
 ) -> Result<(), ApiError> {
+    if exists(reader, caller, name)? { Ok(()) } else { Err(no_such_channel()) }
+}
+
+/// Returns whether the project has the channel.
+pub(crate) fn exists<R: AtLeast>(
+    reader: &Reader<'_>,
+    caller: &Granted<'_, R>,
+    name: &ChannelName,
+) -> Result<bool, ApiError> {
     let sql = "SELECT 1 FROM channels WHERE project_id = $1 AND name = $2";
-    let found = reader.find(sql, &[caller.project.into(), name.into()], |_| Ok(()))?;
-    found.ok_or_else(no_such_channel)
+    Ok(reader.find(sql, &[caller.project.into(), name.into()], |_| Ok(()))?.is_some())
 }
 
 /// Says that a request names a channel that there is not.

@@ -174,7 +174,7 @@ impl<'a> Project<'a> {
         let mut counts = Counts { resets, ..Counts::default() };
         if !stream.is_member {
             counts.unauthorised = stream.opened;
-        } else if removal.is_none() && !(stream.is_leaver && !self.rewinds.is_empty()) {
+        } else if removal.is_none() && (!stream.is_leaver || self.rewinds.is_empty()) {
             counts.refused = stream.refused;
         }
         let mut had = HashSet::new();

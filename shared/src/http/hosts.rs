@@ -85,8 +85,7 @@ pub(super) async fn only_ours_or_grpc(
 }
 
 fn refusal() -> Response {
-    let message =
-        "this host name is not ours: use the address, localhost, or a name in INTERNAL_HOSTS";
+    let message = "this host name is not allowed: use an IP address or localhost (internal listeners also take names in INTERNAL_HOSTS)";
     Failure::new(StatusCode::FORBIDDEN, "forbidden", message).traced().into_response()
 }
 

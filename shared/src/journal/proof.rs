@@ -27,7 +27,8 @@ impl Evidence {
             return Err(ResetReason::Ahead);
         }
         match tag {
-            // The beginning has no entry to compare with; it can be continued while nothing was dropped.
+            // The beginning has no entry, hence the tag 0; it can be continued while nothing was dropped.
+            _ if place.seq == 0 && place.tag != 0 => Err(ResetReason::UnknownEpoch),
             _ if place.seq == 0 && self.floor <= 1 => Ok(place),
             Some(tag) if tag == place.tag => Ok(place),
             // Another entry has this number: a tail was lost and its numbers used again.

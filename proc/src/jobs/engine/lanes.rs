@@ -164,6 +164,11 @@ impl Drop for Slot {
                 running.remove(&self.owner);
             }
         }
+        drop(running);
+        // Deliveries of an owner share places, so the end of one lets the next begin.
+        if self.lane.kind() == Kind::Deliveries {
+            self.lane.wake();
+        }
     }
 }
 

@@ -67,6 +67,9 @@ fn junk(own: &str, foreign: &[String]) -> Vec<Vec<u8>> {
             format!("{v1}.{log}.{epoch}.{seq}.{its_tag}"),
             format!("{v1}.{log}.{its_epoch}.{its_seq}.{its_tag}"),
             format!("{v1}.{log}.{epoch}.-{seq}.{tag}"),
+            // The beginning has no entry, so no tag but 0.
+            format!("{v1}.{log}.{epoch}.0.{tag}"),
+            format!("{v1}.{log}.{epoch}.0.1"),
             format!("{own}-"),
             format!("-{own}"),
             format!("{own}.0"),

@@ -61,7 +61,7 @@ pub(crate) struct Mine {
     job: Job,
     /// The caller.
     pub(crate) user: User,
-    /// Whether the caller is a member of the project. An admin who is none sees no content.
+    /// True if the caller is a member of the project. An admin who is none sees no content.
     is_member: bool,
     store: Store,
 }

@@ -92,7 +92,7 @@ async fn create(
         Ok::<_, ApiError>(())
     });
     if let Err(error) = insert.await {
-        // Whether it counts or not, the sweep finds what stays behind.
+        // The sweep finds what stays behind, counted or not.
         if let Err(error) = blobs.delete(&path(id)).await {
             tracing::debug!(upload.id = %id, %error, "an upload that was refused stays until it is swept");
         }

@@ -40,7 +40,7 @@ struct Inner {
     refuses_until: OnceLock<Instant>,
 }
 
-/// Whether the process wants traffic.
+/// Readiness of the process for traffic.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Readiness {
     Ready,

@@ -27,7 +27,7 @@ pub struct Parts {
     pub connections: Connections,
     /// How often and how much may be asked of the public listeners.
     pub limits: Limits,
-    /// Whether demo users may sign in.
+    /// True if demo users may sign in.
     pub demo_access: DemoAccess,
     /// How the services know each other.
     pub service_token: ServiceToken,

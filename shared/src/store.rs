@@ -69,9 +69,9 @@ const QUEUE: usize = 4096;
 const QUEUE_WAIT: Duration = Duration::from_secs(2);
 /// How long a read or write is tried while the database is away.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long a call may take with everything, its time in the queue included.
+/// Time that a call may take with everything, its time in the queue included.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(7);
-/// How long a bulk write may take, each of its statements being limited as others are.
+/// Time that a bulk write may take, each of its statements being limited as others are.
 const BULK_TIMEOUT: Duration = Duration::from_mins(1);
 /// How often the thread of leases asks a server for a sign of life when there is nothing else to do.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);

@@ -101,7 +101,7 @@ pub struct Stream {
     pub user: usize,
     /// Whether the user is a member of the project; one may be removed later.
     pub is_member: bool,
-    /// Whether the scenario removes the user. The database may lose the removal again.
+    /// True if the scenario removes the user. The database may lose the removal again.
     pub is_leaver: bool,
     /// When it was first open and after which number of the log, if it ever was.
     pub begins: Option<Begin>,

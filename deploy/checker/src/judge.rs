@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::history::{Entry, History, Log, Rewind, Seen, Send, Stream, Try};
 
-/// How long a request may take to be answered, by a refusal too.
+/// Time that a request may take to be answered, by a refusal too.
 const ANSWER_TIME: Duration = Duration::from_secs(8);
 
 /// What went wrong, each thing that did counted once for each stream that it happened to.

@@ -19,7 +19,7 @@ use crate::{
     scenario::Scenario,
 };
 
-/// How long a client waits for an answer: longer than the judge allows, so that a late one is told from none.
+/// Time that a client waits for an answer: longer than the judge allows, so that a late one is told from none.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The longest that a client waits before it comes back, whatever it was told: a run is short.
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_millis(600);

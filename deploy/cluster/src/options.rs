@@ -23,7 +23,7 @@ pub struct Options {
     pub nats_server: Option<PathBuf>,
     /// Whether each service reaches NATS by a [`Link`](crate::Link) of its own, which can be cut.
     pub nats_links: bool,
-    /// Whether each service reaches the database by a [`Link`](crate::Link) of its own.
+    /// True if each service reaches the database by a [`Link`](crate::Link) of its own.
     pub database_links: bool,
     /// Further settings of the services, as environment variables; they win over the cluster's own.
     pub settings: Vec<(String, String)>,

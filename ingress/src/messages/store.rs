@@ -113,7 +113,7 @@ pub(crate) fn channel_of_undeleted<R: AtLeast>(
 /// A page of history.
 pub(crate) struct History {
     pub(crate) messages: Vec<Message>,
-    /// Whether there are further messages in the direction of the page.
+    /// True if there are further messages in the direction of the page.
     pub(crate) has_more: bool,
 }
 

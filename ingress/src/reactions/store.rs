@@ -30,7 +30,7 @@ pub(crate) struct Reaction {
     pub(crate) emoji: Emoji,
     /// At most 100 users, the caller first, then by time; events name at most ten.
     pub(crate) users: Vec<UserId>,
-    /// How many users reacted so.
+    /// Number of users who reacted so.
     pub(crate) count: u64,
 }
 

@@ -8,10 +8,10 @@ use tokio::{sync::watch, time::timeout};
 use super::stats::Stats;
 use crate::replica::Replica;
 
-/// How long the database may take; without its answer there is no other replica.
+/// Time that the database may take; without its answer there is no other replica.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long the drain is from its beginning, where no other replica serves; nothing where one does.
+/// Length of the drain from its beginning, where no other replica serves; nothing where one does.
 #[derive(Clone, Debug)]
 pub(crate) struct Relief(watch::Receiver<Option<Duration>>);
 
@@ -27,7 +27,7 @@ impl Relief {
 #[derive(Debug)]
 pub(crate) struct Search {
     found: watch::Sender<Option<Duration>>,
-    /// How long the process refuses clients from the beginning of the drain.
+    /// Time that the process refuses clients from the beginning of the drain.
     drain: Duration,
 }
 

@@ -26,7 +26,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(crate) struct Scheduled {
     pub(crate) schedule: Schedule,
-    /// Whether the caller is a member of the project. An admin who is none does not see what the operation is called with.
+    /// True if the caller is a member of the project. An admin who is none does not see what the operation is called with.
     is_member: bool,
     /// Who asks.
     pub(crate) user: UserId,

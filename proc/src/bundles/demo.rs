@@ -25,7 +25,7 @@ struct Input {
     /// How far to count.
     #[schemars(range(min = 0, max = 10_000))]
     to: u64,
-    /// How long each number takes; all of them take 5 minutes at most.
+    /// Time that each number takes; all of them take 5 minutes at most.
     #[serde(default)]
     #[schemars(range(min = 0, max = 1_000))]
     delay_ms: u64,

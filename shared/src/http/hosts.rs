@@ -89,7 +89,7 @@ fn refusal() -> Response {
     Failure::new(StatusCode::FORBIDDEN, "forbidden", message).traced().into_response()
 }
 
-/// Whether demo users may sign in: they may while every client is on this machine. A clone is the same switch.
+/// Switch of the demo users: they may sign in while every client is on this machine. A clone is the same switch.
 #[derive(Clone, Debug, Default)]
 pub struct DemoAccess {
     is_closed: Arc<AtomicBool>,

@@ -33,18 +33,18 @@ use crate::journal::Topic;
 
 /// How long a statement may run.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a statement's reply may take: longer than the server's own timeout, which leaves the session whole.
+/// Time that a statement's reply may take: longer than the server's own timeout, which leaves the session whole.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(6);
-/// How long a `COMMIT` may take whose fate can be found out afterwards.
+/// Time that a `COMMIT` may take whose fate can be found out afterwards.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long a statement of a migration may run, and its reply may take.
+/// Time that a statement of a migration may run, and its reply may take.
 const MIGRATION_TIMEOUT: Duration = Duration::from_mins(10);
 const MIGRATION_REPLY_TIMEOUT: Duration = Duration::from_mins(11);
 /// How long a write waits for another that has its project.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a process that was stopped in the middle of a write keeps others from the project.
 const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(2);
-/// How long a server may take to accept the TCP connection.
+/// Time that a server may take to accept the TCP connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a server may leave bytes unacknowledged before the connection is lost.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -52,7 +52,7 @@ const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(5);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
 const KEEPALIVE_RETRIES: u32 = 3;
-/// How long a start waits for a server that does not answer.
+/// Time that a start waits for a server that does not answer.
 const START_PATIENCE: Duration = Duration::from_secs(20);
 /// Statements kept prepared on a connection.
 const STATEMENTS: usize = 256;
@@ -62,7 +62,7 @@ const STATEMENTS: usize = 256;
 pub(super) struct Server {
     config: Config,
     tls: MakeRustlsConnect,
-    /// Whether replies have deadlines; only a deliberate bug has none.
+    /// True if replies have deadlines; only a deliberate bug has none.
     has_deadlines: bool,
     clock: Clock,
 }

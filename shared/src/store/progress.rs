@@ -83,7 +83,7 @@ impl Progress {
     }
 }
 
-/// Whether the database answers; a clone is the same view. It does not keep the store open.
+/// View of the database: does it answer? A clone is the same view. It does not keep the store open.
 #[derive(Clone, Debug)]
 pub struct Health(pub(super) Arc<[Arc<Progress>]>);
 

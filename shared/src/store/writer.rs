@@ -35,7 +35,7 @@ pub(super) struct Writer {
     pub(super) progress: Arc<Progress>,
     /// Part of the store, and gone with its last handle.
     pub(super) store: Weak<()>,
-    /// How long the thread rests before it asks the server for a sign of life.
+    /// Time that the thread rests before it asks the server for a sign of life.
     pub(super) probe_interval: Option<Duration>,
 }
 

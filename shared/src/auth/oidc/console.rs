@@ -19,7 +19,7 @@ pub struct ConsoleSignIn {
     pub parameters: Vec<(String, String)>,
     /// Path of the redirect URI.
     pub redirect_path: String,
-    /// Whether the ID token is sent alone, in the place of the access token.
+    /// True if the ID token is sent alone, in the place of the access token.
     pub id_token_only: bool,
     /// Origin of the issuer, which the page may connect to.
     #[serde(skip)]

@@ -80,7 +80,7 @@ enum Shown {
 struct Audiences {
     claim: String,
     names: Vec<String>,
-    /// Whether a client is an audience too, so that `aud` does not tell an access token from an ID token.
+    /// True if a client is an audience too, so that `aud` does not tell an access token from an ID token.
     include_client: bool,
 }
 

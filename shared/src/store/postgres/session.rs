@@ -14,7 +14,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 type Stream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
 
-/// How long a connection may take with its start-up: TCP, TLS, the password and the session's settings.
+/// Time that a connection may take with its start-up: TCP, TLS, the password and the session's settings.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A connection and its client, both driven by the thread that waits for a reply.

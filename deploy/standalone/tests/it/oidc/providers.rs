@@ -18,7 +18,7 @@ struct Provider {
     tokens: fn(&Setup, &str, &str) -> [Value; 2],
     /// The id of the user `ada`, exact or by its prefix.
     user: &'static str,
-    /// Whether the head of its access tokens says `at+jwt`.
+    /// True if the head of its access tokens says `at+jwt`.
     is_at_jwt: bool,
 }
 

@@ -45,7 +45,7 @@ const app = {
   /** @param {{everywhere?: boolean}} [options] `everywhere` ends the user's other sessions first. */
   async signOut({ everywhere = false } = {}) {
     const { account } = app;
-    // What fails is said while the user can still try again.
+    // The page shows a failure while the user can still try again.
     if (everywhere) await account?.endOthers();
     leaveRoom();
     app.account = null;

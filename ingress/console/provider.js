@@ -153,7 +153,7 @@ export class Provider {
   async token() {
     const { refreshAt, expiresAt } = this.#tokens;
     if (Date.now() >= refreshAt && this.#tokens.refresh) {
-      // One that is still good is used while the provider is away.
+      // A token that is still valid is used while the provider is away.
       await this.renew().catch((error) => {
         if (Date.now() >= expiresAt) throw error;
       });

@@ -42,7 +42,7 @@ use self::{
 pub(crate) use self::{grpc::service, redaction::redact, writer::Writer};
 use crate::{config::AnswersConfig, search::Retriever};
 
-/// How often a writer looks for answers that nobody writes.
+/// Interval at which a writer looks for answers without a writer.
 const LOOK: Duration = Duration::from_secs(2);
 /// Length of a writer's lease: answers of one that was not heard of for so long are taken over.
 const WRITER_LEASE: Duration = Duration::from_secs(5);

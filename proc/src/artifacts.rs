@@ -82,7 +82,7 @@ pub(crate) fn insert(
     Ok(())
 }
 
-/// How often the files of old exports are deleted.
+/// Interval at which the files of old exports are deleted.
 pub(crate) const EXPORT_SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// Artifacts that are deleted in one go.
 const MAX_SWEPT: i64 = 200;

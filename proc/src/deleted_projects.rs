@@ -15,7 +15,7 @@ use shared::{
 
 use crate::{answers, artifacts, blobs::Blobs, webhooks};
 
-/// How often deleted projects are looked for.
+/// Interval at which deleted projects are looked for.
 pub(crate) const INTERVAL: Duration = Duration::from_secs(5);
 /// Jobs whose files are deleted in one step.
 const JOBS: i64 = 50;

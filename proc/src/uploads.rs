@@ -126,7 +126,7 @@ pub(crate) fn exists(
     Ok(reader.find(sql, &[id.into(), owner.into()], |_| Ok(()))?.is_some())
 }
 
-/// How often old uploads are deleted.
+/// Interval at which old uploads are deleted.
 pub(crate) const SWEEP_INTERVAL: Duration = Duration::from_mins(10);
 
 /// Deletes uploads that are older than `age` at `now`. Returns how many.

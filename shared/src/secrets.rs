@@ -25,7 +25,7 @@ use sha2::{Digest as _, Sha256};
 
 pub use self::at_rest::{SecretColumn, seal_all};
 
-/// What every sealed value begins with; no secret in the clear does.
+/// Prefix of every sealed value; no secret in the clear has it.
 const PREFIX: &str = "sealed.v1.";
 const KEY_BYTES: usize = 32;
 /// Characters of a key's name.

@@ -23,7 +23,7 @@ use crate::time::Timestamp;
 const MIN_KEY_CHARS: usize = 32;
 /// How far the time of a signature may be from the time here, either way.
 const LEEWAY: Duration = Duration::from_mins(1);
-/// How long a nonce is remembered at least: a signature that is a minute ahead is good for two.
+/// Shortest time for which a nonce is remembered: a signature that is a minute ahead is good for two.
 const NONCE_AGE: Duration = Duration::from_mins(2);
 /// The form of what is signed; part of it, so that a later form is never mistaken for this one.
 const VERSION: &str = "v2";

@@ -17,7 +17,7 @@ use crate::scenario::duration;
 /// The commit of a send, whose text every sender's message has.
 const SEND_COMMIT: Trap =
     Trap { after: "is about as long as what people say", text: "COMMIT", then: Then::Cut };
-/// How long is waited for a send that is being committed.
+/// Time to wait for a send that is being committed.
 const SPRING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A part of the cluster; which replica is left to chance.
@@ -68,7 +68,7 @@ pub enum Fault {
         #[serde(rename = "for", deserialize_with = "duration")]
         time: Duration,
     },
-    /// Nothing arrives between one ingress and the database, though both think that they are connected.
+    /// The connection of one ingress to the database stalls: both sides take it for open, and no byte arrives.
     StallDatabase {
         #[serde(rename = "for", deserialize_with = "duration")]
         time: Duration,

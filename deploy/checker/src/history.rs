@@ -28,7 +28,7 @@ pub struct Window {
     pub holds_answers: bool,
 }
 
-/// What was acknowledged between the copy and the return to it may be lost.
+/// Entries acknowledged between the copy and the return to it may be lost.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Rewind {
     pub copied: Duration,

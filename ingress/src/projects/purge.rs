@@ -14,7 +14,7 @@ use shared::{
 
 use crate::streams::job_view;
 
-/// How often deleted projects are looked for.
+/// Interval at which deleted projects are looked for.
 pub(crate) const INTERVAL: Duration = Duration::from_secs(5);
 
 /// Messages whose reactions are deleted together, and which go when they have none any more.

@@ -74,7 +74,7 @@ pub(crate) struct Frame {
     previous: Option<u32>,
     /// The channel it is about, if it is about one.
     pub(crate) channel: Option<ChannelName>,
-    /// Who has no access to the project any more from it on.
+    /// User who loses access to the project with this entry.
     pub(crate) removes: Option<Removal>,
     /// The message whose text it may have.
     pub(crate) message: Option<MessageId>,
@@ -82,7 +82,7 @@ pub(crate) struct Frame {
     pub(crate) totals: Option<Totals>,
     /// Nothing follows it.
     pub(crate) is_last: bool,
-    /// What it means to who may see what of jobs.
+    /// Change of access to jobs that the entry makes.
     pub(super) concern: Option<Concern>,
     stripped: OnceLock<Option<Box<Frame>>>,
     /// One HTTP chunk: its size, the event, a line end.
@@ -273,7 +273,7 @@ pub(crate) fn control(event: Control, data: &impl Serialize, id: Option<&Cursor>
     named(event.name(), &json, id)
 }
 
-/// Says with an event when the client is to come back.
+/// Writes an event that tells the client when to come back.
 pub(crate) fn retry(retry_ms: u64, event: &str) -> String {
     format!("retry: {retry_ms}\n{event}")
 }

@@ -1,4 +1,4 @@
-//! What a stream shows of jobs: their content only in projects of which its user is a member.
+//! View of jobs on a stream: content is shown only for projects that its user is a member of.
 //!
 //! A stream begins with the memberships of its opening. Later changes are in the user's own log, between the events of jobs that
 //! they concern, so that a stream learns of each exactly where it counts.
@@ -16,7 +16,7 @@ use shared::{
 
 use super::frame::Frame;
 
-/// What stands in place of an error's message for who may not read it.
+/// Replacement of an error's message for a caller who may not read it.
 const HIDDEN: &str = "only members of the project see this";
 
 const JOINED: &str = "membership.added";
@@ -30,7 +30,7 @@ pub(crate) fn record(
     is_member: bool,
 ) -> Result<(), Error> {
     let kind = if is_member { JOINED } else { LEFT };
-    // It has no keys but text, so it can be written.
+    // The map has text keys alone, so it can be written.
     let data = serde_json::to_string(&InProject { project_id }).unwrap_or_default();
     tx.append(&Topic::user(user), kind, &data).map(drop)
 }
@@ -40,7 +40,7 @@ struct InProject {
     project_id: ProjectId,
 }
 
-/// What an entry of a log of jobs means to who may see what.
+/// Change of access to jobs that an entry of a job topic makes.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Concern {
     Job(ProjectId),
@@ -63,7 +63,7 @@ impl Concern {
     }
 }
 
-/// What a stream shows of an event or a job.
+/// Part of an event or a job that a stream shows.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Sight {
     Whole,

@@ -77,7 +77,7 @@ pub(crate) struct Parked {
     pub(crate) answering: Option<Box<Answering>>,
     /// Events to begin with, however slowly they are read.
     pub(crate) first: Vec<String>,
-    /// What it shows of jobs, if it carries any.
+    /// View of jobs, if the stream carries any.
     pub(crate) jobs: Option<Box<JobView>>,
     pub(crate) filter: ChannelFilter,
     pub(crate) member_at: i64,

@@ -40,7 +40,7 @@ pub(crate) struct Refill {
     pub(super) wanted: Wanted,
 }
 
-/// What a stream needs.
+/// Read that a stream needs.
 #[derive(Debug)]
 pub(super) enum Wanted {
     /// The entries that follow a place, if the life of the topic that it knew goes on there.
@@ -57,7 +57,7 @@ pub(super) struct Fed {
     pub(super) found: Found,
 }
 
-/// What was found for a stream.
+/// Result of a read for a stream.
 #[derive(Debug)]
 pub(super) enum Found {
     Page(Page),

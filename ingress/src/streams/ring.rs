@@ -110,7 +110,7 @@ impl Ring {
     }
 }
 
-/// What a stream does with a frame.
+/// Decision of a stream about a frame.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Taken {
     /// The stream is to have it.

@@ -84,7 +84,7 @@ struct Seat {
 /// The connection whose row is taken over.
 struct Before {
     connection: ConnectionId,
-    /// It is the same user's stream of the same name.
+    /// The slot belongs to the same user's stream of the same name.
     is_same: bool,
     /// Where it may still be open though the client has come back for it.
     replaced_at: Option<ReplicaId>,

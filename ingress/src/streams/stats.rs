@@ -175,7 +175,7 @@ impl Stats {
         );
     }
 
-    /// Says to other replicas that this one is stopping.
+    /// Tells other replicas that this one is stopping.
     pub(crate) fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::{artifacts, blobs::Blobs, webhooks};
 
-/// How often old jobs are deleted.
+/// Interval at which old jobs are deleted.
 pub(crate) const INTERVAL: Duration = Duration::from_mins(10);
 /// Deliveries have a log of their own, so their jobs, of which there are many, are kept for this long.
 const DELIVERIES: Duration = Duration::from_hours(1);

@@ -242,7 +242,7 @@ impl Told {
             trace_id: &job.trace_id,
             job,
         };
-        // It has no keys but text, so it can be written.
+        // The map has text keys alone, so it can be written.
         let data = serde_json::to_string(&line).unwrap_or_default().into();
         Self { owner: job.owner.clone(), kind: event.as_str(), data }
     }

@@ -99,7 +99,7 @@ impl Operation for Deliver {
         };
         let found = context.store().read(move |reader| webhooks::find(reader, webhook_id)).await;
         let Ok::<_, store::Error>(Some(webhook)) = found else { return };
-        // Who is the owner by now is judged by another job.
+        // Another job judges the present owner.
         if webhook.owner == context.job().owner && webhook.state == State::Active {
             let work = Work { outgoing: &self.outgoing, context: context.clone(), webhook };
             if let Err(error) = work.disable(NOT_OWNER, None).await {

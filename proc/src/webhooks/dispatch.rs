@@ -27,7 +27,7 @@ const AT_ONCE: usize = 16;
 /// Entries that are looked through for one that a webhook wants.
 const AHEAD: i64 = 200;
 
-/// How often what is kept for too long is deleted.
+/// Interval at which expired rows are deleted.
 pub(crate) const TIDY_INTERVAL: Duration = Duration::from_mins(10);
 /// How long deliveries are kept.
 const DELIVERIES: Duration = Duration::from_hours(7 * 24);

@@ -199,7 +199,7 @@ pub(super) fn change(
     if let Some(events) = &change.events {
         webhook.events = events.clone();
     }
-    // What goes where is the right of who said so: with that user's role it ends.
+    // The owner is the user who chose the URL and the events: the webhook ends with that user's role.
     if change.url.is_some() || change.events.is_some() {
         webhook.owner = change.by.clone();
     }

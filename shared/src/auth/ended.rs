@@ -79,7 +79,7 @@ impl Ended {
     }
 }
 
-/// What a look at the log has found.
+/// Result of a look at the topic.
 #[derive(Clone, Debug, Default)]
 pub struct Revocations {
     /// The database lost the end of the log; to be heeded before [`Revocations::ended`].
@@ -235,7 +235,7 @@ impl Endings {
     }
 }
 
-/// What was read of the log.
+/// Entries that were read of the topic.
 struct Read {
     tail: Tail,
     entries: Vec<Arc<Entry>>,

@@ -348,7 +348,7 @@ async fn an_ending_with_a_reused_number_is_heard_and_covers_callers_from_before(
     let over = show(&auth, "three", "ada", NOW).await;
     assert!(matches!(over, Err(Refused::SessionEnded)), "what was known is forgotten: {over:?}");
     show(&auth, "one", "ada", NOW).await.expect("its ending was lost");
-    // Who was let in after the restore is not covered by what was before.
+    // A caller who was let in after the restore is not covered by a revocation from before.
     let after = let_in(&store, &caller("ada", "two"), NOW).await.unwrap();
     assert_eq!(rewound.let_in_at(after), Some(after));
 }

@@ -185,7 +185,7 @@ impl Calls {
         }
     }
 
-    /// Says who calls which replica, for how long, and on whose behalf.
+    /// Adds the signature of a call, its replica, its deadline and its trace to the headers.
     fn introduce(
         &self,
         id: &HeaderValue,

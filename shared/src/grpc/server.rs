@@ -124,7 +124,7 @@ pub fn routes(
     calls.merge(health).fallback(unknown).layer(named)
 }
 
-/// Says in every answer which replica it is from.
+/// Names the replica in every answer.
 async fn name(State(replica): State<HeaderValue>, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     response.headers_mut().insert(REPLICA, replica);

@@ -30,12 +30,12 @@ const MAX_TOPICS: usize = 200;
 const MAX_ROWS: usize = 2_000;
 /// Topics that one transaction compares with a lower limit.
 const TOPICS_PAGE: i64 = 1_000;
-/// How long a run takes at most; the next one goes on.
+/// Longest time of a run; the next run goes on.
 const MAX_RUN: Duration = Duration::from_secs(45);
 /// A topic is trimmed when it is over a limit by this part of it, and then down to the limit: an active topic is not due in
 /// each run.
 const HYSTERESIS: u32 = 32;
-/// How long commands to a replica are kept, which reads them within seconds.
+/// Time for which commands to a replica are kept; the replica reads them within seconds.
 const COMMANDS_MAX_AGE: Duration = Duration::from_mins(10);
 
 /// Work of a run.

@@ -120,7 +120,7 @@ impl Clock {
         self.inner.steps.load(Ordering::Relaxed)
     }
 
-    /// Says whether the time has to be read from the database.
+    /// Returns whether the time has to be read from the database.
     pub(super) fn is_of_server(&self) -> bool {
         self.inner.kind == Kind::Server
     }

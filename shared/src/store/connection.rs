@@ -14,7 +14,7 @@ pub(super) enum Connection {
     Postgres(Box<Postgres>),
 }
 
-/// What a transaction does about topics that another one has.
+/// Behaviour of a transaction towards topics that another one has locked.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Locking {
     /// Waits for them. Only a transaction that wants a single topic may: it holds none while it waits.

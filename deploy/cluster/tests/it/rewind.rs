@@ -103,7 +103,7 @@ async fn open_streams_get_one_reset_and_rights_hold_after_a_lost_tail() {
         let mut said = read_until(stream, "event: reset").await;
         let before = said.split("event: reset").next().unwrap_or_default();
         assert!(!before.contains("message.created"), "nothing comes before the reset: {said}");
-        // What is sent after the reset was read comes on it, and nothing is said twice.
+        // Messages sent after the reset was read arrive on the stream, each once.
         whole.send(base, &project, &format!("after the reset on {base}")).await;
         said += &read_until(stream, &format!("after the reset on {base}")).await;
         assert!(said.contains("\"reason\":\"diverged\""), "{said}");

@@ -77,7 +77,7 @@ async fn an_import_waits_for_ingress_and_comes_in_whole() {
     timeout(PATIENCE, relay.is_cut()).await.expect("it sends that much");
     let waits = async || parley.log().contains("failures=3");
     eventually("the job tries again", waits).await;
-    // Nobody knows whether the owner may still see the job.
+    // While ingress is away, proc cannot tell whether the owner may still see the job.
     project.client.get(&format!("{JOBS}/{id}")).await.refused(503, "unavailable");
     let refused = submit(&project, "chat.import", data).await;
     refused.refused(503, "unavailable");

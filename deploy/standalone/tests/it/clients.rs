@@ -19,7 +19,7 @@ use crate::{
     support::{PATIENCE, Parley, eventually, text},
 };
 
-/// How long after the greeting's `retry:` a client is back, at the most.
+/// Longest time after the greeting's `retry:` until a client is back.
 const BACK: Duration = Duration::from_secs(10);
 
 /// A client, and what it has read: a line of JSON for each event.
@@ -49,7 +49,7 @@ impl Program {
         let mut running = JoinSet::new();
         let mut read = BufReader::new(child.stdout.take().expect("a pipe")).lines();
         running.spawn(async move {
-            // It ends with the task.
+            // The program ends with the task.
             let _child = child;
             while let Ok(Some(line)) = read.next_line().await {
                 if sender.send(serde_json::from_str(&line).expect("JSON")).is_err() {

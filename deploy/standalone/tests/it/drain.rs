@@ -83,7 +83,7 @@ async fn who_is_told_of_the_end_comes_back_after_it() {
         let bye = frames.iter().find(|frame| frame.contains("event: bye")).expect("a bye");
         let (retry, data) = retry_of(bye);
         assert_eq!((retry, &data["retry_after_ms"]), (Some(after), &json!(after)), "{text}");
-        // Nobody else serves: the client is back when this process has let go of every stream.
+        // No other process serves: the client comes back when this process has closed every stream.
         let back = at + Duration::from_millis(after);
         assert!(back > SPREAD, "told after {at:?} to come back in {after} ms");
         assert!(after < 10_000, "{after}");

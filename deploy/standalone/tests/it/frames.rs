@@ -1,4 +1,4 @@
-//! What a stream is made of: the order of lines, the length of frames, and what it begins with.
+//! Frames of a stream: the order of their lines, their length, and the first frames.
 
 use std::collections::HashSet;
 
@@ -84,7 +84,7 @@ async fn no_frame_is_longer_than_readers_take_and_its_id_is_its_last_line() {
     let path = format!("/sse/stream?project_id={}&include=jobs&since={since}", project.id);
     let bytes = raw_until(project.client.request("GET", &path), b"the end of it").await;
     assert!(checked(&bytes) >= 10, "most have an id");
-    // What each stream is told is the whole text, whatever is left out beside it.
+    // Each stream gets the whole text, whatever else its frame leaves out.
     let mut stream = project.client.open(&path).await;
     for (edited, untouched) in sent {
         let updated = stream.until("message.updated").await.data;
@@ -204,7 +204,7 @@ async fn a_slow_reader_gets_a_snapshot_that_is_longer_than_it_may_be_behind() {
     let rest = "HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer dev-ada\r\n\r\n";
     peer.send(format!("{head}{} {rest}", project.id)).await;
     parley.has_streams(1).await;
-    // It does not read while there is more news than it may be behind.
+    // The peer does not read while more events come than it may be behind.
     for number in 0..40 {
         project.send(&format!("{number} {}", "x".repeat(2_000))).await;
     }
@@ -311,7 +311,7 @@ async fn a_filter_of_channels_has_an_end() {
         let (stream, _) = project.stream(&format!("&stream_id=tab{query}")).await;
         assert_eq!(change(&json!({field: names(0..199)})).await.status, 204);
         change(&json!({field: names(199..205)})).await.refused(409, "conflict");
-        // What is named already is not one more, and what is given up makes room.
+        // A name that the filter has already does not count again, and a removed name makes room.
         assert_eq!(change(&json!({field: names(0..199)})).await.status, 204);
         let other = if field == "add" { "remove" } else { "add" };
         assert_eq!(change(&json!({field: names(199..204), other: names(0..9)})).await.status, 204);

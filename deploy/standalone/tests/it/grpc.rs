@@ -96,7 +96,7 @@ async fn strangers_are_refused_and_not_told_why() {
         Some(ours.sign(Service::Ingress, list_elsewhere, EMPTY, now)),
         Some(ours.sign(Service::Ingress, list_here, b"another message", now)),
         Some(ours.sign(Service::Proc, list_here, EMPTY, now)),
-        // It was used before.
+        // The signature was used before.
         Some(known.clone()),
     ] {
         let refused = jobs.list_unfinished_jobs(with(list.clone(), identity.as_deref())).await;

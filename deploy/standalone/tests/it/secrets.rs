@@ -95,7 +95,7 @@ async fn secrets_in_the_clear_are_sealed_at_the_start_and_no_page_keeps_them() {
     assert!(!found(dir.path(), &[clear]).is_empty() && !found(dir.path(), &[gone]).is_empty());
     let mut parley = Parley::start_in(&dir, &LOOPBACK).await;
     assert_eq!(found(dir.path(), &[clear, gone, SECRET]), [] as [PathBuf; 0]);
-    // It signs with the same secret as before.
+    // The webhook signs with the same secret as before.
     let project = Project { client: parley.as_user("ada"), id: hook.project.id };
     project.send("hello").await;
     let call = receiver.called().await;

@@ -1,4 +1,4 @@
-//! What a user may store: uploads, artifacts and exports together, exactly, also when several come at once.
+//! Limit of the bytes that a user stores: uploads, artifacts and exports together, also when several come at once.
 
 use std::time::Duration;
 
@@ -62,7 +62,7 @@ async fn uploads_that_come_at_once_share_the_limit_exactly() {
     let answers = futures_util::future::join_all(uploads).await;
     let taken = answers.iter().filter(|answer| answer.status == 201).count();
     assert!((1..=3).contains(&taken), "{taken} of 30,000 bytes each were taken");
-    // What was refused only since others were on their way is taken now.
+    // Uploads that were refused only because others were under way are accepted now.
     for _ in taken..3 {
         upload(&ada, 30_000).await.is(201);
     }

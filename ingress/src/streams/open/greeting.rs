@@ -113,7 +113,7 @@ fn parts(
             bytes += one_line(job.get()).len() + 1;
             bytes <= room
         });
-        // One that does not fit at all is shortened.
+        // A job that does not fit at all is shortened.
         let count = fits.count().max(1).min(rest.len());
         let (jobs, after) = rest.split_at(count);
         rest = after;

@@ -44,7 +44,7 @@ pub(super) struct Stream {
     pub(super) told: usize,
     /// The answer that it is the stream of.
     pub(super) answering: Option<Box<Answering>>,
-    /// What it shows of jobs, if it carries any.
+    /// View of jobs, if the stream carries any.
     pub(super) jobs: Option<Box<JobView>>,
     /// `None` carries every channel.
     pub(super) filter: Option<Box<ChannelFilter>>,
@@ -57,7 +57,7 @@ pub(super) struct Stream {
     pub(super) skipped: bool,
     /// The place of a topic whose last frame did not follow it: only the journal can say how it goes on.
     pub(super) astray: Option<usize>,
-    /// How often it was sent to the heads of its topics.
+    /// Number of times that the stream was sent to the heads of its topics.
     pub(super) resets: u32,
     pub(super) input_bytes: usize,
     pub(super) ending: bool,
@@ -187,7 +187,7 @@ impl Stream {
             && !self.ending
     }
 
-    /// Says whether a frame changes nothing of what is shown of jobs, and is shown whole.
+    /// Returns whether a frame is shown whole and leaves the view of jobs as it is.
     fn shows_whole(&self, frame: &Frame) -> bool {
         match (frame.concern, &self.jobs) {
             (Some(Concern::Job(project)), Some(view)) => view.of_project(project) == Sight::Whole,

@@ -60,7 +60,7 @@ impl std::str::FromStr for State {
     }
 }
 
-/// What stands in place of an error's message for who may not read it.
+/// Replacement of an error's message for a caller who may not read it.
 const HIDDEN: &str = "only members of the project see this";
 
 /// How far a job has come.

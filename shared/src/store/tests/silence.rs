@@ -106,7 +106,7 @@ async fn a_silent_server_is_answered_for_in_time_and_found_again() {
 async fn a_server_that_lets_nobody_in_is_given_up() {
     let linked = Linked::open(None).await;
     linked.link.cut();
-    // It accepts connections and says nothing more.
+    // The server accepts connections and sends nothing.
     linked.link.stall();
     let began = Instant::now();
     let error = linked.store.write(|tx| insert(tx, Uuid::nil(), 0)).await.unwrap_err();
@@ -150,7 +150,7 @@ async fn cut_while_committing(linked: &Linked) -> Result<usize, Error> {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let began = Instant::now();
-        // Whoever finds out what became of it waits by now, or never will.
+        // The resolver of the lost commit waits by now, or never will.
         while linked.sql(blocked) == "0" && began.elapsed() < Duration::from_secs(1) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

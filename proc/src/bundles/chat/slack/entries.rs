@@ -21,7 +21,7 @@ pub const RATIO_JUDGED_FROM_BYTES: u64 = 1 << 20;
 const MAX_NAME_BYTES: usize = 1024;
 /// Room for a name and the usual extra fields; keeps the directory itself within memory.
 const MAX_DIRECTORY_BYTES_PER_ENTRY: u64 = 1024;
-/// What every entry has before its name: signature, versions, sizes.
+/// Head of every ZIP entry before its name: signature, versions, sizes.
 const LOCAL_HEADER_BYTES: u64 = 30;
 const MAX_ZIP_COMMENT_BYTES: u64 = 1 << 16;
 

@@ -70,8 +70,14 @@ async fn every_replica_knows_a_bundle_at_once_and_cancels_what_another_runs() {
             assert!(says().await.starts_with(&format!("called {id}")));
             let cancel = format!("/api/integrations/jobs/{id}/cancel");
             assert_eq!(whole.post(proc, &cancel, json!({})).await.status(), 200);
-            let stopped = async { while says().await != format!("{word} {id}") {} };
-            timeout(Duration::from_secs(20), stopped).await.expect("the bundle hears of it");
+            let (expected, mut heard) = (format!("{word} {id}"), Vec::new());
+            let stopped = async {
+                while heard.last() != Some(&expected) {
+                    heard.push(says().await);
+                }
+            };
+            let stopped = timeout(Duration::from_secs(20), stopped).await;
+            assert!(stopped.is_ok(), "the bundle does not say {expected:?} but {heard:?}");
         }
     }
     whole.cluster.stop().await.expect("every part ends well");

@@ -24,6 +24,11 @@ use crate::{
 const CACHED: usize = 100_000;
 /// How long a session is remembered that nobody uses, one that was ended too.
 const MAX_AGE: Duration = Duration::from_hours(720);
+/// Sessions of one user that are remembered. Beyond them those are forgotten that were not used for longest, as if they were
+/// older than [`MAX_AGE`].
+const MAX_PER_USER: i64 = 10_000;
+/// One of so many new sessions is the occasion to count its user's, so that counting costs an open nothing to speak of.
+const COUNT_ONE_IN: u32 = 64;
 /// How old what is written of a session's last use may be.
 const SEEN_EVERY: Duration = Duration::from_mins(5);
 /// Uses that may wait to be written; more are left out.
@@ -148,6 +153,10 @@ impl Sessions {
     }
 
     async fn make(&self, session: SessionId, user: UserId, now: Timestamp) -> Result<Known, Error> {
+        if rand::random_ratio(1, COUNT_ONE_IN) {
+            let user = user.clone();
+            self.store.write(move |tx| forget_beyond(tx, &user, MAX_PER_USER)).await?;
+        }
         let make = move |tx: &mut Tx<'_>| {
             let params = [(&session).into(), (&user).into(), now.into()];
             let sql = "INSERT INTO sessions (id, user_id, created_at, seen_at) VALUES ($1, $2, $3, $3) \
@@ -202,6 +211,19 @@ impl Sessions {
             move |tx: &mut Tx<'_>| sweep::delete_some(tx, "sessions", "id", old, &[oldest.into()]);
         sweep::delete_all(&self.store, step).await
     }
+}
+
+/// Forgets some of a user's sessions if there are more than `most`: those that were not used for longest.
+pub(super) fn forget_beyond(tx: &mut Tx<'_>, user: &UserId, most: i64) -> Result<usize, Error> {
+    let sql = "SELECT COUNT(*) FROM sessions WHERE user_id = $1";
+    let count: i64 = tx.find(sql, &[user.into()], |row| row.get(0))?.unwrap_or(0);
+    let excess = (count - most).min(i64::try_from(sweep::MAX_ROWS).unwrap_or(i64::MAX));
+    if excess <= 0 {
+        return Ok(0);
+    }
+    let sql = "DELETE FROM sessions WHERE id IN \
+               (SELECT id FROM sessions WHERE user_id = $1 ORDER BY seen_at, id LIMIT $2)";
+    tx.execute(sql, &[user.into(), excess.into()])
 }
 
 /// Returns a page of a user's sessions that were not ended, by id.

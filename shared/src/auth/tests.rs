@@ -26,6 +26,7 @@ on_both_stores!(
     who_is_let_in_knows_which_endings_are_about_them,
     an_ending_with_a_reused_number_is_heard_and_covers_callers_from_before,
     a_use_is_written_once_in_a_while_and_keeps_the_session,
+    the_least_recently_used_sessions_of_a_user_are_forgotten,
     of_many_who_show_one_ticket_one_is_let_in,
     a_ticket_opens_what_it_was_issued_for_and_nothing_else,
 );
@@ -264,6 +265,24 @@ async fn a_use_is_written_once_in_a_while_and_keeps_the_session(home: Home) {
     let month = NOW.after(30 * 24 * 60 * MINUTE);
     assert_eq!(auth.trim_sessions(month.after(MINUTE)).await.unwrap(), 1);
     assert_eq!(seen().await, [10 * MINUTE]);
+}
+
+async fn the_least_recently_used_sessions_of_a_user_are_forgotten(home: Home) {
+    let Fixture { store, auth, endings: _endings, _folder } = fixture(home).await;
+    for (minutes, id) in ["oldest", "older", "newer", "newest"].into_iter().enumerate() {
+        let now = NOW.after(MINUTE * u32::try_from(minutes).unwrap());
+        show(&auth, id, "ada", now).await.unwrap();
+    }
+    show(&auth, "of-grace", "grace", NOW).await.unwrap();
+    let forget = |most| store.write(move |tx| sessions::forget_beyond(tx, &user("ada"), most));
+    assert_eq!(forget(4).await.unwrap(), 0);
+    assert_eq!(forget(2).await.unwrap(), 2);
+    let left = |by: &'static str| {
+        store.read(move |reader| sessions_of(reader, &user(by), None, Limit::default()))
+    };
+    let ids = |left: Vec<Session>| left.into_iter().map(|one| one.id).collect::<Vec<_>>();
+    assert_eq!(ids(left("ada").await.unwrap()), [session("newer"), session("newest")]);
+    assert_eq!(ids(left("grace").await.unwrap()), [session("of-grace")]);
 }
 
 async fn of_many_who_show_one_ticket_one_is_let_in(home: Home) {

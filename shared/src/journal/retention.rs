@@ -168,6 +168,11 @@ fn plan_topic(
     now: Timestamp,
     budget: usize,
 ) -> Result<(Trim, usize), Error> {
+    if due.topic.answer_id().is_some() {
+        // Answers are deleted whole, at an age of their own; a part of one cannot be read.
+        let floor = due.floor;
+        return Ok((Trim { due, floor, look_at: i64::MAX, oldest_at: None }, 0));
+    }
     let age = config.journal_max_age;
     let own_age = if due.topic.is_replica() { age.min(COMMANDS_MAX_AGE) } else { age };
     let oldest = now.before(own_age);

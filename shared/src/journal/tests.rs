@@ -16,6 +16,7 @@ on_both_stores!(
     a_panicking_write_leaves_nothing_and_the_writer_goes_on,
     every_kind_of_unusable_cursor_resets_to_the_head,
     retention_keeps_the_newest_and_expires_the_rest,
+    retention_leaves_answers_whole,
     what_is_appended_together_is_read_like_anything_else,
     tags_are_random_and_the_head_has_the_last_one,
     cursors_from_before_stored_tags_stay_valid,
@@ -165,6 +166,25 @@ async fn retention_keeps_the_newest_and_expires_the_rest(home: Home) {
     assert_eq!(fixture.start(&fixture.cursor(&entries[8])).await.reset, Some(ResetReason::Expired));
     assert_eq!(fixture.start(&fixture.cursor(&entries[9])).await.reset, None);
     assert_eq!(fixture.append("y").await.position.seq, 11);
+}
+
+async fn retention_leaves_answers_whole(home: Home) {
+    let fixture = Fixture { topic: Topic::answer(crate::ids::AnswerId::mint()), ..fixture(home) };
+    let first = fixture.append("1").await;
+    for _ in 0..9 {
+        fixture.append("x").await;
+    }
+    let config =
+        RetentionConfig { journal_max_age: Duration::from_hours(1), journal_max_entries: 4 };
+    let later = Timestamp::now().after(Duration::from_hours(2));
+    for _ in 0..2 {
+        assert_eq!(trim(&fixture.store, &config, later).await.unwrap().rows, 0);
+        assert_eq!(fixture.start(&fixture.cursor(&first)).await.reset, None);
+        fixture.append("y").await;
+    }
+    let due = trim(&fixture.store, &config, later).await.unwrap();
+    let again = trim(&fixture.store, &config, later).await.unwrap();
+    assert_eq!((due.topics, again.topics), (1, 0), "a topic without anything to trim stays due");
 }
 
 async fn what_is_appended_together_is_read_like_anything_else(home: Home) {

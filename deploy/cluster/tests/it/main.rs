@@ -4,6 +4,7 @@ mod answers;
 mod batches;
 mod bundles;
 mod database;
+mod deleted_text;
 mod fixture;
 mod link;
 mod nginx;

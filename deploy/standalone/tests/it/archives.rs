@@ -1,5 +1,7 @@
 //! Exports made for the purpose: every kind of record, and archives that mean harm.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
 use crate::{
@@ -11,6 +13,8 @@ use crate::{
 const USERS: &str = r#"[{"id":"U1","name":"anna","profile":{"display_name":"Anna Bell"}},{"id":"U2","name":"bob"}]"#;
 const CHANNELS: &str = r#"[{"id":"C1","name":"general"},{"id":"C2","name":"random","topic":{"value":"All &amp; else"}}]"#;
 const DAY: &str = "general/2020-09-13.json";
+/// Longest time of a send while another project imports. The promise is 1 s on a machine of its own; the tests share theirs.
+const LONGEST_SEND: Duration = Duration::from_secs(3);
 
 fn export(files: &[(&str, String)]) -> Vec<u8> {
     let indexes = [("users.json", USERS.to_owned()), ("channels.json", CHANNELS.to_owned())];
@@ -194,4 +198,39 @@ async fn a_hostile_archive_is_refused_and_leaves_nothing() {
         assert_eq!(job["error"]["retryable"], false, "{name}");
         assert_eq!(state(&project).await, before, "{name}");
     }
+}
+
+#[tokio::test]
+async fn an_import_of_60_000_reactions_keeps_no_other_project_waiting() {
+    let parley = Parley::start().await;
+    let ada = parley.as_user("ada").project().await;
+    let grace = parley.as_user("grace").project().await;
+    let kinds: Vec<Value> =
+        (0..60_000).map(|n| json!({"name": format!("kind-{n}"), "users": ["U1"]})).collect();
+    let users: Vec<String> = (0..60_000).map(|n| format!("U{n}")).collect();
+    let crowd = json!([{"name": "+1", "users": users, "count": 60_000}]);
+    let day = json!([
+        {"type": "message", "user": "U1", "ts": "1600000001.000000", "text": "kinds", "reactions": kinds},
+        {"type": "message", "user": "U1", "ts": "1600000002.000000", "text": "users", "reactions": crowd},
+    ]);
+    let imported = import(&ada, export(&[(DAY, day.to_string())]));
+    tokio::pin!(imported);
+    let (mut longest, mut sends) = (Duration::ZERO, 0);
+    let job = loop {
+        let began = Instant::now();
+        tokio::select! {
+            job = &mut imported => break job,
+            _ = grace.send("meanwhile") => longest = longest.max(began.elapsed()),
+        }
+        sends += 1;
+    };
+    assert_eq!(job["result"]["messages"]["imported"], 2, "{job}");
+    println!("{sends} sends during the import; the longest took {longest:?}");
+    assert!(longest < LONGEST_SEND, "a send of another project took {longest:?}");
+    let history = ada.history().await;
+    let reactions = |message: &Value| message["reactions"].as_array().map_or(0, Vec::len);
+    assert_eq!(history.iter().map(reactions).collect::<Vec<_>>(), [50, 1]);
+    let crowd = &history[1]["reactions"][0];
+    assert_eq!(crowd["count"], 60_000, "{crowd}");
+    assert_eq!(crowd["users"].as_array().map(Vec::len), Some(100));
 }

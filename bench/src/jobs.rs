@@ -64,7 +64,8 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     if wanted("rates") || wanted("delays") {
         let dir = process::open_folder(None)?;
         let names = dir.path().join("users.json");
-        users::write(&names, options.owners)?;
+        // A second owner keeps the reserve of workers busy, even where one alone submits.
+        users::write(&names, options.owners.max(2))?;
         let parts = Parts::new(dir.path().join("cluster")).without_rate_limits();
         let programs = options.programs.clone().unwrap_or_else(|| parts.programs.clone());
         let parts = Parts { ingress: 1, proc: 2, programs, ..parts }

@@ -85,7 +85,7 @@ pub(super) async fn sqlite(options: &Options) -> anyhow::Result<()> {
         let mut rounds = Vec::new();
         for _ in 0..options.rounds {
             let turn = Turn { options, owners: 0..owners, batch };
-            rounds.push(turn.run(&mut Home::file(owners)?).await?);
+            rounds.push(turn.run(&mut Home::file(owners.max(2))?).await?);
         }
         row(&name, Figures::median(&rounds), None);
     }

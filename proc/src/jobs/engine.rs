@@ -7,7 +7,7 @@ mod leases;
 mod submitting;
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -119,7 +119,9 @@ struct Inner {
     worker: Uuid,
     lease: Lease,
     finishing: Finishing,
-    running: Mutex<HashMap<JobId, CancellationToken>>,
+    /// Attempts that run here, by job and fence, with what stops each. A job that was lost and claimed again has two of
+    /// them until the first has stopped.
+    running: Mutex<BTreeMap<(JobId, i64), CancellationToken>>,
     queue: Queue,
     /// The workers: for jobs, and for deliveries.
     lanes: [Lane; 2],
@@ -392,11 +394,18 @@ impl Engine {
         self.inner.lanes.iter().for_each(Lane::wake);
     }
 
+    /// Stops every attempt of a job.
     fn stop(&self, id: JobId) {
-        self.running(|running| running.get(&id).map(CancellationToken::cancel));
+        let attempts = (id, i64::MIN)..=(id, i64::MAX);
+        self.running(|running| {
+            running.range(attempts).for_each(|(_, stop)| stop.cancel());
+        });
     }
 
-    fn running<T>(&self, with: impl FnOnce(&mut HashMap<JobId, CancellationToken>) -> T) -> T {
+    fn running<T>(
+        &self,
+        with: impl FnOnce(&mut BTreeMap<(JobId, i64), CancellationToken>) -> T,
+    ) -> T {
         with(&mut self.inner.running.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

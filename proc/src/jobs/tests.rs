@@ -1,6 +1,7 @@
 //! Tests the engine over a real store, with no ingress to ask.
 
 mod claiming;
+mod endless;
 mod fixture;
 mod overview;
 mod submissions;

@@ -67,7 +67,7 @@ impl Engine {
         if let Some(command) = command {
             self.settle(&context, command, &shutdown).await;
         }
-        self.running(|running| running.remove(&id));
+        self.running(|running| running.remove(&(id, claim.fence)));
     }
 
     /// Runs the operation in a task of its own, so that its panic is its own too.

@@ -137,12 +137,16 @@ impl Engine {
     /// Stops jobs that are no longer ours.
     async fn stop_lost(&self) -> Result<(), store::Error> {
         // Looked at first: what is claimed afterwards is not missed in the answer.
-        let before: Vec<JobId> = self.running(|running| running.keys().copied().collect());
+        let before: Vec<_> = self.running(|running| running.keys().copied().collect());
         if before.is_empty() {
             return Ok(());
         }
-        let ours: HashSet<JobId> = self.held().await?.into_iter().map(|(id, ..)| id).collect();
-        before.into_iter().filter(|id| !ours.contains(id)).for_each(|id| self.stop(id));
+        let held = self.held().await?.into_iter();
+        let ours: HashSet<_> = held.map(|(id, _, claim)| (id, claim.fence)).collect();
+        self.running(|running| {
+            let lost = before.iter().filter(|attempt| !ours.contains(attempt));
+            lost.filter_map(|attempt| running.get(attempt)).for_each(CancellationToken::cancel);
+        });
         Ok(())
     }
 
@@ -166,7 +170,7 @@ impl Engine {
         let held = self.held().await?;
         drop(nothing_begins);
         for (id, owner, claim) in held {
-            if self.running(|running| running.contains_key(&id)) {
+            if self.running(|running| running.contains_key(&(id, claim.fence))) {
                 continue;
             }
             match self.apply(&owner, id, Command::HandBack { claim }).await {

@@ -124,7 +124,7 @@ impl Engine {
     pub(super) fn begin(&self, job: Arc<Job>, place: Slot, shutdown: &CancellationToken) {
         self.inner.queue.took(Instant::now());
         let stop = shutdown.child_token();
-        self.running(|running| running.insert(job.id, stop.clone()));
+        self.running(|running| running.insert((job.id, job.fence), stop.clone()));
         self.inner.tasks.spawn(self.clone().drive(job, stop, shutdown.clone(), place));
     }
 

@@ -80,7 +80,11 @@ impl Fixture {
         let peer = Peer::new(Service::Proc, nowhere, ServiceToken::random());
         let registry = Registry::built_in(true).unwrap();
         let registry = registry
-            .with("test", "For tests.", vec![Arc::new(Broken), Arc::new(unruly::Unruly)])
+            .with(
+                "test",
+                "For tests.",
+                vec![Arc::new(Broken), Arc::new(unruly::Unruly), Arc::new(endless::Endless)],
+            )
             .unwrap();
         let ingress = Ingress::new(&peer);
         let tools = Tools {

@@ -1,0 +1,82 @@
+//! A job that was lost and claimed again by the same process: its first attempt stops, and its second one can be stopped.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::*;
+
+/// Attempts that run now.
+static RUNNING: AtomicUsize = AtomicUsize::new(0);
+
+/// An operation that ends only when it is stopped.
+pub(super) struct Endless;
+
+/// Counts an attempt while it runs.
+struct Counted;
+
+impl Counted {
+    fn new() -> Self {
+        RUNNING.fetch_add(1, Ordering::Relaxed);
+        Self
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        RUNNING.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[async_trait]
+impl Operation for Endless {
+    fn name(&self) -> &'static str {
+        "endless"
+    }
+
+    fn description(&self) -> &'static str {
+        "Waits until it is stopped."
+    }
+
+    fn role(&self) -> Role {
+        Role::Viewer
+    }
+
+    fn timeout(&self) -> Duration {
+        Duration::from_mins(1)
+    }
+
+    fn schema(&self) -> Value {
+        json!({})
+    }
+
+    async fn run(&self, _: JobContext, _: Value) -> Result<Value, JobError> {
+        let _counted = Counted::new();
+        std::future::pending().await
+    }
+}
+
+async fn running_is(expected: usize) {
+    let reached = async {
+        while RUNNING.load(Ordering::Relaxed) != expected {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let reached = tokio::time::timeout(Duration::from_secs(10), reached).await;
+    let now = RUNNING.load(Ordering::Relaxed);
+    assert!(reached.is_ok(), "{now} attempts run instead of {expected}");
+}
+
+#[tokio::test]
+async fn a_job_that_was_claimed_again_here_runs_once_and_can_be_stopped() {
+    let mut fixture = Fixture::new(Home::Sqlite, &["--proc-workers=2"]);
+    fixture.start();
+    let job = fixture.submit("test", "endless", json!({})).await;
+    fixture.event("job.started").await;
+    running_is(1).await;
+    // As if the lease had ended and another process had freed the job.
+    assert_eq!(fixture.engine.reap(Timestamp::from_ms(i64::MAX)).await.unwrap(), 1);
+    fixture.event("job.started").await;
+    running_is(1).await;
+    fixture.engine.cancel(&fixture.mine(&job)).await.unwrap();
+    running_is(0).await;
+    fixture.stop().await;
+}

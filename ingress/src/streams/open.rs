@@ -7,7 +7,7 @@ mod head;
 use std::{slice, time::Duration};
 
 use axum::response::{IntoResponse, Response};
-use http::{Method, StatusCode};
+use http::Method;
 use shared::{
     ids::{ConnectionId, UserId},
     journal::{Cursor, Position, ResetReason, Start, Topic},
@@ -22,7 +22,6 @@ pub(super) use self::{
 use super::{
     about::{About, Held, Open},
     answering::Answering,
-    control::is_final,
     filter::ChannelFilter,
     hub::{Follower, Hub},
     job_view::JobView,
@@ -81,9 +80,6 @@ impl Plan {
 
 /// Opens a stream, or says to `HEAD` what an opening would be answered.
 pub(super) async fn open(state: AppState, asked: Asked, plan: Plan) -> Result<Response, ApiError> {
-    if asked.cursor().is_some_and(|cursor| is_final(&cursor)) {
-        return Ok(StatusCode::NO_CONTENT.into_response());
-    }
     let connection = ConnectionId::mint();
     let user = asked.caller.user.clone();
     let own = state.store.own(user.clone());

@@ -245,6 +245,14 @@ async fn a_stream_that_is_not_to_come_back_is_told_so_by_its_id_too() {
             }
         }
     }
+    // The client of a user who signed out names a session that has ended.
+    let (mut signed_out, _) = project.stream("&user_session_id=ended").await;
+    let session = project.client.request("DELETE", "/api/auth/sessions/ended");
+    Answer::to(session.header("user-session-id", "ended")).await.is(204);
+    let bye = signed_out.until("bye").await;
+    assert_eq!(bye.data["reason"], "revoked");
+    let request = project.client.request("GET", &format!("{path}&user_session_id=ended"));
+    assert_eq!(Answer::to(request.header("last-event-id", &bye.id)).await.status, 204);
     // A client that is opened by hand with its own cursor goes on.
     project.send("later").await;
     let (mut again, hello) = project.stream(&format!("&since={since}")).await;

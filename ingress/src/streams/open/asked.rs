@@ -1,7 +1,7 @@
 //! What a request for a stream says.
 
 use axum::extract::FromRequestParts;
-use http::{HeaderMap, Method, Version, header};
+use http::{HeaderMap, Method, StatusCode, Version, header, request::Parts};
 use serde::Deserialize;
 use shared::{
     auth::StreamUser,
@@ -11,7 +11,7 @@ use shared::{
     time::Timestamp,
 };
 
-use super::super::about::About;
+use super::super::{about::About, control::is_final};
 use crate::{error::ApiError, state::AppState};
 
 /// The longest `stream_id` and the longest user agent that is kept, in bytes.
@@ -22,6 +22,7 @@ const MAX_USER_AGENT_BYTES: usize = 256;
 #[derive(FromRequestParts)]
 #[from_request(state(AppState))]
 pub(in super::super) struct Asked {
+    _not_final: NotFinal,
     pub(in super::super) caller: StreamUser,
     pub(in super::super) address: ClientAddress,
     pub(in super::super) method: Method,
@@ -42,13 +43,41 @@ pub(in super::super) struct Resume {
     stream_id: Option<String>,
 }
 
+impl Resume {
+    fn cursor(&self, headers: &HeaderMap) -> Option<String> {
+        // Empty is none: some readers send the header always. Bytes that are no text were meant as a cursor, and are none.
+        let header = headers.get("last-event-id").filter(|value| !value.is_empty());
+        let header = header.map(|value| value.to_str().unwrap_or("?").to_owned());
+        header.or_else(|| self.last_event_id.clone()).or_else(|| self.since.clone())
+    }
+}
+
+/// Answers 204 to a client whose stream has ended for good.
+///
+/// This comes before the credential is verified: the session of a user who signed out is refused with 401, at which some
+/// readers try again for ever.
+struct NotFinal;
+
+impl FromRequestParts<AppState> for NotFinal {
+    type Rejection = StatusCode;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &AppState,
+    ) -> Result<Self, Self::Rejection> {
+        // A query that cannot be read is refused by the extractor whose it is.
+        let resume = Query::<Resume>::from_request_parts(parts, state).await;
+        let cursor = resume.ok().and_then(|Query(resume)| resume.cursor(&parts.headers));
+        match cursor {
+            Some(cursor) if is_final(&cursor) => Err(StatusCode::NO_CONTENT),
+            _ => Ok(Self),
+        }
+    }
+}
+
 impl Asked {
     pub(in super::super) fn cursor(&self) -> Option<String> {
-        // Empty is none: some readers send the header always. Bytes that are no text were meant as a cursor, and are none.
-        let header = self.headers.get("last-event-id").filter(|value| !value.is_empty());
-        let header = header.map(|value| value.to_str().unwrap_or("?").to_owned());
-        let Resume { last_event_id, since, .. } = &self.resume;
-        header.or_else(|| last_event_id.clone()).or_else(|| since.clone())
+        self.resume.cursor(&self.headers)
     }
 
     /// Describes the connection; when its caller was let in is not known yet.

@@ -5,7 +5,7 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use http_range_header::StartPosition;
 use serde::Serialize;
 use shared::{
@@ -184,11 +184,14 @@ pub(crate) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(download))
 }
 
-/// Downloads an artifact, or one range of it.
+/// Downloads an artifact, or one range of it, if the conditions of the request hold (RFC 9110 §13.2.2).
 #[utoipa::path(get, path = "/jobs/{id}/artifacts/{name}", tag = "jobs",
-    params(("id" = JobId, Path), ("name" = String, Path), ("Range" = Option<String>, Header)),
-    responses((status = 200), (status = 206), (status = 404), (status = 416)))]
+    params(("id" = JobId, Path), ("name" = String, Path), ("Range" = Option<String>, Header),
+        ("If-Range" = Option<String>, Header), ("If-Match" = Option<String>, Header),
+        ("If-None-Match" = Option<String>, Header)),
+    responses((status = 200), (status = 206), (status = 304), (status = 404), (status = 412), (status = 416)))]
 async fn download(
+    method: Method,
     State(blobs): State<Blobs>,
     State(config): State<UploadsConfig>,
     job: Content,
@@ -205,7 +208,17 @@ async fn download(
     let Stored { blob, media_type, bytes, sha256, .. } =
         found.ok_or(ApiError::NotFound("the artifact"))?;
     let etag = format!("\"{sha256}\"");
-    let range = range(&headers, &etag, bytes)?;
+    let version =
+        [(header::ETAG, etag.clone()), (header::CACHE_CONTROL, "private, no-cache".into())];
+    match precondition(&headers, &etag) {
+        Precondition::Holds => {}
+        Precondition::Failed => return Err(ApiError::PreconditionFailed),
+        Precondition::NotModified => {
+            return Ok((StatusCode::NOT_MODIFIED, version).into_response());
+        }
+    }
+    // A range is defined for GET alone.
+    let range = if method == Method::GET { range(&headers, &etag, bytes)? } else { None };
     let part = range.as_ref().map(|range| *range.start()..range.end() + 1);
     let length = part.as_ref().map_or(bytes, |part| part.end - part.start);
     let body = Body::from_stream(blobs.read(&blob, part).await?);
@@ -214,16 +227,43 @@ async fn download(
         (header::CONTENT_LENGTH, length.to_string()),
         (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\"")),
         (header::ACCEPT_RANGES, "bytes".into()),
-        (header::ETAG, etag),
-        (header::CACHE_CONTROL, "private, no-cache".into()),
     ];
     Ok(match range {
-        None => (head, body).into_response(),
+        None => (version, head, body).into_response(),
         Some(range) => {
             let range = format!("bytes {}-{}/{bytes}", range.start(), range.end());
-            (StatusCode::PARTIAL_CONTENT, [(header::CONTENT_RANGE, range)], head, body)
+            (StatusCode::PARTIAL_CONTENT, [(header::CONTENT_RANGE, range)], version, head, body)
                 .into_response()
         }
+    })
+}
+
+/// Outcome of a request's conditions on the version.
+#[derive(Debug, PartialEq)]
+enum Precondition {
+    Holds,
+    /// The client wants another version (`If-Match`).
+    Failed,
+    /// The client has this version (`If-None-Match`).
+    NotModified,
+}
+
+/// Evaluates `If-Match` and `If-None-Match`.
+fn precondition(headers: &HeaderMap, etag: &str) -> Precondition {
+    if headers.contains_key(header::IF_MATCH) && !names(headers, &header::IF_MATCH, etag, false) {
+        return Precondition::Failed;
+    }
+    let has = names(headers, &header::IF_NONE_MATCH, etag, true);
+    if has { Precondition::NotModified } else { Precondition::Holds }
+}
+
+/// Returns whether a header is `*` or lists the version. A weak tag (`W/"…"`) counts where a comparison may be weak.
+fn names(headers: &HeaderMap, header: &HeaderName, etag: &str, may_be_weak: bool) -> bool {
+    let lines = headers.get_all(header).iter().filter_map(|line| line.to_str().ok());
+    // Our tags are hexadecimal digits: what a comma within another tag would cut off is none of them.
+    lines.flat_map(|line| line.split(',')).map(str::trim).any(|tag| {
+        let strong = tag.strip_prefix("W/").filter(|_| may_be_weak).unwrap_or(tag);
+        tag == "*" || strong == etag
     })
 }
 

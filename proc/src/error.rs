@@ -49,6 +49,9 @@ pub(crate) enum ApiError {
     /// The range begins after the end.
     #[error("the range is outside of the {bytes} bytes that there are")]
     Range { bytes: u64 },
+    /// The version is another one than the client wants.
+    #[error("the file is not of the version that If-Match names")]
+    PreconditionFailed,
     /// Another service that is needed does not answer.
     #[error("a part of the service that this needs is not available")]
     Unavailable,
@@ -154,6 +157,9 @@ impl IntoResponse for ApiError {
                 let failure = refuse(StatusCode::RANGE_NOT_SATISFIABLE, "invalid_range");
                 let range = [(http::header::CONTENT_RANGE, format!("bytes */{bytes}"))];
                 return (range, failure).into_response();
+            }
+            Self::PreconditionFailed => {
+                refuse(StatusCode::PRECONDITION_FAILED, "precondition_failed")
             }
             Self::QueueFull { retry_after } => {
                 // Not all at once.

@@ -4,7 +4,7 @@ mod address;
 mod sealed;
 mod signature;
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use bytes::Bytes;
@@ -125,8 +125,58 @@ fn unsent(error: &reqwest::Error) -> Unsent {
     if error.is_connect() { Unsent::NotConnected } else { Unsent::Lost }
 }
 
-/// Returns how long an answer asks to be left alone.
+/// Shortest time for which a server that asks to be left alone is left alone: `Retry-After: 0` is no invitation to a loop.
+const SHORTEST_RETRY: Duration = Duration::from_secs(1);
+
+/// Returns how long an answer asks to be left alone: `Retry-After` in seconds, or as a date (RFC 9110 §10.2.3). A date is
+/// compared with the answer's own `Date` where there is one, so that it does not matter whose clock is wrong.
 pub(crate) fn retry_after(head: &HeaderMap) -> Option<Duration> {
-    let seconds = head.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
+    let text = |name| head.get(name)?.to_str().ok().map(str::trim);
+    let date = |text| httpdate::parse_http_date(text).ok();
+    let asked = text(header::RETRY_AFTER)?;
+    let wait = match asked.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let now = text(header::DATE).and_then(date).unwrap_or_else(SystemTime::now);
+            date(asked)?.duration_since(now).unwrap_or_default()
+        }
+    };
+    Some(wait.max(SHORTEST_RETRY))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_retry_after_is_seconds_or_a_date_and_never_less_than_a_second() {
+        let head = |asked: &'static str, date: Option<&'static str>| {
+            let date = date.map(|date| (header::DATE, HeaderValue::from_static(date)));
+            let asked = (header::RETRY_AFTER, HeaderValue::from_static(asked));
+            HeaderMap::from_iter(date.into_iter().chain([asked]))
+        };
+        let now = Some("Sun, 06 Nov 1994 08:49:30 GMT");
+        for (asked, seconds) in [
+            ("30", Some(30)),
+            ("0", Some(1)),
+            (" 7 ", Some(7)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(7)),
+            ("Sunday, 06-Nov-94 08:49:37 GMT", Some(7)),
+            ("Sun Nov  6 08:49:37 1994", Some(7)),
+            // A date that is past.
+            ("Sun, 06 Nov 1994 08:49:00 GMT", Some(1)),
+            ("soon", None),
+            ("-1", None),
+            ("1.5", None),
+        ] {
+            let expected = seconds.map(Duration::from_secs);
+            assert_eq!(retry_after(&head(asked, now)), expected, "{asked}");
+        }
+        let tomorrow = SystemTime::now() + Duration::from_hours(24);
+        let text = httpdate::fmt_http_date(tomorrow);
+        let head = HeaderMap::from_iter([(header::RETRY_AFTER, text.parse().unwrap())]);
+        let wait = retry_after(&head).expect("a date");
+        assert!(wait > Duration::from_hours(23) && wait <= Duration::from_hours(24), "{wait:?}");
+        assert_eq!(retry_after(&HeaderMap::new()), None);
+    }
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use eventsource_stream::Eventsource;
 use futures_util::{Stream, StreamExt, stream};
 use rand::RngExt as _;
-use reqwest::{Client, Response, StatusCode, Url, header, redirect};
+use reqwest::{Client, Response, StatusCode, Url, redirect};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::json;
@@ -16,7 +16,7 @@ use super::{
     words::{first_tokens, pieces},
     writer::{Task, WriteError},
 };
-use crate::{config::AnswersConfig, search::Passage};
+use crate::{config::AnswersConfig, outgoing::retry_after, search::Passage};
 
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -129,10 +129,18 @@ impl OpenAi {
             match self.ask_once(&body).await {
                 Ok(response) => return Ok(response),
                 Err(Refused::ForGood) => break,
+                Err(Refused::ForNow(Some(asked_for))) if asked_for > LONGEST_PAUSE => {
+                    tracing::warn!(
+                        ?asked_for,
+                        "the language model asks for more time than a reader waits"
+                    );
+                    break;
+                }
                 Err(Refused::ForNow(asked_for)) if attempt < ATTEMPTS => {
                     let jitter = rand::rng().random_range(0.5..1.0);
-                    let wait = asked_for.unwrap_or_else(|| pause.mul_f64(jitter));
-                    sleep(wait.min(LONGEST_PAUSE)).await;
+                    let wait =
+                        asked_for.unwrap_or_else(|| pause.mul_f64(jitter).min(LONGEST_PAUSE));
+                    sleep(wait).await;
                     pause *= 2;
                 }
                 Err(Refused::ForNow(_)) => {}
@@ -166,9 +174,7 @@ impl OpenAi {
         if !later {
             return Err(Refused::ForGood);
         }
-        let wait = response.headers().get(header::RETRY_AFTER);
-        let wait = wait.and_then(|value| value.to_str().ok()?.trim().parse().ok());
-        Err(Refused::ForNow(wait.map(Duration::from_secs)))
+        Err(Refused::ForNow(retry_after(response.headers())))
     }
 }
 

@@ -7,9 +7,7 @@ use shared::time::Timestamp;
 /// The pause after a first failure; it doubles up to the longest.
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_mins(10);
-/// The most that a receiver may ask for.
-const LONGEST_ASKED: Duration = Duration::from_hours(1);
-/// How long the same event is tried.
+/// How long the same event is tried. A receiver that asks for more time than that is given up.
 const PATIENCE: Duration = Duration::from_hours(72);
 
 /// What becomes of a webhook whose next event was not taken.
@@ -28,12 +26,13 @@ pub(super) fn next(
     asked: Option<Duration>,
     jitter: f64,
 ) -> Next {
-    if now.since(since) >= PATIENCE {
+    let asked = asked.unwrap_or_default();
+    if now.since(since) >= PATIENCE || asked > PATIENCE {
         return Next::GiveUp;
     }
     let doubled = u32::try_from(failures.clamp(1, 16) - 1).unwrap_or(0);
     let pause = (FIRST * (1 << doubled)).min(LONGEST).mul_f64(0.75 + jitter.clamp(0.0, 1.0) / 2.0);
-    Next::TryAt(now.after(pause.max(asked.unwrap_or_default().min(LONGEST_ASKED))))
+    Next::TryAt(now.after(pause.max(asked)))
 }
 
 #[cfg(test)]
@@ -58,7 +57,9 @@ mod tests {
         assert_eq!(pause(40, None, 0.5), LONGEST);
         assert_eq!(pause(1, Some(Duration::from_secs(30)), 0.5), Duration::from_secs(30));
         assert_eq!(pause(9, Some(Duration::from_secs(30)), 0.5), 256 * FIRST);
-        assert_eq!(pause(1, Some(Duration::MAX), 0.5), LONGEST_ASKED);
+        assert_eq!(pause(1, Some(PATIENCE), 0.5), PATIENCE);
+        let too_long = Some(PATIENCE + FIRST);
+        assert_eq!(next(1, SINCE, SINCE, too_long, 0.5), Next::GiveUp);
         let almost = SINCE.after(PATIENCE).before(Duration::from_millis(1));
         assert!(matches!(next(400, SINCE, almost, None, 0.5), Next::TryAt(_)));
         assert_eq!(next(1, SINCE, SINCE.after(PATIENCE), None, 0.5), Next::GiveUp);

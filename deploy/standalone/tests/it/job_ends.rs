@@ -167,6 +167,21 @@ async fn an_upload_is_kept_whole_or_not_at_all() {
     assert_eq!(job["error"]["code"], "upload_not_found");
 }
 
+/// Returns the status and the headers of an answer.
+async fn head_of(
+    project: &Project,
+    method: &str,
+    url: &str,
+    headers: &[(&'static str, &str)],
+) -> (u16, reqwest::header::HeaderMap) {
+    let mut request = project.client.request(method, url);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let response = request.send().await.expect("an answer");
+    (response.status().as_u16(), response.headers().clone())
+}
+
 #[tokio::test]
 async fn an_artifact_is_downloaded_whole_or_by_range() {
     let parley = Parley::start().await;
@@ -200,6 +215,39 @@ async fn an_artifact_is_downloaded_whole_or_by_range() {
         (status, &head["content-range"]),
         (416, &format!("bytes */{}", whole.len()).parse().unwrap())
     );
+    let etag = head_of(&project, "GET", &url, &[]).await.1["etag"].to_str().unwrap().to_owned();
+    let weak = format!("W/{etag}");
+    let other = "\"other\"";
+    let list = format!("{other}, {etag}");
+    let part = ("range", "bytes=5-");
+    for (method, headers, expected) in [
+        // A range is for GET alone.
+        ("HEAD", &[("range", "bytes=0-3")][..], 200),
+        ("HEAD", &[("range", "bytes=99999999-")], 200),
+        ("GET", &[("if-none-match", &*etag)], 304),
+        ("HEAD", &[("if-none-match", &*etag)], 304),
+        ("GET", &[("if-none-match", "*")], 304),
+        ("GET", &[("if-none-match", &*weak)], 304),
+        ("GET", &[("if-none-match", &*list), part], 304),
+        ("GET", &[("if-none-match", other)], 200),
+        ("GET", &[("if-match", other), part], 412),
+        ("GET", &[("if-match", &*weak)], 412),
+        ("GET", &[("if-match", &*list), part], 206),
+        ("GET", &[("if-match", "*"), ("if-none-match", &*etag)], 304),
+        ("GET", &[("if-range", &*etag), part], 206),
+        ("GET", &[("if-range", &*weak), part], 200),
+        ("GET", &[("if-range", other), part], 200),
+    ] {
+        let (status, head) = head_of(&project, method, &url, headers).await;
+        assert_eq!(status, expected, "{method} {headers:?}");
+        if status != 412 {
+            assert_eq!(head["etag"], *etag);
+            assert_eq!(head["cache-control"], "private, no-cache");
+        }
+        if status == 200 {
+            assert_eq!(head["content-length"], whole.len().to_string(), "{method} {headers:?}");
+        }
+    }
     let elsewhere = url.replace("export.ndjson", "none");
     project.client.get(&elsewhere).await.refused(404, "not_found");
     project.of("grace").client.get(&url).await.refused(404, "not_found");

@@ -134,12 +134,11 @@ pub(crate) fn retry_after(head: &HeaderMap) -> Option<Duration> {
     let text = |name| head.get(name)?.to_str().ok().map(str::trim);
     let date = |text| httpdate::parse_http_date(text).ok();
     let asked = text(header::RETRY_AFTER)?;
-    let wait = match asked.parse() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let now = text(header::DATE).and_then(date).unwrap_or_else(SystemTime::now);
-            date(asked)?.duration_since(now).unwrap_or_default()
-        }
+    let wait = if let Ok(seconds) = asked.parse() {
+        Duration::from_secs(seconds)
+    } else {
+        let now = text(header::DATE).and_then(date).unwrap_or_else(SystemTime::now);
+        date(asked)?.duration_since(now).unwrap_or_default()
     };
     Some(wait.max(SHORTEST_RETRY))
 }
@@ -153,7 +152,7 @@ mod tests {
         let head = |asked: &'static str, date: Option<&'static str>| {
             let date = date.map(|date| (header::DATE, HeaderValue::from_static(date)));
             let asked = (header::RETRY_AFTER, HeaderValue::from_static(asked));
-            HeaderMap::from_iter(date.into_iter().chain([asked]))
+            date.into_iter().chain([asked]).collect::<HeaderMap>()
         };
         let now = Some("Sun, 06 Nov 1994 08:49:30 GMT");
         for (asked, seconds) in [

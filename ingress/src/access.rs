@@ -100,16 +100,12 @@ impl Caller {
         kind: &str,
         resource: &impl Serialize,
     ) -> Result<(), ApiError> {
-        tx.append(&self.topic(), kind, &self.event_at(kind, resource, tx.now())?)?;
+        tx.append(&self.topic(), kind, &self.event(kind, resource, tx.now())?)?;
         Ok(())
     }
 
-    /// Returns the JSON of an event by this caller, which happens now and is in no log.
-    pub(crate) fn event(&self, kind: &str, resource: &impl Serialize) -> Result<String, ApiError> {
-        self.event_at(kind, resource, Timestamp::now())
-    }
-
-    fn event_at(
+    /// Returns the JSON of an event by this caller, which happens `at` a time by the database's clock.
+    pub(crate) fn event(
         &self,
         kind: &str,
         resource: &impl Serialize,

@@ -36,7 +36,7 @@ async fn typing(
     let event = member
         .read(move |reader, caller| {
             channels::require(reader, caller, &typing.channel)?;
-            caller.event("user.typing", &typing)
+            caller.event("user.typing", &typing, reader.now())
         })
         .await?;
     bus.publish(&member.topic(), Notice::Ephemeral(event.into()));

@@ -131,7 +131,7 @@ pub(crate) async fn sweep_orphans(store: &Store, blobs: &Blobs) -> anyhow::Resul
 /// Deletes everything that a job made, once the job is gone.
 pub(crate) async fn delete_of_job(store: &Store, blobs: &Blobs, job: JobId) -> anyhow::Result<()> {
     // Bytes first: the rows are what the sweep of orphans finds them by.
-    blobs.sweep(&folder(job), Duration::ZERO).await?;
+    blobs.delete_all(&folder(job)).await?;
     let sql = "DELETE FROM artifacts WHERE job_id = $1";
     let deleted: Result<usize, store::Error> =
         store.write(move |tx| tx.execute(sql, &[job.into()])).await;

@@ -1,6 +1,6 @@
 //! Uploads and artifacts: large objects that are no rows.
 
-use std::{path::Path as Folder, sync::Arc, time::Duration};
+use std::{path::Path as Folder, sync::Arc};
 
 use anyhow::Context;
 use bytes::Bytes;
@@ -89,6 +89,11 @@ impl Blobs {
         &self.scratch
     }
 
+    /// Deletes every blob under `prefix`, whatever the clock of the store of blobs says of it.
+    pub(crate) async fn delete_all(&self, prefix: &str) -> object_store::Result<()> {
+        self.sweep(prefix, Timestamp::from_ms(i64::MAX)).await
+    }
+
     /// Deletes a blob; one that is not there is none.
     pub(crate) async fn delete(&self, path: &str) -> object_store::Result<()> {
         match self.store.delete(&path.into()).await {
@@ -97,12 +102,11 @@ impl Blobs {
         }
     }
 
-    /// Deletes the blobs under `prefix` that were written longer ago than `age`.
-    pub(crate) async fn sweep(&self, prefix: &str, age: Duration) -> object_store::Result<()> {
-        let oldest = Timestamp::now().before(age).as_ms();
+    /// Deletes the blobs under `prefix` that were written before `oldest`, by the clock of the store of blobs.
+    pub(crate) async fn sweep(&self, prefix: &str, oldest: Timestamp) -> object_store::Result<()> {
         let mut blobs = self.store.list(Some(&Path::from(prefix)));
         while let Some(blob) = blobs.next().await.transpose()? {
-            if blob.last_modified.timestamp_millis() < oldest {
+            if blob.last_modified.timestamp_millis() < oldest.as_ms() {
                 self.store.delete(&blob.location).await?;
             }
         }

@@ -55,7 +55,7 @@ async fn purge(store: &Store, blobs: &Blobs, deletion: Deletion) -> anyhow::Resu
         }
         // Bytes first: the rows are what the next run finds them by.
         for job in &jobs {
-            blobs.sweep(&artifacts::folder(*job), Duration::ZERO).await?;
+            blobs.delete_all(&artifacts::folder(*job)).await?;
         }
         let delete = move |tx: &mut Tx<'_>| {
             let delete = |rows, job: &JobId| {

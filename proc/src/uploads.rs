@@ -142,6 +142,6 @@ pub(crate) async fn sweep(
     };
     let deleted = sweep::delete_all::<store::Error>(store, step).await?;
     // By what is there and not by the rows, so blobs whose row was never written go too.
-    blobs.sweep(FOLDER, age).await?;
+    blobs.sweep(FOLDER, oldest).await?;
     Ok(deleted)
 }

@@ -156,8 +156,8 @@ impl Auth {
         Self { inner: Arc::new(Inner { config, issuer, origins, sessions, demo_access }) }
     }
 
-    /// Returns the time by the clock that all processes of the database share.
-    fn now(&self) -> Timestamp {
+    /// Returns the time by the clock that all processes of the database share: a credential ends on all of them at once.
+    pub(crate) fn now(&self) -> Timestamp {
         self.inner.sessions.store().now()
     }
 

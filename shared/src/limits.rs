@@ -40,7 +40,6 @@ pub use self::{
 use crate::{
     auth::{Auth, Refused, Roles, Route, User},
     http::{Failure, TrustedProxies},
-    time::Timestamp,
 };
 
 /// Interval at which budgets of the flood guard that are whole again are dropped.
@@ -198,7 +197,7 @@ impl Gate {
         let route = if class == Class::Opens { Route::Stream } else { Route::Other };
         let here = parts.extensions.get::<ShownHere>();
         let shown = here.map_or_else(|| self.auth.shown(parts, route), |here| here.0);
-        let known = shown.as_ref().and_then(|shown| seen.find(shown, Timestamp::now()));
+        let known = shown.as_ref().and_then(|shown| seen.find(shown, self.auth.now()));
         if known.is_none() && parts.extensions.get::<Vouched>().is_none() {
             if shown.as_ref().is_some_and(|shown| seen.is_refused(shown)) {
                 return Err(Blocked::RefusedBefore);

@@ -14,6 +14,7 @@ use shared::{
     http::Path,
     ids::ProjectId,
     store::{self, Reader, Store, Tx},
+    time::Timestamp,
 };
 
 use super::{Caller, Role};
@@ -31,6 +32,11 @@ impl Guarded {
     /// Opens it for what is the user's own.
     pub(crate) fn own(&self, user: User) -> Own {
         Own { store: self.0.clone(), user }
+    }
+
+    /// Returns the time by the database's clock.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.0.now()
     }
 
     /// Opens it for operators, whom the internal listener lets in without a credential.

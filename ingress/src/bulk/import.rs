@@ -91,7 +91,7 @@ pub(super) fn channels(
             crate::channels::create(tx, caller, name.clone(), topic)?;
             let shown = |ms: &i64| (0..LATEST_US / 1_000).contains(ms);
             let at = channel.created_at_ms.filter(shown);
-            let at = at.map_or_else(Timestamp::now, Timestamp::from_ms);
+            let at = at.map_or_else(|| tx.now(), Timestamp::from_ms);
             tx.execute(
                 "UPDATE channels SET import_id = $3, created_at = $4 WHERE project_id = $1 AND name = $2",
                 &[key[0], key[1], Value::Uuid(import), at.into()],

@@ -290,7 +290,7 @@ fn record_text(
     kind: &str,
     message: &Message,
 ) -> Result<(), ApiError> {
-    let event = caller.event(kind, &MessageEvent { message })?;
+    let event = caller.event(kind, &MessageEvent { message }, tx.now())?;
     tx.append_text(&caller.topic(), kind, &event, message.id)?;
     Ok(())
 }

@@ -196,7 +196,7 @@ impl Presence {
     }
 
     fn publish(&self, caller: &Caller, presence: &UserPresence) {
-        match caller.event("user.presence", &PresenceEvent { presence }) {
+        match caller.event("user.presence", &PresenceEvent { presence }, self.inner.store.now()) {
             Ok(event) => {
                 self.inner.bus.publish(&caller.topic(), Notice::Ephemeral(event.into()));
             }

@@ -35,7 +35,7 @@ pub(crate) async fn redact(
     };
     let mut redacted = 0;
     for id in store.read(find).await? {
-        let empty = move |tx: &mut Tx<'_>| empty(tx, id, Timestamp::now());
+        let empty = move |tx: &mut Tx<'_>| empty(tx, id, tx.now());
         redacted += usize::from(store.write_in(Topic::answer(id), empty).await?);
     }
     Ok(redacted)

@@ -5,10 +5,7 @@ use secrecy::ExposeSecret as _;
 use sha2::{Digest, Sha256};
 
 use super::{Auth, Credentials, Identity, Issuer, Refused, Route, tickets};
-use crate::{
-    http::{ClaimedSession, claimed_session},
-    time::Timestamp,
-};
+use crate::http::{ClaimedSession, claimed_session};
 
 /// Digest of the one credential that counts for a request.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
@@ -61,7 +58,7 @@ impl Auth {
         parts: &Parts,
         route: Route,
     ) -> Result<Option<Identity>, Refused> {
-        let now = Timestamp::now();
+        let now = self.now();
         if route == Route::Stream
             && let Some(ticket) = tickets::in_query(parts, self.inner.config.allow_query_tokens)
         {

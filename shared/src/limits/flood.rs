@@ -29,7 +29,6 @@ use super::{Gate, buckets::Who, class};
 use crate::{
     auth::{Refused, Route, Shown},
     http::Failure,
-    time::Timestamp,
 };
 
 /// Addresses that have a budget of their own. Beyond them, addresses share [`CROWDS`] budgets until the next sweep.
@@ -152,7 +151,7 @@ pub(super) async fn hold(State(gate): State<Gate>, request: Request, next: Next)
     };
     let shown = gate.auth.shown(&parts, route);
     let seen = &gate.limits.inner.seen;
-    let known = shown.as_ref().and_then(|shown| seen.find(shown, Timestamp::now()));
+    let known = shown.as_ref().and_then(|shown| seen.find(shown, gate.auth.now()));
     parts.extensions.insert(ShownHere(shown));
     let network = || gate.proxies.client(peer.ip(), &parts.headers).network();
     let caller = match known {

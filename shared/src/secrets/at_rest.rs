@@ -6,7 +6,6 @@ use super::{PREFIX, Place, Secrets, split};
 use crate::{
     config::Config,
     store::{Column, ColumnValue, Error, Reader, Store, Tx, Value},
-    time::Timestamp,
 };
 
 /// Rows that one transaction seals.
@@ -85,7 +84,7 @@ async fn rewrite(
     }
     tracing::info!(sealed, "secrets are sealed and their tables rewritten");
     let sql = "INSERT INTO secret_rewrites (done_at) VALUES ($1) ON CONFLICT (done_at) DO NOTHING";
-    let note = store.write(move |tx| tx.execute(sql, &[Timestamp::now().into()]));
+    let note = store.write(move |tx| tx.execute(sql, &[tx.now().into()]));
     note.await.map(drop).context("failed to note that secrets are sealed")
 }
 

@@ -8,7 +8,6 @@ use shared::{
     http::{ClientAddress, Detach, Query},
     ids::ConnectionId,
     journal::Position,
-    time::Timestamp,
 };
 
 use super::super::{about::About, control::is_final};
@@ -90,7 +89,7 @@ impl Asked {
             let_in_at: Position { epoch: 0, seq: 0, tag: 0 },
             address: self.address.ip(),
             user_agent: state.stats.user_agent(self.user_agent()),
-            opened_at: Timestamp::now(),
+            opened_at: state.store.now(),
         }
     }
 

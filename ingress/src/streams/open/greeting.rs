@@ -90,7 +90,7 @@ pub(super) async fn snapshot(
         &jobs,
         &Snapshot {
             r#type: "job.snapshot",
-            at: Timestamp::now(),
+            at: state.store.now(),
             actor,
             trace_id: &trace,
             jobs: &[],

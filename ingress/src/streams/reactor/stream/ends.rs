@@ -1,7 +1,5 @@
 //! How a stream ends, and what is due on it until then.
 
-use shared::time::Timestamp;
-
 use super::{
     super::{
         super::{
@@ -67,8 +65,8 @@ impl Stream {
         now: u64,
     ) -> Result<(), Gone> {
         if !self.ending && self.outbox.is_none() {
-            let beat = match &self.answering {
-                Some(answering) => answering.heartbeat(Timestamp::now()),
+            let beat = match &mut self.answering {
+                Some(answering) => answering.beat(now),
                 None => String::from_utf8_lossy(beat.text()).into_owned(),
             };
             self.say(&frame::retry(retry_after_ms(limits, now), &beat), now);

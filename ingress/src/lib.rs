@@ -116,8 +116,12 @@ impl App {
         let public_addr = public.local_addr()?;
         let hub = Hub::new(&parts);
         let Parts { store, bus, lifecycle, connections, limits, service_token, .. } = parts;
-        let (presence, keeper) =
-            Presence::new(store.clone(), bus.clone(), replica.id(), config.streams.presence_grace);
+        let (presence, keeper) = Presence::new(
+            store.clone(),
+            bus.clone(),
+            replica.clone(),
+            config.streams.presence_grace,
+        );
         let (slots, releaser) = Slots::new(replica.id(), store.clone());
         let proc = Peer::new(Service::Ingress, proc, service_token.clone());
         let jobs = state::Jobs::new(&proc);

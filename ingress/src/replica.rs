@@ -18,11 +18,6 @@ const REPLICA_LEASE: Duration = Duration::from_secs(10);
 /// What a replica leaves is deleted when it was not seen for this long.
 const FORGOTTEN: Duration = Duration::from_mins(1);
 
-/// Returns when a replica was seen at the earliest that is not gone at `now`.
-pub(crate) fn oldest(now: Timestamp) -> Timestamp {
-    now.before(REPLICA_LEASE)
-}
-
 /// This process's row; a clone is the same one.
 ///
 /// A process that was frozen, or that could not reach the store, for longer than the timeout comes back as the replica

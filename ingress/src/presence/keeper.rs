@@ -12,7 +12,7 @@ use std::{
 use rand::RngExt as _;
 use shared::{
     bus::{Bus, Notice},
-    ids::{ProjectId, ReplicaId, TraceId, UserId},
+    ids::{ProjectId, TraceId, UserId},
     store::Store,
 };
 use tokio::{
@@ -25,6 +25,7 @@ use super::{PresenceEvent, Presentness, UserPresence, rows};
 use crate::{
     access::{As, Caller, Viewer},
     error::ApiError,
+    replica::Replica,
 };
 
 /// Changes of one project that one transaction writes.
@@ -49,7 +50,7 @@ pub(crate) struct Presence {
 struct Inner {
     store: Store,
     bus: Bus,
-    replica: ReplicaId,
+    replica: Replica,
     grace: Duration,
     here: Mutex<BTreeMap<Key, Local>>,
     /// Unbounded, since a stream that closes cannot wait; a stream causes at most two changes.
@@ -110,12 +111,7 @@ pub(crate) struct Keeper {
 }
 
 impl Presence {
-    pub(crate) fn new(
-        store: Store,
-        bus: Bus,
-        replica: ReplicaId,
-        grace: Duration,
-    ) -> (Self, Keeper) {
+    pub(crate) fn new(store: Store, bus: Bus, replica: Replica, grace: Duration) -> (Self, Keeper) {
         let (sender, changes) = mpsc::unbounded_channel();
         let inner = Inner { store, bus, replica, grace, here: Mutex::default(), changes: sender };
         let presence = Self { inner: Arc::new(inner) };
@@ -164,7 +160,7 @@ impl Presence {
         viewer: &As<Viewer>,
         state: Presentness,
     ) -> Result<UserPresence, ApiError> {
-        let replica = self.inner.replica;
+        let replica = self.inner.replica.id();
         let (new, presence) = viewer
             .write(move |tx, caller| {
                 let new = rows::set(tx, caller, replica, state, tx.now())?;
@@ -255,16 +251,16 @@ impl Keeper {
     /// Writes changes of one project in order and publishes what is new. The next sweep makes up for a failure.
     async fn write(&self, changes: Vec<Change>) {
         let Some(topic) = changes.first().map(|change| change.caller().topic()) else { return };
-        let replica = self.presence.inner.replica;
+        let replica = self.presence.inner.replica.clone();
         let written = self.presence.inner.store.write_in(topic, move |tx| {
-            let now = tx.now();
+            let (replica, now, oldest) = (replica.id(), tx.now(), replica.oldest(tx.now()));
             let mut news = Vec::new();
             for change in &changes {
                 let new = match change {
                     Change::Came(caller) => rows::come(tx, caller, replica, now)?,
                     Change::Stayed(caller) => rows::stay(tx, caller, replica, now)?,
                     Change::Went(caller) => {
-                        rows::leave(tx, caller, replica, now)?.then(|| UserPresence {
+                        rows::leave(tx, caller, replica, oldest)?.then(|| UserPresence {
                             user: caller.user.clone(),
                             state: Presentness::Offline,
                             since: now,
@@ -293,8 +289,9 @@ impl Keeper {
             projects.into_iter().collect()
         };
         let inner = &self.presence.inner;
+        let replica = inner.replica.clone();
         let found = inner.store.read(move |reader| {
-            let lost = rows::of_lost_replicas(reader, reader.now())?;
+            let lost = rows::of_lost_replicas(reader, replica.oldest(reader.now()))?;
             Ok::<_, shared::store::Error>((lost, rows::present(reader, &projects)?))
         });
         match found.await {

@@ -9,7 +9,7 @@ use shared::{
 };
 
 use super::{Presentness, UserPresence};
-use crate::{access::Caller, replica, streams::slots::Scope};
+use crate::{access::Caller, streams::slots::Scope};
 
 const COLUMNS: &str = "user_id, state, since FROM presence";
 /// Users that one sweep takes out; the next one goes on.
@@ -104,15 +104,14 @@ pub(super) fn get(reader: &Reader<'_>, caller: &Caller) -> Result<Option<UserPre
     reader.find(&sql, &[caller.project.into(), (&caller.user).into()], read)
 }
 
-/// Takes the caller out, unless a stream is open on some replica or the row belongs to another replica that is there; returns
-/// whether it did. A row of `replica` whose user has a stream elsewhere is handed to the replica with the stream.
+/// Takes the caller out, unless a stream is open on some replica or the row belongs to another replica that is there, which
+/// is one that was seen since `oldest`; returns whether it did. A row of `replica` whose user has a stream elsewhere is handed to the replica with the stream.
 pub(super) fn leave(
     tx: &mut Tx<'_>,
     caller: &Caller,
     replica: ReplicaId,
-    now: Timestamp,
+    oldest: Timestamp,
 ) -> Result<bool, Error> {
-    let oldest = replica::oldest(now);
     let params =
         [oldest.into(), caller.project.into(), (&caller.user).into(), Value::from(replica)];
     let row =
@@ -126,15 +125,16 @@ pub(super) fn leave(
     Ok(false)
 }
 
-/// Returns at most [`MAX_SWEPT`] users without a stream whose row belongs to a replica that is gone.
+/// Returns at most [`MAX_SWEPT`] users without a stream whose row belongs to a replica that is gone: it was not
+/// seen since `oldest`.
 pub(super) fn of_lost_replicas(
     reader: &Reader<'_>,
-    now: Timestamp,
+    oldest: Timestamp,
 ) -> Result<Vec<(ProjectId, UserId)>, Error> {
     let sql = format!(
         "SELECT project_id, user_id FROM presence WHERE {OWNER_IS_GONE} AND {ABSENT} LIMIT {MAX_SWEPT}"
     );
-    reader.query(&sql, &[replica::oldest(now).into()], |row| Ok((row.get(0)?, row.get(1)?)))
+    reader.query(&sql, &[oldest.into()], |row| Ok((row.get(0)?, row.get(1)?)))
 }
 
 /// Returns which users of the projects have a row.

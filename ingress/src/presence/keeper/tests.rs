@@ -2,8 +2,9 @@
 
 use proptest::{prelude::*, test_runner::TestRunner};
 use shared::{
-    ids::ConnectionId,
+    ids::{ConnectionId, ReplicaId},
     journal::Topic,
+    sabotage::Sabotage,
     store::{Tx, Value},
     time::Timestamp,
 };
@@ -69,7 +70,10 @@ struct World {
 impl World {
     async fn new(ignores_owners: bool) -> (Self, tempfile::TempDir) {
         let folder = tempfile::tempdir().expect("a folder for data");
-        let store = Store::open(folder.path(), &Bus::default()).expect("the database opens");
+        // No test waits until a replica may take over from others.
+        let reaps = Some(Sabotage::ReapAtOnce);
+        let store = Store::open_with(folder.path(), &Bus::default(), reaps);
+        let store = store.expect("the database opens");
         let project = ProjectId::mint();
         let user = "ada".parse().expect("a user id");
         let caller = Caller { project, user, trace: TraceId::mint() };
@@ -92,13 +96,8 @@ impl World {
     }
 
     async fn start(&self) -> (ReplicaId, Keeper) {
-        let id = ReplicaId::mint();
-        self.execute(
-            "INSERT INTO replicas (id, started_at, seen_at, stats) VALUES ($1, $2, $2, '{}')",
-            move || vec![id.into(), Timestamp::now().into()],
-        )
-        .await;
-        (id, Presence::new(self.store.clone(), Bus::default(), id, GRACE).1)
+        let replica = Replica::join(self.store.clone()).await.expect("the database is there");
+        (replica.id(), Presence::new(self.store.clone(), Bus::default(), replica, GRACE).1)
     }
 
     async fn execute(

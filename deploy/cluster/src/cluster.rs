@@ -13,6 +13,7 @@ use crate::{
     postgres::Postgres,
     process::Process,
     service::{Kind, Links, Place, Service},
+    skew,
 };
 
 /// A running cluster; when dropped, every part ends.
@@ -195,6 +196,9 @@ fn service(
     env.push(("NATS_URL".into(), nats.url_by(bus)));
     if let Some(link) = &links.database {
         env.push(("DATABASE_URL".into(), postgres.url_by(link.addr())));
+    }
+    if let Some(skew) = options.clock_skew.filter(|_| place.is_second()) {
+        env.extend(skew::environment(skew)?);
     }
     env.extend(options.settings.iter().cloned());
     Service::plan(folder, &options.programs, &options.flags, place, env, links)

@@ -17,6 +17,7 @@ mod process;
 mod programs;
 pub mod scratch;
 mod service;
+mod skew;
 mod standalone;
 
 pub use self::{

@@ -49,6 +49,10 @@ struct Arguments {
     /// Program of NATS, 2.9 or later; by default the installed `nats-server`.
     #[arg(long)]
     nats_server: Option<PathBuf>,
+    /// Puts the clocks of every second ingress and proc (`ingress-1`, `proc-1` …) ahead by this much, such as `30s`; needs
+    /// libfaketime.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    clock_skew: Option<Duration>,
     /// A further setting of ingress and proc, such as `LOG=debug`; can be given several times.
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = setting)]
     settings: Vec<(String, String)>,
@@ -99,6 +103,7 @@ impl From<Arguments> for Options {
             first_port,
             programs: programs.unwrap_or_else(|| defaults.programs.clone()),
             nats_server: arguments.nats_server,
+            clock_skew: arguments.clock_skew,
             settings: arguments.settings,
             progress: |step| println!("{step}"),
             ..defaults

@@ -1,6 +1,6 @@
 //! What a cluster is made of.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 /// The parts of a cluster and where they are.
 #[derive(Clone, Debug)]
@@ -25,6 +25,9 @@ pub struct Options {
     pub nats_links: bool,
     /// True if each service reaches the database by a [`Link`](crate::Link) of its own.
     pub database_links: bool,
+    /// Time by which the clock of every second ingress and proc (`ingress-1`, `proc-1`, `ingress-3` …) is ahead of this machine's
+    /// clock, by libfaketime.
+    pub clock_skew: Option<Duration>,
     /// Further settings of the services, as environment variables; they win over the cluster's own.
     pub settings: Vec<(String, String)>,
     /// Further flags of the services, for what has no environment variable.
@@ -48,6 +51,7 @@ impl Options {
             nats_server: None,
             nats_links: false,
             database_links: false,
+            clock_skew: None,
             settings: Vec::new(),
             flags: Vec::new(),
             progress: |_| {},

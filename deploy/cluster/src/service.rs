@@ -43,6 +43,11 @@ impl Place {
         Ok(Self { kind, number, public: ports.take()?, internal: ports.take()? })
     }
 
+    /// Returns whether it is one of every second replica, whose clock may be ahead.
+    pub(crate) fn is_second(&self) -> bool {
+        !self.number.is_multiple_of(2)
+    }
+
     /// Returns the URL of its gRPC.
     pub(crate) fn grpc_url(&self) -> String {
         format!("http://{}", self.internal.addr)

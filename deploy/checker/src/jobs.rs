@@ -71,6 +71,8 @@ pub struct Options {
     pub programs: Option<PathBuf>,
     /// The deliberate bug that the services have.
     pub sabotage: Option<String>,
+    /// How far the clock of the second proc is ahead.
+    pub clock_skew: Option<Duration>,
     /// Told what is going on.
     pub progress: fn(&str),
 }
@@ -119,7 +121,8 @@ pub async fn run(options: Options) -> anyhow::Result<Report> {
     progress(&format!("{database}, seed {seed}"));
     let seen = Arc::new(Seen::default());
     seen.with(|history| {
-        *history = History { owners: OWNERS.map(|_| Owned::default()).into(), counts: load.counts };
+        let owners = OWNERS.map(|_| Owned::default()).into();
+        *history = History { owners, counts: load.counts, ..History::default() };
     });
     // Before the streams open: a membership is an entry of the owner's topic that no stream shows, and would count as a hole.
     let mut projects = Vec::new();
@@ -164,7 +167,8 @@ pub async fn run(options: Options) -> anyhow::Result<Report> {
     submitter::read_all(&home, &OWNERS, &seen).await?;
     over.cancel();
     clients.join_all().await;
-    let history = seen.with(std::mem::take);
+    let mut history = seen.with(std::mem::take);
+    history.excused = taken.values().sum::<usize>() * home.jobs_a_process();
     let interrupted = history.owners.iter().map(Owned::interrupted).sum();
     let stop = home.stop().await.map_err(|error| format!("{error:#}"));
     let counts = judge(&history);

@@ -3,6 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
 use checker::{
@@ -13,9 +14,12 @@ use checker::{
 use clap::{Parser, Subcommand};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
+/// How far clocks are apart under the bug `wall-clock`: longer than any lease of the run.
+const CLOCK_SKEW: Duration = Duration::from_secs(30);
+
 /// Takes parts of a cluster away under load and counts what was lost, doubled, reordered, made up or shown to the wrong
 /// people. Ends with 1 if anything was.
-#[derive(Debug, Parser)]
+#[derive(Clone, Debug, Parser)]
 #[command(name = "checker", version)]
 struct Arguments {
     #[command(subcommand)]
@@ -32,9 +36,13 @@ struct Arguments {
     /// Program of NATS, 2.9 or later; by default the installed `nats-server`.
     #[arg(long, global = true)]
     nats_server: Option<PathBuf>,
+    /// Puts the clocks of every second ingress and proc (`ingress-1`, `proc-1` …) ahead by this much, such as `30s`. Needs
+    /// libfaketime. Jobs then run on PostgreSQL alone, since SQLite has one process. Overrides what the scenario says.
+    #[arg(long, global = true, value_name = "TIME", value_parser = humantime::parse_duration)]
+    clock_skew: Option<Duration>,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 enum What {
     /// Runs a scenario: a file, or the name of one that comes with the checker, such as `short`.
     Run { scenario: PathBuf },
@@ -75,7 +83,8 @@ fn file(scenario: &Path) -> PathBuf {
 }
 
 async fn check(arguments: &Arguments, scenario: Scenario) -> anyhow::Result<bool> {
-    let Arguments { seed, folder, programs, nats_server, .. } = arguments;
+    let Arguments { seed, folder, programs, nats_server, clock_skew, .. } = arguments;
+    let scenario = Scenario { clock_skew: clock_skew.or(scenario.clock_skew), ..scenario };
     println!("{}", scenario.about);
     let options = Options {
         seed: seed.unwrap_or_else(|| rand::random_range(0..1_000_000)),
@@ -96,7 +105,15 @@ async fn jobs(
     load: &Load,
 ) -> anyhow::Result<bool> {
     let mut as_promised = true;
-    let databases = database.map_or(vec![Database::Sqlite, Database::Postgres], |one| vec![one]);
+    let clock_skew = arguments.clock_skew;
+    let databases = match (database, clock_skew) {
+        (Some(Database::Sqlite), Some(_)) => {
+            anyhow::bail!("--clock-skew needs two processes, and SQLite has one")
+        }
+        (Some(database), _) => vec![database],
+        (None, Some(_)) => vec![Database::Postgres],
+        (None, None) => vec![Database::Sqlite, Database::Postgres],
+    };
     for database in databases {
         let report = checker::jobs::run(checker::jobs::Options {
             database,
@@ -105,6 +122,7 @@ async fn jobs(
             folder: arguments.folder.clone(),
             programs: arguments.programs.clone(),
             sabotage: sabotage.cloned(),
+            clock_skew,
             progress: |step| println!("{step}"),
         })
         .await?;
@@ -124,8 +142,25 @@ async fn sabotage(arguments: &Arguments) -> anyhow::Result<bool> {
         println!("\nwithout the bug:");
         noticed &= check(arguments, sound).await?;
     }
+    noticed &= sabotage_clocks(arguments).await?;
     println!("{}", if noticed { "every bug is noticed" } else { "A BUG IS NOT NOTICED" });
     Ok(noticed)
+}
+
+/// Returns whether workers that go by clocks of their own are noticed, and sound ones are not.
+async fn sabotage_clocks(arguments: &Arguments) -> anyhow::Result<bool> {
+    let load = Load {
+        jobs: 200,
+        lasts: Duration::from_secs(15),
+        every: Duration::from_millis(1_500),
+        counts: 40,
+    };
+    let clock_skew = Some(arguments.clock_skew.unwrap_or(CLOCK_SKEW));
+    let arguments = Arguments { clock_skew, ..arguments.clone() };
+    println!("\nclocks apart, with the bug:");
+    let bug = jobs(&arguments, None, Some(&"wall-clock".to_owned()), &load).await?;
+    println!("\nclocks apart, without the bug:");
+    Ok(!bug & jobs(&arguments, None, None, &load).await?)
 }
 
 /// Streams are many; what the system allows is taken.

@@ -123,6 +123,7 @@ fn cluster(scenario: &Scenario, options: &Options) -> anyhow::Result<cluster::Op
         nats_server: nats_server.clone(),
         nats_links: true,
         database_links: true,
+        clock_skew: scenario.clock_skew,
         progress: *progress,
         ..all
     })

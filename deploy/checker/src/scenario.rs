@@ -48,6 +48,9 @@ pub struct Scenario {
     pub settings: BTreeMap<String, String>,
     /// The deliberate bug that the services have.
     pub sabotage: Option<String>,
+    /// How far the clocks of every second ingress and proc are ahead.
+    #[serde(default, deserialize_with = "some_duration")]
+    pub clock_skew: Option<Duration>,
     pub faults: Faults,
 }
 
@@ -101,6 +104,10 @@ impl Scenario {
 pub(crate) fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(from)?;
     humantime::parse_duration(&text).map_err(serde::de::Error::custom)
+}
+
+fn some_duration<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+    duration(from).map(Some)
 }
 
 fn two() -> usize {

@@ -63,7 +63,9 @@ impl Home {
         let programs = options.programs.clone().unwrap_or_else(|| all.programs.clone());
         match options.database {
             Database::Postgres => {
-                let all = cluster::Options { ingress: 1, proc: 2, flags, programs, ..all };
+                let clock_skew = options.clock_skew;
+                let all =
+                    cluster::Options { ingress: 1, proc: 2, flags, programs, clock_skew, ..all };
                 let cluster = Cluster::start(all.set("PROC_WORKERS", "2")).await?;
                 Ok(Self::Cluster(Box::new(cluster)))
             }
@@ -88,6 +90,14 @@ impl Home {
         match self {
             Self::Cluster(cluster) => cluster.base_url(),
             Self::One(one) => one.parley.proc_url(),
+        }
+    }
+
+    /// Returns how many jobs one process runs at most: its workers, and half as many for owners of whom nothing runs.
+    pub(super) fn jobs_a_process(&self) -> usize {
+        match self {
+            Self::Cluster(_) => 3,
+            Self::One(_) => 6,
         }
     }
 

@@ -10,6 +10,8 @@ pub struct History {
     pub owners: Vec<Owned>,
     /// How far every job was to count.
     pub counts: u64,
+    /// How many interruptions the faults explain: the jobs that their workers can have had.
+    pub excused: usize,
 }
 
 /// What an owner's clients saw.
@@ -85,12 +87,14 @@ pub struct Counts {
     pub failed: usize,
     /// Jobs that were charged an attempt for what was done to their worker.
     pub charged: usize,
+    /// Interruptions that no fault explains: the job was taken from a worker that was there.
+    pub stolen: usize,
 }
 
 impl Counts {
     /// Returns each with its name.
     #[must_use]
-    pub fn named(&self) -> [(&'static str, usize); 10] {
+    pub fn named(&self) -> [(&'static str, usize); 11] {
         [
             ("lost", self.lost),
             ("ended twice", self.ended_twice),
@@ -102,6 +106,7 @@ impl Counts {
             ("resets", self.resets),
             ("failed", self.failed),
             ("charged for a lost worker", self.charged),
+            ("taken from a live worker", self.stolen),
         ]
     }
 }
@@ -113,6 +118,8 @@ pub fn judge(history: &History) -> Counts {
     for owned in &history.owners {
         judge_one(owned, history.counts, &mut counts);
     }
+    let interrupted: usize = history.owners.iter().map(Owned::interrupted).sum();
+    counts.stolen = interrupted.saturating_sub(history.excused);
     counts
 }
 

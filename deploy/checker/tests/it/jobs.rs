@@ -19,6 +19,16 @@ const LOAD: Load = Load {
 const TRIES: u64 = 4;
 
 async fn report(database: Database, load: Load, seed: u64, sabotage: Option<&str>) -> Report {
+    skewed_report(database, load, seed, sabotage, None).await
+}
+
+async fn skewed_report(
+    database: Database,
+    load: Load,
+    seed: u64,
+    sabotage: Option<&str>,
+    clock_skew: Option<Duration>,
+) -> Report {
     let _one = ONE.lock().await;
     cluster::build_programs();
     let dir = open_folder();
@@ -29,6 +39,7 @@ async fn report(database: Database, load: Load, seed: u64, sabotage: Option<&str
         folder: dir.path().to_owned(),
         programs: None,
         sabotage: sabotage.map(str::to_owned),
+        clock_skew,
         progress: |step| println!("{step}"),
     };
     let report = run(options).await.expect("it runs");
@@ -50,6 +61,19 @@ async fn jobs_end_once_whatever_becomes_of_their_workers_on_postgres() {
 #[tokio::test]
 async fn jobs_end_once_whatever_becomes_of_their_workers_on_sqlite() {
     end_once(Database::Sqlite).await;
+}
+
+#[cfg(debug_assertions)]
+#[tokio::test]
+async fn workers_that_go_by_clocks_of_their_own_are_noticed() {
+    // Further than the lease, so that the process which is ahead takes whatever the other one runs.
+    let skew = Some(Duration::from_secs(30));
+    let load = Load { counts: 40, ..LOAD };
+    let sound = skewed_report(Database::Postgres, load.clone(), SEED, None, skew).await;
+    assert!(sound.is_clean());
+    let bug = Some("wall-clock");
+    let report = skewed_report(Database::Postgres, load, SEED, bug, skew).await;
+    assert!(report.counts.stolen > 0);
 }
 
 #[cfg(debug_assertions)]

@@ -15,7 +15,7 @@ fn history(kinds: &[&str]) -> History {
         last: [(JOB, last)].into(),
         ..Owned::default()
     };
-    History { owners: vec![owned], counts: 4 }
+    History { owners: vec![owned], counts: 4, excused: 1 }
 }
 
 const WELL: [&str; 6] = [
@@ -54,6 +54,8 @@ fn each_fault_is_counted_as_what_it_is() {
     assert_eq!(changed(merged), Counts { merged: 1, ..none });
     assert_eq!(changed(|owned| owned.submitted.clear()), Counts { phantom: 1, ..none });
     assert_eq!(changed(|owned| owned.last.clear()), Counts { failed: 1, ..none });
+    let interrupted = [&WELL[..5], &["job.interrupted", "job.started", "job.succeeded"]].concat();
+    assert_eq!(judge(&history(&interrupted)), Counts { stolen: 1, ..none });
     let charged = |owned: &mut Owned| owned.last.get_mut(&JOB).expect("it is there").attempt = 2;
     assert_eq!(changed(charged), Counts { charged: 1, ..none });
 }

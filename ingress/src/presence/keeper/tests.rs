@@ -68,11 +68,9 @@ struct World {
 }
 
 impl World {
-    async fn new(ignores_owners: bool) -> (Self, tempfile::TempDir) {
+    async fn new(ignores_owners: bool, sabotage: Option<Sabotage>) -> (Self, tempfile::TempDir) {
         let folder = tempfile::tempdir().expect("a folder for data");
-        // No test waits until a replica may take over from others.
-        let reaps = Some(Sabotage::ReapAtOnce);
-        let store = Store::open_with(folder.path(), &Bus::default(), reaps);
+        let store = Store::open_with(folder.path(), &Bus::default(), sabotage);
         let store = store.expect("the database opens");
         let project = ProjectId::mint();
         let user = "ada".parse().expect("a user id");
@@ -213,9 +211,26 @@ impl World {
 fn outcome(steps: &[Step], ignores_owners: bool) -> Option<String> {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
-        let (world, _folder) = World::new(ignores_owners).await;
+        // No step waits until a replica may take over from others.
+        let (world, _folder) = World::new(ignores_owners, Some(Sabotage::ReapAtOnce)).await;
         world.run(steps).await
     })
+}
+
+/// Returns whether a user is present after an outage of the database in which no replica could renew its lease, once the
+/// first replica that is back has swept.
+async fn outlasts_an_outage(sabotage: Option<Sabotage>) -> bool {
+    let (mut world, _folder) = World::new(false, sabotage).await;
+    world.take(&Step::Open { replica: 1 }).await;
+    world.execute("UPDATE replicas SET seen_at = $1", || vec![LONG_AGO.into()]).await;
+    world.take(&Step::Sweep { replica: 0 }).await;
+    world.is_present().await
+}
+
+#[tokio::test]
+async fn after_an_outage_a_user_of_another_replica_stays_present() {
+    assert!(outlasts_an_outage(None).await);
+    assert!(!outlasts_an_outage(Some(Sabotage::ReapAtOnce)).await, "the deliberate bug shows");
 }
 
 #[test]

@@ -180,7 +180,10 @@ impl<'a> Project<'a> {
         let mut had = HashSet::new();
         let mut last = i64::MIN;
         for seen in &stream.seen {
-            let removed = removal.is_some_and(|removal| seen.seq > removal.seq);
+            // The number of an entry that the database lost is given again, perhaps to what comes after a removal.
+            let is_rewound =
+                may_be_lost(self.rewinds, seen.at) && !self.by_message.contains_key(&seen.message);
+            let removed = removal.is_some_and(|removal| seen.seq > removal.seq) && !is_rewound;
             if removed || !stream.is_member {
                 counts.unauthorised += 1;
                 continue;

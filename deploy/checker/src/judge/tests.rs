@@ -296,3 +296,21 @@ fn a_lost_tail_is_rewound_and_each_stream_may_be_reset_once() {
     history.streams[0].is_leaver = true;
     assert_eq!(counts(&history), silent, "a member whose removal the database lost");
 }
+
+#[test]
+fn what_the_database_lost_was_delivered_before_a_removal_that_got_an_earlier_number() {
+    let acknowledged = (0, Fate::Acknowledged);
+    let plan = Plan { projects: 1, sends: vec![acknowledged; 4], streams: vec![(0, 0)] };
+    let mut history = plan.history();
+    // Sends 2 and 3 were delivered before the database lost them, and the removal has a number from before theirs.
+    history.logs[0].entries.truncate(2);
+    let user = history.streams[0].user;
+    history.logs[0].removals.push(Removal { seq: seq(2) - 1, user });
+    for seen in &mut history.streams[0].seen {
+        seen.at = time(seen.send.unwrap() * 10 + 6);
+    }
+    let unexcused = Counts { lost: 2, unauthorised: 2, ..Counts::default() };
+    assert_eq!(counts(&history), unexcused, "without a rewind they came after the removal");
+    history.rewinds = vec![Rewind { copied: time(21), restored: time(39) }];
+    assert_eq!(counts(&history), Counts::default());
+}

@@ -3,6 +3,7 @@
 mod answers;
 mod batches;
 mod bundles;
+mod clock_skew;
 mod database;
 mod deleted_text;
 mod fixture;

@@ -55,6 +55,20 @@ impl Whole {
         made["id"].as_str().expect("an id").to_owned()
     }
 
+    /// Returns the text that a query of one value gives, by `psql`.
+    pub(crate) fn query_text(&self, sql: &str) -> String {
+        let mut psql = self.cluster.postgres().client("psql").expect("psql is installed");
+        let output = psql.args(["-Atc", sql]).output().expect("psql starts");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{sql}: {error}");
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    /// Returns the number that a query gives.
+    pub(crate) fn query(&self, sql: &str) -> usize {
+        self.query_text(sql).parse().unwrap_or_else(|_| panic!("{sql} gives no number"))
+    }
+
     /// Ends every part, and holds what they leave behind to what they promise.
     pub(crate) async fn stop(self) {
         self.cluster.stop().await.expect("every part ends well");

@@ -1,6 +1,9 @@
 //! What an operation is given to do its work with.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
@@ -9,6 +12,7 @@ use shared::{
     journal::Topic,
     store::{Reader, Tx},
 };
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -24,6 +28,9 @@ use crate::{
     ingress::Ingress,
     storage::{self, Exceeded, Incoming},
 };
+
+/// Pause after a write of progress that the database did not take.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 /// A running job as its operation sees it. The operation itself is dropped at its next `await` when the job is
 /// cancelled, drained or another worker's: what it must not lose it puts into the checkpoint.
@@ -112,7 +119,8 @@ impl JobContext {
             .ok()
     }
 
-    /// Writes down how far it came and where a next worker goes on, both at once.
+    /// Writes down how far it came and where a next worker goes on, both at once. While the database is away it waits: an
+    /// outage is no failure of the job.
     pub(crate) async fn advance(
         &self,
         progress: Progress,
@@ -121,7 +129,17 @@ impl JobContext {
         let checkpoint = checkpoint.map(|checkpoint| json!(checkpoint));
         let advance = self.latest().begin();
         let command = Command::Advance { claim: self.claim, progress, checkpoint };
-        let job = self.apply(command).await?;
+        // The same progress and checkpoint may be written twice.
+        let job = loop {
+            match self.try_apply(command.clone()).await {
+                Err(Error::Store(error)) if error.is_temporary() => {
+                    tracing::debug!(job.id = %self.job.id, %error, "progress waits for the database");
+                    let pause = self.stop.run_until_cancelled(sleep(RETRY_PAUSE)).await;
+                    pause.ok_or_else(|| self.refused(&error.into()))?;
+                }
+                applied => break applied.map_err(|error| self.refused(&error))?,
+            }
+        };
         self.latest().know(&advance, job);
         Ok(())
     }
@@ -149,13 +167,13 @@ impl JobContext {
     }
 
     async fn apply(&self, command: Command) -> Result<Job, JobError> {
-        let id = self.job.id;
-        let applied = self
-            .tools
-            .store
-            .write_in(Topic::user(&self.job.owner), move |tx| store::apply(tx, id, command.clone()))
-            .await;
-        applied.map_err(|error| self.refused(&error))
+        self.try_apply(command).await.map_err(|error| self.refused(&error))
+    }
+
+    async fn try_apply(&self, command: Command) -> Result<Job, Error> {
+        let (id, log) = (self.job.id, Topic::user(&self.job.owner));
+        let apply = move |tx: &mut Tx<'_>| store::apply(tx, id, command.clone());
+        self.tools.store.write_in(log, apply).await
     }
 
     /// Writes something that belongs to the job, if the job is still ours.

@@ -10,6 +10,7 @@ mod fixture;
 mod link;
 mod nginx;
 mod origin;
+mod outage;
 mod parts;
 mod proxylogin;
 mod replicas;

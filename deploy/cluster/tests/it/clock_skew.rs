@@ -114,13 +114,17 @@ async fn ingress_with_clocks_apart_agree_on_tickets_order_and_presence() {
     for stream in [&mut right, &mut ahead] {
         let said = read_until(stream, "text 19.").await;
         let events = events(&said, "message.created");
-        events.iter().for_each(|event| assert_recent(&event["at"], began));
+        for event in &events {
+            assert_recent(&event["at"], began);
+        }
         told.push(events.into_iter().map(|event| event["message"].clone()).collect::<Vec<_>>());
     }
     let times: Vec<&str> = told[0].iter().filter_map(|sent| sent["created_at"].as_str()).collect();
     assert_eq!(times.len(), 20);
     assert!(times.is_sorted_by(|one, next| one < next), "{times:?}");
-    told[0].iter().for_each(|sent| assert_recent(&sent["created_at"], began));
+    for sent in &told[0] {
+        assert_recent(&sent["created_at"], began);
+    }
     for url in &urls {
         let page = get(&whole, "ada", format!("{url}/api/chat/projects/{project}/messages")).await;
         let ids = |list: &[Value]| list.iter().map(|sent| sent["id"].clone()).collect::<Vec<_>>();

@@ -5,6 +5,7 @@ mod close;
 mod connections;
 mod detach;
 mod drive;
+mod framing;
 mod state;
 mod tap;
 #[cfg(test)]

@@ -75,8 +75,8 @@ where
 {
     let waiting = Waiting(state);
     let service = service_fn(|request: http::Request<Incoming>| {
-        let head = state.requested();
-        let answer = match fault(&request, &head) {
+        let has_two_lengths = state.requested();
+        let answer = match fault(&request, has_two_lengths) {
             Some(refusal) => Err(refusal),
             None => Ok(serve(request.map(|incoming| RequestBody::wrap(incoming, state)))),
         };
@@ -149,7 +149,7 @@ where
 }
 
 /// Refuses what two readers could understand differently, and closes: its sender may have hidden another request in it.
-fn fault(request: &http::Request<Incoming>, head: &[u8]) -> Option<Response> {
+fn fault(request: &http::Request<Incoming>, has_two_lengths: bool) -> Option<Response> {
     const INVALID: (StatusCode, &str) = (StatusCode::BAD_REQUEST, "invalid_request");
     let hosts = request.headers().get_all(header::HOST).iter().count();
     let mut codings = request.headers().get_all(header::TRANSFER_ENCODING).iter();
@@ -161,7 +161,7 @@ fn fault(request: &http::Request<Incoming>, head: &[u8]) -> Option<Response> {
             (INVALID, "the request has no Host header")
         }
         // Hyper has taken the length out of the headers.
-        Some(_) if states_length(head) => {
+        Some(_) if has_two_lengths => {
             (INVALID, "the request has both Transfer-Encoding and Content-Length")
         }
         Some(coding) if !is_chunked(coding) || codings.next().is_some() => {
@@ -173,12 +173,4 @@ fn fault(request: &http::Request<Incoming>, head: &[u8]) -> Option<Response> {
     };
     let failure = Failure::new(status, code, message).traced();
     Some(([(header::CONNECTION, "close")], failure).into_response())
-}
-
-/// Returns whether a head, as it came, has a `Content-Length`.
-fn states_length(head: &[u8]) -> bool {
-    const NAME: &[u8] = b"content-length:";
-    let mut lines =
-        head.split(|byte| *byte == b'\n').take_while(|line| !matches!(*line, b"" | b"\r"));
-    lines.any(|line| line.get(..NAME.len()).is_some_and(|name| name.eq_ignore_ascii_case(NAME)))
 }

@@ -7,11 +7,10 @@ use std::{
 
 use tokio::time::Instant;
 
+use super::framing::Framing;
+
 /// How long a head may still take when the server is stopping.
 const HURRIED_HEAD: Duration = Duration::from_millis(500);
-
-/// Bytes of a head that are kept, and those of a body that came with the last of them.
-const MAX_HEAD_BYTES: usize = 32 * 1024;
 
 /// How long a connection may stay where it is.
 #[derive(Clone, Copy, Debug)]
@@ -59,8 +58,7 @@ struct Inner<P> {
     phase: Phase,
     /// When the server began to stop: a head that is not there yet has to come soon.
     hurried_since: Option<Instant>,
-    /// The head that is being read, as it came: hyper's own form of it lacks what it has decided about.
-    head: Vec<u8>,
+    framing: Framing,
     /// When the phase began, or anything was written since.
     since: Instant,
     /// Since when the peer takes nothing of what there is to write.
@@ -81,7 +79,7 @@ impl<P> State<P> {
         let inner = Inner {
             phase: Phase::New,
             hurried_since: None,
-            head: Vec::new(),
+            framing: Framing::default(),
             since: Instant::now(),
             blocked_since: None,
             unread: false,
@@ -102,11 +100,11 @@ impl<P> State<P> {
         self.lock().hasty = true;
     }
 
-    /// A head is complete. Returns it as it came.
-    pub(super) fn requested(&self) -> Vec<u8> {
+    /// A head is complete. Returns whether it states two lengths of its body.
+    pub(super) fn requested(&self) -> bool {
         let mut inner = self.lock();
         (inner.phase, inner.unread) = (Phase::Busy, false);
-        std::mem::take(&mut inner.head)
+        inner.framing.take_head()
     }
 
     /// Returns whether no request is being answered, so that what is written now is no answer of ours unless it is the end
@@ -140,11 +138,8 @@ impl<P> State<P> {
         }
         if inner.phase == Phase::Idle {
             (inner.phase, inner.since) = (Phase::Head, Instant::now());
-            inner.head.clear();
         }
-        if inner.phase != Phase::Busy && inner.head.len() < MAX_HEAD_BYTES {
-            inner.head.extend_from_slice(bytes);
-        }
+        inner.framing.follow(bytes);
     }
 
     /// The peer took something.

@@ -1,6 +1,7 @@
 //! The listener over artificial peers and over sockets.
 
 mod deadlines;
+mod framing;
 mod hand_over;
 mod sockets;
 mod wire;

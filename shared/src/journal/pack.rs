@@ -16,10 +16,10 @@
 //! 5. Where the tag of the topic's head changed, `UPDATE topics SET tag = NULL`: the head is then read from its row.
 
 /// Entries of a row at most, and bytes of those before the last: for one of them all are unpacked.
-const MOST: usize = 256;
-const MOST_BYTES: usize = 256 * 1024;
+const MAX_ENTRIES: usize = 256;
+const MAX_PACK_BYTES: usize = 256 * 1024;
 /// Bytes of a pack that is read at most: a rewritten row may be longer than a new one.
-const MAX_READ_BYTES: usize = 2 * MOST_BYTES;
+const MAX_READ_BYTES: usize = 2 * MAX_PACK_BYTES;
 /// Bytes of a stored tag.
 const TAG_BYTES: usize = 4;
 
@@ -45,8 +45,8 @@ pub(super) fn pack<'a>(
     let (mut rows, mut lines, mut tags) = (Vec::new(), String::new(), Vec::new());
     for (number, ((seq, (kind, data)), tag)) in (first..).zip(entries).zip(all_tags).enumerate() {
         let is_last = number + 1 == entries.len();
-        let is_full = tags.len() + TAG_BYTES == MOST * TAG_BYTES
-            || lines.len() + kind.len() + data.len() + 2 > MOST_BYTES;
+        let is_full = tags.len() + TAG_BYTES == MAX_ENTRIES * TAG_BYTES
+            || lines.len() + kind.len() + data.len() + 2 > MAX_PACK_BYTES;
         tags.extend(tag.to_be_bytes());
         // What is no single line can only be the last of its row.
         if is_last || is_full || data.contains('\n') {
@@ -100,12 +100,9 @@ impl Row {
         tags: Option<Vec<u8>>,
     ) -> Option<Self> {
         let lines = packed.map_or_else(|| Some(String::new()), unpack)?;
-        let row = Self { kind, data, lines, tags };
-        let is_whole = row
-            .tags
-            .as_ref()
-            .is_none_or(|tags| tags.len() == (entries(&row.lines).count() + 1) * TAG_BYTES);
-        is_whole.then_some(row)
+        let count = entries(&lines).count() + 1;
+        let is_whole = tags.as_ref().is_none_or(|tags| tags.len() == count * TAG_BYTES);
+        (count <= MAX_ENTRIES && is_whole).then_some(Self { kind, data, lines, tags })
     }
 
     /// Returns the type of the last entry.
@@ -185,9 +182,9 @@ mod tests {
             let (mut next, mut back) = (first, Vec::new());
             for packed in pack(first, &plain, &tags) {
                 let row = read(&packed, Some(packed.tags.clone()));
-                prop_assert!(row.lines.len() <= MOST_BYTES);
+                prop_assert!(row.lines.len() <= MAX_PACK_BYTES);
                 let row = row.into_entries();
-                prop_assert!(row.len() <= MOST);
+                prop_assert!(row.len() <= MAX_ENTRIES);
                 next += i64::try_from(row.len()).unwrap();
                 prop_assert_eq!(packed.seq, next - 1);
                 let again = encode(packed.seq, &row).expect("it fits");
@@ -232,6 +229,12 @@ mod tests {
     fn damaged_rows_are_refused() {
         for junk in [&b""[..], b"xyz", b"\xff\xff\xff\x7fjunk"] {
             assert!(Row::of("a".into(), "x".into(), Some(junk), None).is_none(), "{junk:?}");
+        }
+        // An entry takes far more memory than its line.
+        for (lines, is_row) in [(MAX_ENTRIES - 1, true), (MAX_ENTRIES, false)] {
+            let packed = lz4_flex::compress_prepend_size("\n".repeat(lines).as_bytes());
+            let row = Row::of("a".into(), "x".into(), Some(&packed), None);
+            assert_eq!(row.is_some(), is_row, "{lines} lines");
         }
         for tags in [vec![], vec![1, 2, 3], vec![0; 8]] {
             assert!(

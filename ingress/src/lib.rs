@@ -45,6 +45,9 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 pub use self::config::{ChatConfig, Config, StreamsConfig};
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub use self::streams::fuzzing;
 use self::{
     access::Guarded,
     answers::Answers,

@@ -6,6 +6,8 @@ pub(crate) mod command;
 mod control;
 mod filter;
 mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod gzip;
 pub(crate) mod hub;
 mod inspect;

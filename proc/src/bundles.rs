@@ -1,6 +1,6 @@
 //! Bundles: named sets of declared operations, and the routes that list them and call them.
 
-mod chat;
+pub(crate) mod chat;
 mod demo;
 mod http;
 mod submit;

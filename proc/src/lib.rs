@@ -40,6 +40,15 @@ use tokio::net::TcpListener;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
+/// The reader of Slack exports, for the targets in `fuzz/`.
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use crate::bundles::chat::slack::{
+        Archive, Error, Limits, Outcome, Position, Record, Survey,
+    };
+}
+
 pub use self::config::{
     AnswersConfig, Config, HttpBundlesConfig, JobsConfig, SearchConfig, UploadsConfig, WriterKind,
 };

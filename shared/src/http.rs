@@ -20,6 +20,9 @@ use axum::{
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use tower_http::catch_panic::CatchPanicLayer;
 
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub use self::listener::fuzzing;
 pub(crate) use self::trace::{ClaimedSession, claimed_session, query_value};
 pub use self::{
     client_address::{ClientAddress, TrustedProxies},

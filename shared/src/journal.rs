@@ -4,6 +4,9 @@
 //! of commits, the log has no holes, and a rollback gives the number back.
 
 pub mod cursor;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod lease;
 mod pack;
 mod proof;

@@ -18,7 +18,7 @@ use shared::{
 };
 
 pub(super) use self::fit::MAX_DATA_BYTES;
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(super) use self::fit::MAX_FRAME_BYTES;
 use self::fit::fit;
 pub(crate) use self::fit::{json_bytes, one_line};

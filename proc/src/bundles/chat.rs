@@ -9,7 +9,7 @@ mod persist;
     clippy::struct_field_names,
     reason = "a reader of its own, which knows nothing of bundles"
 )]
-mod slack;
+pub(crate) mod slack;
 
 use tonic::{Code, Status};
 

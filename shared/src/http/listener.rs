@@ -6,6 +6,8 @@ mod connections;
 mod detach;
 mod drive;
 mod framing;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod state;
 mod tap;
 #[cfg(test)]

@@ -16,10 +16,10 @@
 //! 5. Where the tag of the topic's head changed, `UPDATE topics SET tag = NULL`: the head is then read from its row.
 
 /// Entries of a row at most, and bytes of those before the last: for one of them all are unpacked.
-const MAX_ENTRIES: usize = 256;
+pub(super) const MAX_ENTRIES: usize = 256;
 const MAX_PACK_BYTES: usize = 256 * 1024;
 /// Bytes of a pack that is read at most: a rewritten row may be longer than a new one.
-const MAX_READ_BYTES: usize = 2 * MAX_PACK_BYTES;
+pub(super) const MAX_READ_BYTES: usize = 2 * MAX_PACK_BYTES;
 /// Bytes of a stored tag.
 const TAG_BYTES: usize = 4;
 

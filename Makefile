@@ -1,7 +1,8 @@
 # `make test` is the whole test run: what CI runs, and nothing else of weight.
-.PHONY: help run cluster cluster-stop setup test test-client check check-faults check-faults-long check-jobs check-sabotage audit check-manifests proto settings bench bench-cluster bench-jobs bench-quick bench-streams
+.PHONY: help run cluster cluster-stop setup test test-client check check-faults check-faults-long check-fuzz check-jobs check-sabotage audit check-manifests proto settings bench bench-cluster bench-jobs bench-quick bench-streams
 
 CHECKER = $${CARGO_TARGET_DIR:-target}/debug/checker
+FUZZ_SECONDS = 60
 
 help:            ## Shows this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -30,6 +31,7 @@ test: setup      ## Runs every test.
 
 check:           ## Format, lints and documentation, warnings being errors.
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items --locked
 
@@ -47,6 +49,16 @@ check-faults-long: ## The same for ten minutes with faults by chance, then a min
 	$(CHECKER) run nats-down $(ARGS)
 	$(CHECKER) run rolling $(ARGS)
 
+# New inputs are kept beside the build, so that a check changes no committed file; fuzz/README.md says how to take them in.
+check-fuzz:      ## Fuzzes the readers of foreign bytes and the encoder of streams, a minute each after the build. FUZZ_SECONDS=600 is longer.
+	@command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
+	@set -e; cd fuzz; for target in $$(cargo fuzz list); do \
+		mkdir -p target/corpus/$$target; \
+		options="-max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=2048 -timeout=10"; \
+		if [ -e dictionaries/$$target.dict ]; then options="$$options -dict=dictionaries/$$target.dict"; fi; \
+		cargo fuzz run -s none $$target target/corpus/$$target corpus/$$target -- $$options; \
+	done
+
 check-jobs:      ## Runs 5,000 jobs on each database while their workers are killed, frozen and stopped; five minutes. ARGS=--help lists what else it can.
 	cargo build --locked -p ingress -p proc -p standalone -p checker
 	$(CHECKER) jobs $(ARGS)
@@ -57,6 +69,7 @@ check-sabotage:  ## Whether deliberate bugs are noticed, each beside the same ru
 
 audit:           ## Licences, sources and duplicates of dependencies; needs `cargo install cargo-deny`.
 	cargo deny --locked check
+	cargo deny --locked --manifest-path fuzz/Cargo.toml check --config deny.toml
 
 check-manifests: ## Schemas, settings, ports and deadlines of deploy/; needs Python, downloads two packages the first time.
 	@scripts/check-manifests

@@ -1,6 +1,8 @@
 //! What a bundle says: lines of JSON, each of one thing, bounded in every way.
 
-use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::jobs::{JobError, Progress};
@@ -29,7 +31,9 @@ pub(super) enum Line {
 #[serde(default)]
 pub(super) struct Told {
     fraction: Option<f64>,
+    #[serde(deserialize_with = "count_or_zero")]
     done: u64,
+    #[serde(deserialize_with = "count")]
     total: Option<u64>,
     unit: Option<String>,
     message: Option<String>,
@@ -47,14 +51,60 @@ pub(super) enum Log {
     },
 }
 
+/// How much a line of the log matters. The levels of other logging libraries are read too; an unknown one is `Info`.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", from = "Value")]
 pub(super) enum Level {
     #[default]
     Info,
     Warn,
     Error,
 }
+
+impl From<Value> for Level {
+    fn from(named: Value) -> Self {
+        match named.as_str().unwrap_or_default().to_ascii_lowercase().as_str() {
+            "warn" | "warning" => Self::Warn,
+            "err" | "error" | "severe" | "critical" | "crit" | "fatal" | "alert" | "emergency"
+            | "emerg" | "panic" => Self::Error,
+            _ => Self::Info,
+        }
+    }
+}
+
+/// Reads a count as any JSON writer has it: `3.0` is 3, as for JSON Schema, and `null` is none.
+fn count<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Number {
+        Whole(u64),
+        Real(f64),
+    }
+    Ok(match Option::deserialize(from)? {
+        None => None,
+        Some(Number::Whole(count)) => Some(count),
+        Some(Number::Real(real)) if real.fract() == 0.0 && (0.0..TWO_TO_53).contains(&real) =>
+        {
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a whole number, not negative and below 2^53"
+            )]
+            Some(real as u64)
+        }
+        Some(Number::Real(real)) => {
+            let message = format!("{real} is no count");
+            return Err(serde::de::Error::custom(message));
+        }
+    })
+}
+
+fn count_or_zero<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    count(from).map(Option::unwrap_or_default)
+}
+
+/// Numbers from here on are not all exact as a 64-bit float.
+const TWO_TO_53: f64 = 9_007_199_254_740_992.0;
 
 /// Why the bundle did not do it.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -124,8 +174,10 @@ fn short(text: &str) -> String {
 /// Why what a bundle says cannot be followed.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unreadable {
-    #[error("the bundle answered something that is not a line of progress, log, result or error")]
-    Garbage,
+    #[error(
+        "line {line} of the bundle's answer is no JSON object with progress, log, result or error"
+    )]
+    Garbage { line: usize },
     #[error("the bundle's answer is too large")]
     TooLarge,
 }
@@ -133,7 +185,7 @@ pub(super) enum Unreadable {
 impl From<Unreadable> for JobError {
     fn from(unreadable: Unreadable) -> Self {
         let code = match unreadable {
-            Unreadable::Garbage => "invalid_answer",
+            Unreadable::Garbage { .. } => "invalid_answer",
             Unreadable::TooLarge => "answer_too_large",
         };
         Self::permanent(code, unreadable.to_string())
@@ -146,6 +198,8 @@ pub(super) struct Lines {
     /// A line whose end has not come.
     begun: Vec<u8>,
     bytes: usize,
+    /// Lines that have ended, empty ones too.
+    ended: usize,
 }
 
 impl Lines {
@@ -179,13 +233,40 @@ impl Lines {
 
     /// Blank lines keep the connection alive and say nothing.
     fn line(&mut self) -> Result<Option<Line>, Unreadable> {
+        self.ended += 1;
         let line = std::mem::take(&mut self.begun);
-        let line = line.trim_ascii();
+        let line = readable(&line);
         if line.is_empty() {
             return Ok(None);
         }
-        serde_json::from_slice(line).map(Some).map_err(|_| Unreadable::Garbage)
+        let garbage = Unreadable::Garbage { line: self.ended };
+        serde_json::from_slice(&line).map(Some).map_err(|_| garbage)
     }
+}
+
+/// Returns JSON without what common writers of other languages add and ours refuses: a byte order mark in front, blanks
+/// around, and escapes of half a character (`\ud83d` alone), which become the replacement character.
+pub(super) fn readable(json: &[u8]) -> Cow<'_, [u8]> {
+    let json = json.strip_prefix("\u{feff}".as_bytes()).unwrap_or(json).trim_ascii();
+    let mut mended = Cow::Borrowed(json);
+    let unit = |at: usize| {
+        let digits = json.get(at..at + 6)?.strip_prefix(b"\\u")?;
+        u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+    };
+    let mut at = 0;
+    while at < json.len() {
+        at += match (json[at], unit(at)) {
+            (b'\\', Some(0xd800..=0xdbff)) if matches!(unit(at + 6), Some(0xdc00..=0xdfff)) => 12,
+            (b'\\', Some(0xd800..=0xdfff)) => {
+                mended.to_mut()[at + 2..at + 6].copy_from_slice(b"fffd");
+                6
+            }
+            // Whatever is escaped otherwise, such as another backslash.
+            (b'\\', _) => 2,
+            _ => 1,
+        };
+    }
+    mended
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     HttpBundles,
-    answer::Line,
+    answer::{Line, readable},
     calls::{self, Delivered},
     store::{self, Registered},
 };
@@ -50,7 +50,7 @@ async fn callback(
     let signed = secret.and_then(|secret| secret.check(&head, &body));
     let id = signed.ok_or(ApiError::Unauthenticated)?;
     check_json_depth(&body)?;
-    let Callback { fence, line } = serde_json::from_slice(&body).map_err(|error| {
+    let Callback { fence, line } = serde_json::from_slice(&readable(&body)).map_err(|error| {
         let message = format!("a callback is a fence and one line: {error}");
         ApiError::Body(BodyError::Invalid(message))
     })?;

@@ -66,15 +66,21 @@ fn what_is_no_line_is_refused_and_what_follows_the_last_is_not_read() {
         r#"{"reslt":1}"#,
         r#"{"progress":{"done":-1}}"#,
         r#"{"error":{"code":"x"}}"#,
-        r#"{"log":{"level":"loud","message":""}}"#,
+        r#"{"progress":{"done":1.5}}"#,
+        r#"{"progress":{"done":1e300}}"#,
+        r#"{"progress":{"done":NaN}}"#,
+        r#"{"log":"\ud83"}"#,
         "{\"log\":\"\u{fffd}",
         "\u{1f}",
     ] {
         let pushed = Lines::default().push(format!("{garbage}\n").as_bytes());
-        assert_eq!(pushed.unwrap_err(), Unreadable::Garbage, "{garbage}");
+        assert_eq!(pushed.unwrap_err(), Unreadable::Garbage { line: 1 }, "{garbage}");
     }
     let lines = Lines::default().push(b"{\"result\":null}\ngarbage\n").unwrap();
     assert_eq!(lines, [Line::Result(Value::Null)]);
+    let later = Lines::default().push(b"{\"log\":\"\"}\n\n{\"result\":NaN}\n").unwrap_err();
+    assert_eq!(later, Unreadable::Garbage { line: 3 });
+    assert!(later.to_string().starts_with("line 3 of the bundle's answer"), "{later}");
     let mut unended = Lines::default();
     assert_eq!(unended.push(br#"{"result":1}"#).unwrap(), []);
     assert_eq!(unended.finish(), Some(Line::Result(json!(1))));
@@ -110,4 +116,40 @@ fn errors_and_logs_are_fit_to_be_kept() {
     );
     let (level, message) = Log::Levelled { level: Level::Warn, message: "\0x".into() }.parts();
     assert_eq!((level, &*message), ("warn", "x"));
+}
+
+#[test]
+fn what_writers_of_other_languages_add_is_read() {
+    let line = |text: &str| {
+        let mut lines = Lines::default().push(format!("{text}\n").as_bytes()).unwrap();
+        lines.pop().unwrap()
+    };
+    let progress = |done, total| Line::Progress(Told { done, total, ..Told::default() });
+    assert_eq!(line("\u{feff}{\"result\": 1}"), Line::Result(json!(1)));
+    assert_eq!(line(r#"{"progress": {"done": 3.0, "total": 4e0}}"#), progress(3, Some(4)));
+    assert_eq!(line(r#"{"progress": {"done": null, "total": null}}"#), progress(0, None));
+    for (level, read) in [
+        ("\"debug\"", Level::Info),
+        ("\"INFO\"", Level::Info),
+        ("null", Level::Info),
+        ("30", Level::Info),
+        ("\"warning\"", Level::Warn),
+        ("\"Error\"", Level::Error),
+        ("\"CRITICAL\"", Level::Error),
+    ] {
+        let log = line(&format!(r#"{{"log": {{"level": {level}, "message": "x"}}}}"#));
+        let expected = Line::Log(Log::Levelled { level: read, message: "x".into() });
+        assert_eq!(log, expected, "{level}");
+    }
+    for (written, read) in [
+        (r"\ud83d", "\u{fffd}"),
+        (r"\uDE00x", "\u{fffd}x"),
+        (r"\ud83d\ud83d\ude00", "\u{fffd}\u{1f600}"),
+        (r"\ud83d\n", "\u{fffd}\n"),
+        (r"\\ud83d", r"\ud83d"),
+        (r"\ud83d\ude00", "\u{1f600}"),
+    ] {
+        let log = line(&format!(r#"{{"log": "{written}"}}"#));
+        assert_eq!(log, Line::Log(Log::Text(read.into())), "{written}");
+    }
 }

@@ -21,6 +21,8 @@ const PART_BYTES: usize = 5 << 20;
 #[derive(Clone, Debug)]
 pub(crate) struct Blobs {
     store: Arc<dyn ObjectStore>,
+    /// Folder of the blobs.
+    folder: Arc<Folder>,
     /// Where files go that are gone when closed: copies of blobs, and parts of what is to be one.
     scratch: Arc<Folder>,
 }
@@ -48,7 +50,8 @@ impl Blobs {
         shared::files::private_folder(&folder)?;
         let local = LocalFileSystem::new_with_prefix(&folder)
             .with_context(|| format!("failed to open {}", folder.display()))?;
-        Ok(Self { store: Arc::new(local.with_fsync(true)), scratch: data_dir.into() })
+        let store = Arc::new(local.with_fsync(true));
+        Ok(Self { store, folder: folder.into(), scratch: data_dir.into() })
     }
 
     /// Begins a blob.
@@ -102,7 +105,8 @@ impl Blobs {
         }
     }
 
-    /// Deletes the blobs under `prefix` that were written before `oldest`, by the clock of the store of blobs.
+    /// Deletes the blobs under `prefix` that were written before `oldest`, by the clock of the store of blobs, and what a
+    /// process left of a blob that it was killed in writing.
     pub(crate) async fn sweep(&self, prefix: &str, oldest: Timestamp) -> object_store::Result<()> {
         let mut blobs = self.store.list(Some(&Path::from(prefix)));
         while let Some(blob) = blobs.next().await.transpose()? {
@@ -110,8 +114,53 @@ impl Blobs {
                 self.store.delete(&blob.location).await?;
             }
         }
-        Ok(())
+        let folder = self.folder.join(prefix);
+        let removal = tokio::task::spawn_blocking(move || remove_unfinished(&folder, oldest));
+        removal.await.map_err(std::io::Error::other).flatten().map_err(|source| {
+            object_store::Error::Generic { store: "LocalFileSystem", source: source.into() }
+        })
     }
+}
+
+/// Deletes files below a folder that are no whole blobs and were written to before `oldest` for the last time.
+fn remove_unfinished(folder: &Folder, oldest: Timestamp) -> std::io::Result<()> {
+    let gone = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if gone(&error) => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let path = entry?.path();
+        if path.is_dir() {
+            remove_unfinished(&path, oldest)?;
+            continue;
+        }
+        if !is_unfinished(&path) {
+            continue;
+        }
+        // A writer that ends meanwhile gives the file its name.
+        let removed = std::fs::metadata(&path).and_then(|metadata| {
+            let written = metadata.modified()?.duration_since(std::time::UNIX_EPOCH);
+            let written = written.unwrap_or_default().as_millis();
+            if i64::try_from(written).is_ok_and(|written| written < oldest.as_ms()) {
+                std::fs::remove_file(&path)?;
+            }
+            Ok(())
+        });
+        match removed {
+            Err(error) if gone(&error) => {}
+            removed => removed?,
+        }
+    }
+    Ok(())
+}
+
+/// Returns whether a file is a blob that is being written: `object_store` adds `#` and a number to its name, and leaves such
+/// files out of its lists.
+fn is_unfinished(path: &Folder) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    let number = name.and_then(|name| name.rsplit_once('#')).map(|(_, number)| number);
+    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
 }
 
 impl Writer {

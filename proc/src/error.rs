@@ -40,6 +40,9 @@ pub(crate) enum ApiError {
     /// A parameter or header cannot be read.
     #[error("{0}")]
     Invalid(&'static str),
+    /// The body is in a form that is not taken here.
+    #[error("{0}")]
+    MediaType(&'static str),
     /// There is too much of it.
     #[error("the body is larger than {max_bytes} bytes")]
     TooLarge { max_bytes: u64 },
@@ -146,6 +149,9 @@ impl IntoResponse for ApiError {
             }
             Self::Body(error) => error.into(),
             Self::Invalid(_) => refuse(StatusCode::BAD_REQUEST, "invalid_request"),
+            Self::MediaType(_) => {
+                refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type")
+            }
             Self::TooLarge { .. } => refuse(StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
             Self::Quota(Exceeded { max, used }) => {
                 refuse(StatusCode::PAYLOAD_TOO_LARGE, "quota_exceeded")

@@ -43,7 +43,7 @@ pub(crate) fn routes() -> OpenApiRouter<AppState> {
 
 /// Uploads a file: the body is its bytes.
 #[utoipa::path(post, path = "/uploads", tag = "uploads", request_body(content_type = "application/octet-stream"),
-    responses((status = 201, body = Upload), (status = 408), (status = 413)))]
+    responses((status = 201, body = Upload), (status = 408), (status = 413), (status = 415)))]
 async fn create(
     State(blobs): State<Blobs>,
     State(config): State<UploadsConfig>,
@@ -54,6 +54,7 @@ async fn create(
     // Not an extractor that collects, so the limit of JSON bodies is not its.
     body: Body,
 ) -> Result<(StatusCode, Json<Upload>), ApiError> {
+    check_form(&headers)?;
     let max_bytes = config.proc_max_upload_bytes;
     let stated = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
     let stated: u64 = stated.and_then(|length| length.parse().ok()).unwrap_or(0);
@@ -99,6 +100,22 @@ async fn create(
         return Err(error);
     }
     Ok((StatusCode::CREATED, Json(Upload { id, bytes, sha256 })))
+}
+
+/// Refuses a body that is a file in a wrapping: it would be kept with the wrapping, and no import could read it.
+fn check_form(headers: &HeaderMap) -> Result<(), ApiError> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let is_form =
+        text(header::CONTENT_TYPE).trim_start().to_ascii_lowercase().starts_with("multipart/");
+    if is_form {
+        let message = "send the file itself as the body (curl --data-binary @FILE), not as a form";
+        return Err(ApiError::MediaType(message));
+    }
+    let coding = text(header::CONTENT_ENCODING).trim();
+    if !coding.is_empty() && !coding.eq_ignore_ascii_case("identity") {
+        return Err(ApiError::MediaType("send the file without Content-Encoding"));
+    }
+    Ok(())
 }
 
 /// Reads what the caller stores, if enough has come since the last time.

@@ -143,3 +143,55 @@ async fn an_upload_may_take_long_and_not_stall() {
     assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
     assert!(answer.contains("\"error\":\"timeout\""), "{answer}");
 }
+
+#[tokio::test]
+async fn an_upload_that_was_cut_by_a_kill_leaves_no_file_for_ever() {
+    let mut parley = Parley::start().await;
+    let head = format!(
+        "POST {UPLOADS} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer dev-ada\r\ncontent-length: 100000000\r\n\r\n"
+    );
+    let mut client = Raw::sending(&parley.proc, head).await;
+    client.send(vec![b'x'; 12_000_000]).await;
+    let folder = parley.dir.path().join("blobs/uploads");
+    let files = || -> Vec<std::path::PathBuf> {
+        let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).collect()
+    };
+    eventually("a part is on the disk", async || {
+        files().iter().any(|file| file.metadata().is_ok_and(|file| file.len() > 0))
+    })
+    .await;
+    parley.kill().await;
+    let [left] = &files()[..] else { panic!("one file: {:?}", files()) };
+    let mut parley = Parley::start_in(&parley.dir, &[]).await;
+    upload(&parley.as_user("ada"), 10).await.is(201);
+    assert!(left.exists(), "a young file may be of an upload that is on its way");
+    parley.kill().await;
+    let eight_days_ago = std::time::SystemTime::now() - Duration::from_hours(192);
+    let file = std::fs::File::options().append(true).open(left).expect("it is ours");
+    file.set_modified(eight_days_ago).expect("it is ours");
+    let _parley = Parley::start_in(&parley.dir, &[]).await;
+    eventually("the old file is deleted", async || !left.exists()).await;
+    assert_eq!(files().len(), 1, "the whole upload stays");
+}
+
+#[tokio::test]
+async fn an_upload_in_a_wrapping_is_refused() {
+    let parley = Parley::start().await;
+    let ada = parley.as_user("ada");
+    let send = async |name: &'static str, value: &str| {
+        let request = ada.request("POST", UPLOADS).header(name, value).body("x");
+        Answer::to(request).await
+    };
+    for (name, value) in [
+        ("content-type", "multipart/form-data; boundary=x"),
+        ("content-type", "Multipart/Mixed; boundary=x"),
+        ("content-encoding", "gzip"),
+    ] {
+        let refused = send(name, value).await.refused(415, "unsupported_media_type");
+        assert!(text(&refused["message"]).starts_with("send the file"), "{refused}");
+    }
+    for (name, value) in [("content-type", "application/zip"), ("content-encoding", "identity")] {
+        send(name, value).await.is(201);
+    }
+}

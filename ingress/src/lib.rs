@@ -54,7 +54,7 @@ use self::{
     console::Beside,
     presence::Presence,
     replica::Replica,
-    state::AppState,
+    state::{AppState, StateParts},
     streams::{
         command::RemoteCommands, hub::Hub, reactor::Reactor, refill, relief, slots::Slots,
         stats::Stats,
@@ -139,7 +139,7 @@ impl App {
         let searching = searching.run(replica.clone(), stats.clone(), lifecycle.clone());
         lifecycle.spawn("other replicas", searching);
         let proxies = common.proxies.trusted_proxies.clone().unwrap_or_default();
-        let state = AppState {
+        let state = AppState::new(StateParts {
             auth: auth.clone(),
             store: Guarded::new(store.clone()),
             bus,
@@ -156,7 +156,7 @@ impl App {
             reactor: reactor.clone(),
             stats: stats.clone(),
             replica: replica.clone(),
-        };
+        });
         let metrics = Metrics::default();
         stats.tell(&metrics);
         store.health().tell(&metrics);

@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::extract::FromRef;
 use proto::{ListUnfinishedJobsRequest, jobs_client::JobsClient};
 use serde_json::value::RawValue;
 use shared::{
@@ -26,25 +25,23 @@ use crate::{
     streams::{hub::Hub, reactor::Reactor, slots::Slots, stats::Stats},
 };
 
-/// Everything a handler may ask for, by its type.
-#[derive(Clone, Debug, FromRef)]
-pub(crate) struct AppState {
-    pub(crate) auth: Auth,
-    pub(crate) store: Guarded,
-    pub(crate) bus: Bus,
-    pub(crate) hub: Hub,
-    pub(crate) presence: Presence,
-    pub(crate) slots: Slots,
-    pub(crate) trusted_proxies: TrustedProxies,
-    pub(crate) jobs: Jobs,
-    pub(crate) answers: Answers,
-    pub(crate) finder: Finder,
-    pub(crate) lifecycle: Lifecycle,
-    pub(crate) chat: ChatConfig,
-    pub(crate) streams: StreamsConfig,
-    pub(crate) reactor: Reactor,
-    pub(crate) stats: Arc<Stats>,
-    pub(crate) replica: Replica,
+shared::app_state! {
+    auth: Auth,
+    store: Guarded,
+    bus: Bus,
+    hub: Hub,
+    presence: Presence,
+    slots: Slots,
+    trusted_proxies: TrustedProxies,
+    jobs: Jobs,
+    answers: Answers,
+    finder: Finder,
+    lifecycle: Lifecycle,
+    chat: ChatConfig,
+    streams: StreamsConfig,
+    reactor: Reactor,
+    stats: Arc<Stats>,
+    replica: Replica,
 }
 
 /// How long proc may take to answer: its absence is told within two seconds.

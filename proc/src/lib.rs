@@ -63,7 +63,7 @@ use self::{
     outgoing::{Outgoing, SECRET_COLUMNS},
     schedules::Scheduler,
     search::{Feed, Reindex, Search},
-    state::AppState,
+    state::{AppState, StateParts},
     storage::Quota,
     webhooks::Deliver,
 };
@@ -193,7 +193,7 @@ impl App {
         };
         let job_age = config.jobs.proc_job_max_age;
         let engine = Engine::new(tools, &config.jobs);
-        let state = AppState {
+        let state = AppState::new(StateParts {
             auth: auth.clone(),
             store: Guarded::new(store.clone()),
             lifecycle: lifecycle.clone(),
@@ -206,7 +206,7 @@ impl App {
             outgoing,
             uploads: config.uploads.clone(),
             quota,
-        };
+        });
         let routes = documented(routes())?.with_state(state);
         let proxies = common.proxies.trusted_proxies.clone().unwrap_or_default();
         let gate = limits.gate(auth.clone(), proxies);

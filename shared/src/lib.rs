@@ -1,6 +1,7 @@
 //! What both services of Parley use: the store and its journal, the bus, identity, HTTP manners, limits, gRPC, the lifecycle.
 
 pub mod answers;
+mod app_state;
 pub mod auth;
 pub mod bus;
 pub mod config;

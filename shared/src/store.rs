@@ -119,14 +119,18 @@ impl Error {
     }
 }
 
-/// The database; a clone is the same one.
+/// The database; a clone is the same one, and costs one reference count: each request makes many.
 #[derive(Clone)]
 pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
     reads: mpsc::Sender<Box<dyn Read>>,
-    writes: Arc<Writes>,
-    leases: Arc<Writes>,
-    embedded: Option<Arc<Embedded>>,
-    location: Option<Arc<Location>>,
+    writes: Writes,
+    leases: Writes,
+    embedded: Option<Embedded>,
+    location: Location,
     lanes: Lanes,
     clock: Clock,
     sabotage: Option<Sabotage>,
@@ -178,17 +182,18 @@ impl Store {
             clock.continue_from(last);
         }
         let embedded = Embedded { _lock: lock, inheritable: AtomicBool::new(true) };
-        let store = Self::start(
+        let location = Location::File(path.clone());
+        Self::start(
             vec![writer],
             None,
             open,
             Some(embedded),
+            location,
             bus,
             lanes,
             sabotage,
             clock.clone(),
-        )?;
-        Ok(store.at(Location::File(path)))
+        )
     }
 
     /// Opens the `PostgreSQL` database at `url`, migrates it if need be, and starts its threads. A server that does not
@@ -214,11 +219,21 @@ impl Store {
             let more = (1..WRITERS).map(|_| open(&lanes.writes));
             let writers = std::iter::once(Ok(first)).chain(more).collect::<anyhow::Result<_>>()?;
             let for_leases = Some(open(&lanes.leases)?);
-            Self::start(writers, for_leases, open, None, bus, lanes, sabotage, clock.clone())
+            let location = Location::Server(url.to_owned().into());
+            Self::start(
+                writers,
+                for_leases,
+                open,
+                None,
+                location,
+                bus,
+                lanes,
+                sabotage,
+                clock.clone(),
+            )
         };
         std::thread::scope(|scope| scope.spawn(connect).join())
             .unwrap_or_else(|_| anyhow::bail!("the database could not be opened"))
-            .map(|store| store.at(Location::Server(url.to_owned().into())))
     }
 
     /// Starts the threads. Leases have a connection of their own, or else go first on the only one that writes.
@@ -228,6 +243,7 @@ impl Store {
         for_leases: Option<Connection>,
         open: impl Fn(&Arc<Progress>) -> anyhow::Result<Connection>,
         embedded: Option<Embedded>,
+        location: Location,
         bus: &Bus,
         lanes: Lanes,
         sabotage: Option<Sabotage>,
@@ -237,8 +253,8 @@ impl Store {
         let queue = Arc::new(Queue::default());
         let lease_queue =
             if for_leases.is_some() { Arc::new(Queue::default()) } else { queue.clone() };
-        let writes = Arc::new(Writes::new(queue.clone(), Lane::Requests));
-        let leases = Arc::new(Writes::new(lease_queue.clone(), Lane::Leases));
+        let writes = Writes::new(queue.clone(), Lane::Requests);
+        let leases = Writes::new(lease_queue.clone(), Lane::Leases);
         let writer = |connection, queue: &Arc<Queue>, progress: &Arc<Progress>| Writer {
             connection,
             queue: queue.clone(),
@@ -270,9 +286,7 @@ impl Store {
         for lane in [&lanes.reads, &lanes.writes, &lanes.leases] {
             lane.begun();
         }
-        let embedded = embedded.map(Arc::new);
-        let location = None;
-        Ok(Self {
+        let inner = Inner {
             reads,
             writes,
             leases,
@@ -282,20 +296,22 @@ impl Store {
             clock,
             sabotage,
             _alive: alive,
-        })
+        };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Returns whether the database answers, to be asked at any time.
     #[must_use]
     pub fn health(&self) -> Health {
-        self.lanes.health()
+        self.inner.lanes.health()
     }
 
     /// Says, to the first who asks, that the processes which used the database before are all gone: a `SQLite` file has
     /// one process at a time. Later ones in this process share it with the first.
     #[must_use]
     pub fn inherits(&self) -> bool {
-        self.embedded
+        self.inner
+            .embedded
             .as_ref()
             .is_some_and(|embedded| embedded.inheritable.swap(false, Ordering::Relaxed))
     }
@@ -303,25 +319,25 @@ impl Store {
     /// Says whether the database belongs to this process alone.
     #[must_use]
     pub fn is_embedded(&self) -> bool {
-        self.embedded.is_some()
+        self.inner.embedded.is_some()
     }
 
     /// Returns the time by the database's clock, which all processes of the database share. Nothing is read for it.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        self.clock.now()
+        self.inner.clock.now()
     }
 
     /// Returns the deliberate bug that the store and its users have, for a test to notice.
     #[must_use]
     pub fn sabotage(&self) -> Option<Sabotage> {
-        self.sabotage
+        self.inner.sabotage
     }
 
     /// Returns the database's clock, for what has no need of the database itself.
     #[must_use]
     pub fn clock(&self) -> &Clock {
-        &self.clock
+        &self.inner.clock
     }
 
     /// Runs `work` in a transaction and returns what it returned, once that is durable. An `Err` leaves nothing.
@@ -333,9 +349,9 @@ impl Store {
         E: From<Error> + Send + 'static,
         F: Fn(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
     {
-        let deadline = self.lanes.admit(&self.lanes.writes, REQUEST_TIMEOUT)?;
+        let deadline = self.inner.lanes.admit(&self.inner.lanes.writes, REQUEST_TIMEOUT)?;
         let (call, answer) = Call::new(work, deadline);
-        self.writes.send(Box::new(call)).await?;
+        self.inner.writes.send(Box::new(call)).await?;
         answered(answer, deadline).await
     }
 
@@ -346,9 +362,9 @@ impl Store {
         E: From<Error> + Send + 'static,
         F: Fn(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
     {
-        let deadline = self.lanes.admit(&self.lanes.writes, REQUEST_TIMEOUT)?;
+        let deadline = self.inner.lanes.admit(&self.inner.lanes.writes, REQUEST_TIMEOUT)?;
         let (call, answer) = Call::new(work, deadline);
-        self.writes.send(Box::new(call.of(topic, false))).await?;
+        self.inner.writes.send(Box::new(call.of(topic, false))).await?;
         answered(answer, deadline).await
     }
 
@@ -359,9 +375,9 @@ impl Store {
         E: From<Error> + Send + 'static,
         F: Fn(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
     {
-        let deadline = self.lanes.admit(&self.lanes.writes, BULK_TIMEOUT)?;
+        let deadline = self.inner.lanes.admit(&self.inner.lanes.writes, BULK_TIMEOUT)?;
         let (call, answer) = Call::new(work, deadline);
-        self.writes.send(Box::new(call.of(topic, true))).await?;
+        self.inner.writes.send(Box::new(call.of(topic, true))).await?;
         answered(answer, deadline).await
     }
 
@@ -376,9 +392,9 @@ impl Store {
         E: From<Error> + Send + 'static,
         F: Fn(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
     {
-        let deadline = self.lanes.deadline(REQUEST_TIMEOUT);
+        let deadline = self.inner.lanes.deadline(REQUEST_TIMEOUT);
         let (call, answer) = Call::new(work, deadline);
-        self.leases.send(Box::new(call)).await?;
+        self.inner.leases.send(Box::new(call)).await?;
         answered(answer, deadline).await
     }
 
@@ -390,9 +406,9 @@ impl Store {
         E: From<Error> + Send + 'static,
         F: Fn(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
     {
-        let deadline = self.lanes.deadline(REQUEST_TIMEOUT);
+        let deadline = self.inner.lanes.deadline(REQUEST_TIMEOUT);
         let (call, answer) = Call::new(work, deadline);
-        self.leases.send(Box::new(call.of(topic, false))).await?;
+        self.inner.leases.send(Box::new(call.of(topic, false))).await?;
         answered(answer, deadline).await
     }
 
@@ -403,9 +419,9 @@ impl Store {
         E: From<Error> + Send + 'static,
         F: Fn(&Reader<'_>) -> Result<T, E> + Send + 'static,
     {
-        let deadline = self.lanes.admit(&self.lanes.reads, REQUEST_TIMEOUT)?;
+        let deadline = self.inner.lanes.admit(&self.inner.lanes.reads, REQUEST_TIMEOUT)?;
         let (call, answer) = Call::new(work, deadline);
-        match self.reads.send_timeout(Box::new(call), QUEUE_WAIT).await {
+        match self.inner.reads.send_timeout(Box::new(call), QUEUE_WAIT).await {
             Ok(()) => answered(answer, deadline).await,
             Err(mpsc::error::SendTimeoutError::Timeout(_)) => Err(Error::Overloaded.into()),
             Err(mpsc::error::SendTimeoutError::Closed(_)) => Err(Error::Gone.into()),

@@ -28,6 +28,7 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0022_reactions_presence.sql"),
     include_str!("migrations/0019_one_stream.sql"),
     include_str!("migrations/0023_redaction.sql"),
+    include_str!("migrations/0024_deliveries_to_run.sql"),
 ];
 
 /// Held by the replica that migrates; the number means nothing.

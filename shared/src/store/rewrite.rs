@@ -1,6 +1,6 @@
 //! Rewriting of tables, so that the database's files keep no copy of what their rows said before.
 
-use std::{path::PathBuf, sync::Arc};
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -14,16 +14,11 @@ pub(super) enum Location {
 }
 
 impl Store {
-    /// Notes where the database is.
-    pub(super) fn at(self, location: Location) -> Self {
-        Self { location: Some(Arc::new(location)), ..self }
-    }
-
     /// Writes `tables` anew, on a connection of its own; of `SQLite` the whole file, and its log is emptied. Takes as long as
     /// the data are large, and room for a second copy. `PostgreSQL` keeps writers of these tables waiting meanwhile.
     pub async fn rewrite(&self, tables: Vec<&'static str>) -> anyhow::Result<()> {
-        let location = self.location.clone().context("the database has no place")?;
-        let rewrite = tokio::task::spawn_blocking(move || match &*location {
+        let store = self.clone();
+        let rewrite = tokio::task::spawn_blocking(move || match &store.inner.location {
             Location::File(path) => {
                 let sqlite = Sqlite::open(path, &Progress::new(), Clock::of_machine())?;
                 sqlite

@@ -46,23 +46,28 @@ pub(in super::super) fn waiting_owners(
     limit: i64,
     kind: Kind,
 ) -> Result<Vec<Waiting>, Error> {
-    let of_kind = of_kind(kind);
-    // Goes from owner to owner along the index, however many jobs each has.
-    let sql = format!(
-        "WITH RECURSIVE owners (owner) AS (SELECT MIN(j.owner) FROM jobs j WHERE {WAITING} \
-         UNION ALL SELECT (SELECT MIN(j.owner) FROM jobs j WHERE {WAITING} AND j.owner > o.owner) \
-         FROM owners o WHERE o.owner IS NOT NULL) \
-         SELECT o.owner, (SELECT COUNT(*) FROM jobs j WHERE j.state = 'running' AND j.owner = o.owner), \
-         (SELECT COUNT(*) FROM (SELECT 1 FROM jobs j WHERE {WAITING} AND j.owner = o.owner AND {of_kind} AND {FREE} LIMIT $2) due), \
-         (SELECT j.rank FROM jobs j WHERE {WAITING} AND j.owner = o.owner AND {of_kind} AND {FREE} ORDER BY j.rank, j.id LIMIT 1) \
-         FROM owners o WHERE o.owner IS NOT NULL"
-    );
+    let sql = waiting_owners_sql(kind);
     let owners = reader.query(&sql, &[now.into(), limit.into()], |row| {
         let (running, due) = (row.get(1)?, row.get(2)?);
         let rank = row.get::<Option<i64>>(3)?.unwrap_or(i64::MAX);
         Ok(Waiting { owner: row.get(0)?, running, due, rank })
     })?;
     Ok(owners.into_iter().filter(|waiting| waiting.due > 0).collect())
+}
+
+/// Returns the query for who has jobs to run. It goes from owner to owner along the index of the kind, however many jobs each
+/// has.
+pub(in super::super) fn waiting_owners_sql(kind: Kind) -> String {
+    let of_kind = of_kind(kind);
+    format!(
+        "WITH RECURSIVE owners (owner) AS (SELECT MIN(j.owner) FROM jobs j WHERE {WAITING} AND {of_kind} \
+         UNION ALL SELECT (SELECT MIN(j.owner) FROM jobs j WHERE {WAITING} AND {of_kind} AND j.owner > o.owner) \
+         FROM owners o WHERE o.owner IS NOT NULL) \
+         SELECT o.owner, (SELECT COUNT(*) FROM jobs j WHERE j.state = 'running' AND j.owner = o.owner), \
+         (SELECT COUNT(*) FROM (SELECT 1 FROM jobs j WHERE {WAITING} AND j.owner = o.owner AND {of_kind} AND {FREE} LIMIT $2) due), \
+         (SELECT j.rank FROM jobs j WHERE {WAITING} AND j.owner = o.owner AND {of_kind} AND {FREE} ORDER BY j.rank, j.id LIMIT 1) \
+         FROM owners o WHERE o.owner IS NOT NULL"
+    )
 }
 
 fn of_kind(kind: Kind) -> String {

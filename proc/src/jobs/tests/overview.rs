@@ -131,3 +131,16 @@ async fn what_has_not_ended_is_found_without_going_through_what_has() {
         assert!(!plan.contains("jobs_by_owner"), "{plan}");
     }
 }
+
+#[tokio::test]
+async fn deliveries_that_wait_are_found_without_going_through_other_jobs() {
+    let fixture = Fixture::new(Home::Sqlite, &[]);
+    let plan = fixture.tools.store.read(move |reader| {
+        let sql = claims::waiting_owners_sql(Kind::Deliveries);
+        let params = [Timestamp::now().into(), 1_i64.into()];
+        reader.query(&format!("EXPLAIN QUERY PLAN {sql}"), &params, |row| row.get(3))
+    });
+    let plan: Result<Vec<String>, shared::store::Error> = plan.await;
+    let plan = plan.unwrap().join("\n");
+    assert!(plan.contains("deliveries_to_run") && !plan.contains("jobs_to_run"), "{plan}");
+}

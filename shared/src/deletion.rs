@@ -1,7 +1,7 @@
 //! Projects that were deleted and whose data are being deleted, by ingress and by proc.
 //!
 //! The request that deletes a project deletes its row, without which nobody is let into it, and marks it here. Each service then
-//! deletes its data in bounded steps, as often as it takes. It looks once more after [`GRACE`], as work that had begun before
+//! deletes its data in bounded steps, as often as it takes. It looks once more after `GRACE`, as work that had begun before
 //! the deletion may have written something since.
 
 use std::time::Duration;

@@ -182,7 +182,7 @@ impl Checked {
     }
 }
 
-/// Nonces of the signatures that this replica has taken, each for [`NONCE_AGE`] at least and twice as long at most.
+/// Nonces of the signatures that this replica has taken, each for `NONCE_AGE` at least and twice as long at most.
 #[derive(Debug)]
 pub struct Nonces {
     generations: Mutex<Generations>,

@@ -9,7 +9,7 @@
 //! of it, is kept from the others by [`Store::write_in`], which takes the project's log for it. A transaction that
 //! collides with another, or whose connection is lost, is done again: so a closure changes nothing but the database.
 //!
-//! Every wait has a deadline. A call is answered within [`REQUEST_TIMEOUT`] whatever the database does: a thread may hang
+//! Every wait has a deadline. A call is answered within `REQUEST_TIMEOUT` whatever the database does: a thread may hang
 //! in the disk's or the server's silence, its caller never does. A write that was answered so has an unknown fate.
 
 mod clock;

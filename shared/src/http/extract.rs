@@ -138,7 +138,7 @@ async fn read(body: Body) -> Result<Vec<u8>, BodyError> {
 /// The deepest nesting of arrays and objects in JSON that is taken.
 const MAX_JSON_DEPTH: usize = 64;
 
-/// Refuses JSON that is nested deeper than [`MAX_JSON_DEPTH`], whatever a reader of it would take.
+/// Refuses JSON that is nested deeper than `MAX_JSON_DEPTH`, whatever a reader of it would take.
 pub fn check_json_depth(json: &[u8]) -> Result<(), BodyError> {
     let (mut depth, mut in_text, mut is_escaped) = (0_usize, false, false);
     for byte in json {

@@ -1,4 +1,4 @@
-//! Requests are read the same however their bytes arrive, and as a reader of the specification's words reads them.
+//! Requests are read the same in whatever parts their bytes arrive, and a second reader by RFC 9112 finds the same.
 
 #![no_main]
 
@@ -36,7 +36,7 @@ fuzz_target!(|input: &[u8]| -> Corpus {
     let (plan, sent) = (&input[..end], &input[end + 1..]);
     let whole = run(sent, &[]);
     let split = run(sent, plan);
-    // Whether a connection goes on behind a body that no route reads depends on how much of it is there.
+    // A connection goes on behind a body that no route reads only if enough of the body is there.
     match whole.requests.iter().position(|request| request.target.starts_with("/unread")) {
         None if sent.ends_with(b"\r\n\r\n") => assert_eq!(whole, split, "the parts are the whole"),
         // Hyper may look at a head that is no HTTP only when its end is there, which then does not come.
@@ -52,7 +52,7 @@ fuzz_target!(|input: &[u8]| -> Corpus {
     Corpus::Keep
 });
 
-/// What became of a connection.
+/// Outcome of a connection.
 #[derive(Debug, PartialEq)]
 struct Outcome {
     requests: Vec<Seen>,

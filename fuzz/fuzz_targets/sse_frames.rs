@@ -1,4 +1,4 @@
-//! Every form of a stream is one text, whose events a reader of the standard's words finds as they were given.
+//! Every form of a stream is one text, and a second reader by the HTML standard finds the events as they were given.
 
 #![no_main]
 
@@ -35,7 +35,7 @@ const KINDS: [&str; 8] = [
 ];
 const JOB_KINDS: [&str; 4] = ["job.queued", "job.succeeded", "job.failed", "membership.removed"];
 
-/// What a reader has to find: type, id if it moves, data as it was given.
+/// Event that a reader has to find: its type, its id if the cursor moves, and its data as given.
 struct Expected {
     name: String,
     id: Option<String>,
@@ -201,7 +201,7 @@ fn dechunked(mut bytes: &[u8]) -> Vec<u8> {
 }
 
 fn check_data(found: &str, given: &str) {
-    // What some readers take for the end of a line.
+    // Characters that some readers take for the end of a line.
     assert!(!found.contains(['\r', '\n', '\u{85}', '\u{2028}', '\u{2029}']));
     let mut line = String::new();
     for c in given.chars() {

@@ -1,4 +1,4 @@
-//! A reader of HTTP/1.1 requests by RFC 9112, which knows nothing of the one that the services have.
+//! Reader of HTTP/1.1 requests by RFC 9112, independent of the services' reader.
 
 /// A request; the body is `None` where it did not come to its end.
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! Readers of their own, which the targets hold against those of the services.
+//! Second readers: the targets compare their results with those of the services.
 
 pub mod http1;
 pub mod sse;

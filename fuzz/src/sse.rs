@@ -1,4 +1,4 @@
-//! A reader of event streams by the HTML standard (9.2.6), which knows nothing of the encoder that the services have.
+//! Reader of event streams by the HTML standard (9.2.6), independent of the services' encoder.
 
 /// An event as a browser hands it out.
 #[derive(Clone, Debug, PartialEq, Eq)]

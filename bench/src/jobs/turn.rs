@@ -24,7 +24,7 @@ const COUNT: &str = "/api/integrations/bundles/demo/operations/count";
 /// that it keeps in reserve for owners of whom nothing runs.
 const BUSY: u8 = 2;
 
-/// Says whether jobs have not ended, but for those that are not counted.
+/// Query that returns 1 while a counted job has not ended, else 0.
 const LEFT: &str = "SELECT CAST(CASE WHEN EXISTS (SELECT 1 FROM jobs WHERE state IN ('queued', 'interrupted')) \
     OR 2 < (SELECT COUNT(*) FROM (SELECT 1 FROM jobs WHERE state = 'running' LIMIT 3) running) THEN 1 ELSE 0 END AS BIGINT)";
 
@@ -114,7 +114,7 @@ impl Turn<'_> {
         // Each was told of, in its owner's log and in everybody's, and ended well.
         let told = database.until(told.into(), |_| true).await? - told_before;
         let expected = i64::try_from(2 * jobs * 3 * 2)?;
-        // Those that keep the workers busy were handed over, and tell how far they are.
+        // The busy jobs were handed over, and report their progress.
         ensure!((expected..expected + 800).contains(&told), "{told} events instead of {expected}");
         for (owner, id) in busy {
             let path = format!("/api/integrations/jobs/{id}/cancel");

@@ -1,4 +1,4 @@
-//! Clocks that go wrong: a process under `libfaketime` sees another time than its machine has.
+//! Clock skew: a process under `libfaketime` sees another time than its machine has.
 
 use std::{fs, path::PathBuf, time::Duration};
 

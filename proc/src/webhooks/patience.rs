@@ -7,7 +7,7 @@ use shared::time::Timestamp;
 /// The pause after a first failure; it doubles up to the longest.
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_mins(10);
-/// How long the same event is tried. A receiver that asks for more time than that is given up.
+/// Time for which one event is tried. A receiver that asks for more time than that is given up.
 const PATIENCE: Duration = Duration::from_hours(72);
 
 /// What becomes of a webhook whose next event was not taken.

@@ -10,7 +10,7 @@ pub struct History {
     pub owners: Vec<Owned>,
     /// How far every job was to count.
     pub counts: u64,
-    /// How many interruptions the faults explain: the jobs that their workers can have had.
+    /// Number of interruptions that the faults explain: as many as the affected workers can have had jobs.
     pub excused: usize,
 }
 

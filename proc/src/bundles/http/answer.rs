@@ -51,7 +51,7 @@ pub(super) enum Log {
     },
 }
 
-/// How much a line of the log matters. The levels of other logging libraries are read too; an unknown one is `Info`.
+/// Severity of a log line. The levels of other logging libraries are read too; an unknown one is `Info`.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", from = "Value")]
 pub(super) enum Level {
@@ -253,18 +253,22 @@ pub(super) fn readable(json: &[u8]) -> Cow<'_, [u8]> {
         let digits = json.get(at..at + 6)?.strip_prefix(b"\\u")?;
         u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
     };
-    let mut at = 0;
-    while at < json.len() {
-        at += match (json[at], unit(at)) {
-            (b'\\', Some(0xd800..=0xdbff)) if matches!(unit(at + 6), Some(0xdc00..=0xdfff)) => 12,
-            (b'\\', Some(0xd800..=0xdfff)) => {
+    let backslash = |from: usize| {
+        let rest = json.get(from..)?;
+        rest.iter().position(|byte| *byte == b'\\').map(|next| from + next)
+    };
+    let mut next = backslash(0);
+    while let Some(at) = next {
+        let length = match unit(at) {
+            Some(0xd800..=0xdbff) if matches!(unit(at + 6), Some(0xdc00..=0xdfff)) => 12,
+            Some(0xd800..=0xdfff) => {
                 mended.to_mut()[at + 2..at + 6].copy_from_slice(b"fffd");
                 6
             }
-            // Whatever is escaped otherwise, such as another backslash.
-            (b'\\', _) => 2,
-            _ => 1,
+            // Another escape, such as that of a backslash.
+            _ => 2,
         };
+        next = backslash(at + length);
     }
     mended
 }

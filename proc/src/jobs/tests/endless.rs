@@ -1,11 +1,13 @@
 //! A job that was lost and claimed again by the same process: its first attempt stops, and its second one can be stopped.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::LazyLock;
+
+use tokio::sync::watch;
 
 use super::*;
 
-/// Attempts that run now.
-static RUNNING: AtomicUsize = AtomicUsize::new(0);
+/// Number of attempts that run now.
+static RUNNING: LazyLock<watch::Sender<usize>> = LazyLock::new(watch::Sender::default);
 
 /// An operation that ends only when it is stopped.
 pub(super) struct Endless;
@@ -15,14 +17,14 @@ struct Counted;
 
 impl Counted {
     fn new() -> Self {
-        RUNNING.fetch_add(1, Ordering::Relaxed);
+        RUNNING.send_modify(|running| *running += 1);
         Self
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        RUNNING.fetch_sub(1, Ordering::Relaxed);
+        RUNNING.send_modify(|running| *running -= 1);
     }
 }
 
@@ -55,14 +57,11 @@ impl Operation for Endless {
 }
 
 async fn running_is(expected: usize) {
-    let reached = async {
-        while RUNNING.load(Ordering::Relaxed) != expected {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    let reached = tokio::time::timeout(Duration::from_secs(10), reached).await;
-    let now = RUNNING.load(Ordering::Relaxed);
-    assert!(reached.is_ok(), "{now} attempts run instead of {expected}");
+    let mut running = RUNNING.subscribe();
+    let reached = running.wait_for(|running| *running == expected);
+    let is_reached = tokio::time::timeout(Duration::from_secs(10), reached).await.is_ok();
+    let now = *RUNNING.borrow();
+    assert!(is_reached, "{now} attempts run instead of {expected}");
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ pub(super) struct Framing {
     /// Length of the current line in bytes.
     line_bytes: usize,
     head: Lengths,
-    /// Whether each complete head states two lengths, from the first that was not taken.
+    /// One flag for each complete head that was not taken yet: true if the head states two lengths.
     heads: VecDeque<bool>,
 }
 

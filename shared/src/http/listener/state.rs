@@ -25,6 +25,15 @@ pub(super) struct Deadlines {
     pub(super) write: Duration,
 }
 
+/// Deadlines of tests and of fuzz targets.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) const DEADLINES: Deadlines = Deadlines {
+    head: Duration::from_secs(10),
+    idle: Duration::from_secs(75),
+    body: Duration::from_secs(30),
+    write: Duration::from_secs(30),
+};
+
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Phase {
     /// Waits for the head of the first request, or for the rest of it.

@@ -6,21 +6,14 @@ mod hand_over;
 mod sockets;
 mod wire;
 
-use std::{future::pending, time::Duration};
+use std::future::pending;
 
 use axum::{body::Body, extract::Request, response::Response};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     drive::{Outcome, drive},
-    state::{Deadlines, State},
-};
-
-const DEADLINES: Deadlines = Deadlines {
-    head: Duration::from_secs(10),
-    idle: Duration::from_secs(75),
-    body: Duration::from_secs(30),
-    write: Duration::from_secs(30),
+    state::{DEADLINES, State},
 };
 
 const GET: &[u8] = b"GET /x HTTP/1.1\r\nhost: x\r\n\r\n";

@@ -48,7 +48,7 @@ impl Drop for Token {
     }
 }
 
-/// What became of a connection.
+/// Outcome of a connection.
 struct End {
     made: usize,
     dropped: Arc<AtomicUsize>,

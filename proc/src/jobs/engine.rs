@@ -381,6 +381,12 @@ impl Engine {
         self.inner.worker
     }
 
+    /// Returns how many attempts of a job can be stopped here.
+    #[cfg(test)]
+    pub(super) fn attempts(&self, id: JobId) -> usize {
+        self.running(|running| running.range((id, i64::MIN)..=(id, i64::MAX)).count())
+    }
+
     pub(super) fn lane(&self, bundle: &str) -> &Lane {
         let [jobs, deliveries] = &self.inner.lanes;
         match Kind::of(bundle) {

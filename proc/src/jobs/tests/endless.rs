@@ -74,6 +74,15 @@ async fn a_job_that_was_claimed_again_here_runs_once_and_can_be_stopped() {
     // As if the lease had ended and another process had freed the job.
     assert_eq!(fixture.engine.reap(Timestamp::from_ms(i64::MAX)).await.unwrap(), 1);
     fixture.event("job.started").await;
+    // The end of the first attempt gives its worker back.
+    let lane = fixture.engine.lane("test");
+    let first_ends = async {
+        while lane.room().open < 1 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), first_ends).await.expect("the first one stops");
+    assert_eq!(fixture.engine.attempts(job.id), 1, "the second one is out of reach");
     running_is(1).await;
     fixture.engine.cancel(&fixture.mine(&job)).await.unwrap();
     running_is(0).await;

@@ -161,6 +161,15 @@ pub enum ResetReason {
     Diverged,
 }
 
+/// The message whose text an entry has.
+#[derive(Copy, Clone, Debug)]
+pub struct Text {
+    /// The message, by which the entry is found.
+    pub message: MessageId,
+    /// Time of the message if the entry tells that it was sent.
+    pub sent_at: Option<Timestamp>,
+}
+
 /// Where a follower starts.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Start {
@@ -176,15 +185,15 @@ impl Tx<'_> {
         self.append_of(topic, kind, data, None)
     }
 
-    /// Appends an entry that has the text of `message`, to be found when that is edited or deleted ([`Tx::redact`]).
+    /// Appends an entry that has the text of a message, to be found when that is edited or deleted ([`Tx::redact`]).
     pub fn append_text(
         &mut self,
         topic: &Topic,
         kind: &str,
         data: &str,
-        message: MessageId,
+        text: Text,
     ) -> Result<Arc<Entry>, Error> {
-        self.append_of(topic, kind, data, Some(message))
+        self.append_of(topic, kind, data, Some(text))
     }
 
     fn append_of(
@@ -192,17 +201,18 @@ impl Tx<'_> {
         topic: &Topic,
         kind: &str,
         data: &str,
-        message: Option<MessageId>,
+        text: Option<Text>,
     ) -> Result<Arc<Entry>, Error> {
         let tag = self.tag();
-        let (position, previous) = self.advance(topic, 1, tag)?;
+        let sent_at = text.and_then(|text| text.sent_at);
+        let (position, previous) = self.advance(topic, 1, tag, sent_at)?;
         let entry = Entry::new(topic, position, kind, data, self.now());
         let entry = Arc::new(Entry { previous, ..entry });
         self.write_rows(
             topic,
             &pack::pack(position.seq, &[(kind, data)], &[tag]),
             entry.at,
-            message,
+            text.map(|text| text.message),
         )?;
         self.appended(News::Entry(entry.clone()));
         Ok(entry)
@@ -216,7 +226,7 @@ impl Tx<'_> {
         let count = i64::try_from(entries.len()).unwrap_or(i64::MAX);
         let tags: Vec<u32> = entries.iter().map(|_| self.tag()).collect();
         let (head, mut previous) =
-            self.advance(topic, count, tags.last().copied().unwrap_or_default())?;
+            self.advance(topic, count, tags.last().copied().unwrap_or_default(), None)?;
         let first = head.seq - count + 1;
         self.write_rows(topic, &pack::pack(first, entries, &tags), at, None)?;
         if entries.len() > bus::TOLD {
@@ -265,7 +275,7 @@ impl Tx<'_> {
 
     /// Makes the topic if it does not exist, so that it has an epoch to put into cursors.
     pub fn ensure(&mut self, topic: &Topic) -> Result<(), Error> {
-        self.advance(topic, 0, 0).map(drop)
+        self.advance(topic, 0, 0, None).map(drop)
     }
 
     /// Deletes a topic and all its entries, for which it has to be short. Made again, it is another log with another epoch.
@@ -275,13 +285,14 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Moves the topic's head by `by` entries, of which the last has `tag`. Returns the head's position, and the tag of the head
-    /// before if that is known. The topic is made if there is none.
+    /// Moves the topic's head by `by` entries, of which the last has `tag`, and notes when a message was sent. Returns the
+    /// head's position, and the tag of the head before if that is known. The topic is made if there is none.
     fn advance(
         &mut self,
         topic: &Topic,
         by: i64,
         tag: u32,
+        sent_at: Option<Timestamp>,
     ) -> Result<(Position, Option<u32>), Error> {
         if by > 0 && self.sabotage == Some(Sabotage::Sequence) {
             return self.advance_by_sequence(topic, tag);
@@ -290,13 +301,15 @@ impl Tx<'_> {
         let epoch =
             i64::from(rand::rng().random::<u32>()) << 8 | i64::from(rand::rng().random::<u8>());
         // Retention looks at the topic when its head gets to where it wanted to, and when the newest entry was the only one.
-        let sql = "INSERT INTO topics (name, epoch, head, floor, tag, previous) VALUES ($1, $2, $3, 1, $4, 0) \
+        let sql = "INSERT INTO topics (name, epoch, head, floor, tag, previous, sent_at) VALUES ($1, $2, $3, 1, $4, 0, $5) \
                    ON CONFLICT (name) DO UPDATE SET head = topics.head + excluded.head, \
+                   sent_at = COALESCE(excluded.sent_at, topics.sent_at), \
                    previous = CASE WHEN excluded.head = 0 THEN topics.previous ELSE topics.tag END, \
                    tag = CASE WHEN excluded.head = 0 THEN topics.tag ELSE excluded.tag END, oldest_at = CASE \
                    WHEN excluded.head > 0 AND (topics.oldest_at IS NULL OR topics.head + excluded.head >= topics.look_at) \
                    THEN 0 ELSE topics.oldest_at END RETURNING epoch, head, previous";
-        let params = [topic.as_str().into(), epoch.into(), by.into(), i64::from(tag).into()];
+        let params =
+            [topic.as_str().into(), epoch.into(), by.into(), i64::from(tag).into(), sent_at.into()];
         self.find(sql, &params, |row| {
             let previous = row.get::<Option<i64>>(2)?.and_then(|tag| u32::try_from(tag).ok());
             Ok((Position { epoch: row.get(0)?, seq: row.get(1)?, tag }, previous))
@@ -313,7 +326,9 @@ impl Tx<'_> {
         tag: u32,
     ) -> Result<(Position, Option<u32>), Error> {
         let Some(Position { epoch, seq: head, .. }) = self.head(topic)? else {
-            return self.advance(topic, 0, 0).and_then(|_| self.advance_by_sequence(topic, tag));
+            return self
+                .advance(topic, 0, 0, None)
+                .and_then(|_| self.advance_by_sequence(topic, tag));
         };
         let name = format!("sabotage_{:08x}", crc32fast::hash(topic.as_str().as_bytes()));
         self.execute(&format!("CREATE SEQUENCE IF NOT EXISTS {name} START {}", head + 1), &[])?;

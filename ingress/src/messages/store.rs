@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use shared::{
     http::Limit,
     ids::{ChannelName, IdempotencyKey, MessageId, ProjectId, UserId},
-    journal::Redaction,
+    journal::{Redaction, Text},
     store::{Error, Reader, Row, Tx, Value},
     time::Timestamp,
 };
@@ -20,6 +20,8 @@ use crate::{
     reactions,
 };
 
+/// Type of the event of a message that was sent.
+const CREATED: &str = "message.created";
 /// Bytes of JSON beyond which a page of history ends; its first message is always in it.
 const MAX_PAGE_BYTES: usize = 4 << 20;
 /// Messages of a page whose reactions are read at once.
@@ -238,14 +240,15 @@ pub(crate) fn send<'a>(
             },
         )?;
     }
-    let (id, now) = (MessageId::mint(), tx.now());
+    let (id, now, topic) = (MessageId::mint(), tx.now(), caller.topic());
     let digest = draft.digest();
     // Later than the last message that was sent in the project, whatever the clock says: history is in the order of the log.
     let made = tx.find(
         "INSERT INTO messages (id, project_id, channel, author, text, reply_to, metadata, created_at, client_key, request) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, \
-         (SELECT CASE WHEN l.at >= $8 THEN l.at + 1 ELSE $8 END FROM (SELECT MAX(m.created_at) AS at FROM messages m \
-         WHERE m.project_id = $2 AND m.import_id IS NULL) l), $9, $10) \
+         COALESCE((SELECT CASE WHEN l.at >= $8 THEN l.at + 1 END FROM (SELECT COALESCE(t.sent_at, (SELECT MAX(m.created_at) \
+         FROM messages m WHERE m.project_id = $2 AND m.import_id IS NULL)) AS at FROM topics t WHERE t.name = $11) l), $8), \
+         $9, $10) \
          ON CONFLICT (project_id, author, client_key) WHERE client_key IS NOT NULL DO NOTHING RETURNING created_at",
         &[
             id.into(),
@@ -258,6 +261,7 @@ pub(crate) fn send<'a>(
             now.into(),
             draft.key.as_ref().into(),
             draft.key.as_ref().map(|_| digest.as_slice()).map_or(Value::Null, Value::Bytes),
+            topic.as_str().into(),
         ],
         |row| row.get::<Timestamp>(0),
     )?;
@@ -279,7 +283,7 @@ pub(crate) fn send<'a>(
         updated_at: None,
         deleted_at: None,
     };
-    record_text(tx, &caller, "message.created", &message)?;
+    record_text(tx, &caller, CREATED, &message)?;
     Ok((caller, Sent::New(message)))
 }
 
@@ -291,7 +295,8 @@ fn record_text(
     message: &Message,
 ) -> Result<(), ApiError> {
     let event = caller.event(kind, &MessageEvent { message }, tx.now())?;
-    tx.append_text(&caller.topic(), kind, &event, message.id)?;
+    let sent_at = (kind == CREATED).then_some(message.created_at);
+    tx.append_text(&caller.topic(), kind, &event, Text { message: message.id, sent_at })?;
     Ok(())
 }
 

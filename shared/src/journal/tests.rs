@@ -518,13 +518,23 @@ async fn texts_from_before_the_index_are_redacted_in_packs_too(home: Home) {
     let (first, second) = (MessageId::mint(), MessageId::mint());
     let topic = fixture.topic.clone();
     let fill = move |tx: &mut Tx<'_>| {
-        tx.append_text(&topic, "message.created", &event(first, "secret"), first)?;
+        tx.append_text(
+            &topic,
+            "message.created",
+            &event(first, "secret"),
+            Text { message: first, sent_at: None },
+        )?;
         let packed = [event(second, "secret"), event(first, "secret too"), event(second, "kept")];
         let [created, updated, kept] = packed.each_ref().map(String::as_str);
         let together =
             [("message.created", created), ("message.updated", updated), ("other.event", kept)];
         tx.append_all(&topic, &together)?;
-        tx.append_text(&topic, "message.updated", &event(first, "secret again"), first)?;
+        tx.append_text(
+            &topic,
+            "message.updated",
+            &event(first, "secret again"),
+            Text { message: first, sent_at: None },
+        )?;
         // As the steps before left it.
         let name = [topic.as_str().into()];
         tx.execute("UPDATE entries SET tags = NULL, message_id = NULL WHERE topic = $1", &name)?;
@@ -564,7 +574,12 @@ async fn an_edit_redacts_the_version_before_by_one_row(home: Home) {
     let send = {
         let topic = topic.clone();
         move |tx: &mut Tx<'_>| {
-            tx.append_text(&topic, "message.created", &event(message, "version 0"), message)
+            tx.append_text(
+                &topic,
+                "message.created",
+                &event(message, "version 0"),
+                Text { message, sent_at: None },
+            )
         }
     };
     before.push(fixture.store.write(send).await.unwrap());
@@ -574,7 +589,12 @@ async fn an_edit_redacts_the_version_before_by_one_row(home: Home) {
             let redaction = Redaction { message, deleted_at: None };
             assert_eq!(tx.redact(&topic, redaction)?, 1, "only the last version has a text");
             let text = format!("version {number}");
-            tx.append_text(&topic, "message.updated", &event(message, &text), message)
+            tx.append_text(
+                &topic,
+                "message.updated",
+                &event(message, &text),
+                Text { message, sent_at: None },
+            )
         };
         before.push(fixture.store.write(edit).await.unwrap());
     }

@@ -1,8 +1,12 @@
 //! A machine whose clock is set back: order, paging, read marks and jobs go on as if it had not been.
 
+use std::sync::Arc;
+
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::{
+    fixture::restore_sqlite,
     job::run,
     project::Project,
     support::{Parley, column, text},
@@ -15,6 +19,30 @@ const HOUR_BACK: [(&str, &str); 4] = [
     ("FAKETIME", "-3600"),
     ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
 ];
+
+#[tokio::test]
+async fn messages_that_are_sent_at_once_have_ascending_times() {
+    let parley = Parley::start().await;
+    let project = parley.as_user("ada").project().await;
+    let numbers: Vec<String> = (0..64).map(|number| number.to_string()).collect();
+    join_all(numbers.iter().map(|number| project.send(number))).await;
+    let history = project.history().await;
+    assert_eq!(history.len(), numbers.len(), "messages of history");
+    let times: Vec<String> = history.iter().map(|message| text(&message["created_at"])).collect();
+    assert!(times.is_sorted_by(|earlier, later| earlier < later), "not ascending: {times:?}");
+}
+
+#[tokio::test]
+async fn a_message_after_an_upgrade_is_later_than_those_before_whatever_the_clock_says() {
+    let dir = Arc::new(tempfile::tempdir().expect("a folder for data"));
+    let id = restore_sqlite(&dir);
+    let env = [HOUR_BACK[0], HOUR_BACK[1], ("FAKETIME", "@2020-01-01 00:00:00"), HOUR_BACK[3]];
+    let parley = Parley::start_with_env(&dir, &env).await;
+    let project = Project { client: parley.as_user("ada"), id };
+    let last = project.get("/messages?limit=1").await.is(200)["messages"][0].clone();
+    let sent = project.send("after the upgrade").await;
+    assert!(text(&sent["created_at"]) > text(&last["created_at"]), "{sent} after {last}");
+}
 
 #[tokio::test]
 async fn a_clock_that_was_set_back_changes_neither_order_nor_paging_nor_jobs() {

@@ -2,7 +2,10 @@
 
 use std::{path::Path, process::Command, sync::Arc};
 
-use crate::support::Parley;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::support::{Parley, text};
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures");
 /// Longer than any fixture will be old.
@@ -11,7 +14,7 @@ const NEVER: &str = "36500d";
 #[tokio::test]
 async fn a_data_folder_of_version_0_1_0_opens_with_everything_in_it() {
     let dir = Arc::new(tempfile::tempdir().expect("a folder for data"));
-    run("restore.py", &["0.1.0", "sqlite", path(dir.path())]);
+    restore_sqlite(&dir);
     let keep_all = [
         "--journal-max-age",
         NEVER,
@@ -31,6 +34,14 @@ async fn a_data_folder_of_version_0_1_0_opens_with_everything_in_it() {
     run("find_secrets.py", &["0.1.0", "sqlite", path(dir.path())]);
     let parley = Parley::start_in(&dir, &keep_all).await;
     run("check.py", &["0.1.0", "sqlite", &parley.ingress, &parley.proc]);
+}
+
+/// Unpacks the data folder of version 0.1.0. Returns the id of the project that has messages.
+pub(crate) fn restore_sqlite(dir: &TempDir) -> String {
+    run("restore.py", &["0.1.0", "sqlite", path(dir.path())]);
+    let contents = std::fs::read(Path::new(FIXTURES).join("0.1.0/sqlite.json"));
+    let contents: Value = serde_json::from_slice(&contents.expect("a description")).expect("JSON");
+    text(&contents["project"])
 }
 
 fn path(path: &Path) -> &str {

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Error,
     engine::Tools,
-    logs,
+    logs::{self, LogWriter, NewLine},
     machine::{Claim, Command, Job, JobError, Progress},
     store,
 };
@@ -41,6 +41,7 @@ pub(crate) struct JobContext {
     claim: Claim,
     stop: CancellationToken,
     latest: Arc<Mutex<Latest>>,
+    log: Arc<LogWriter>,
 }
 
 /// The job as its worker has made it, unless that is not known for certain: whoever advances it and does not wait for the
@@ -82,7 +83,8 @@ pub(crate) struct ArtifactWriter {
 impl JobContext {
     pub(super) fn new(tools: Tools, job: Arc<Job>, claim: Claim, stop: CancellationToken) -> Self {
         let latest = Latest { job: Some(job.clone()), advances: 0 };
-        Self { tools, job, claim, stop, latest: Arc::new(Mutex::new(latest)) }
+        let log = Arc::new(LogWriter::new());
+        Self { tools, job, claim, stop, latest: Arc::new(Mutex::new(latest)), log }
     }
 
     /// Returns the job as it was when this worker took it.
@@ -119,8 +121,8 @@ impl JobContext {
             .ok()
     }
 
-    /// Writes down how far it came and where a next worker goes on, both at once. While the database is away it waits: an
-    /// outage is no failure of the job.
+    /// Writes down how far it came and where a next worker goes on, both at once, behind the lines of the log that came
+    /// before. While the database is away it waits: an outage is no failure of the job.
     pub(crate) async fn advance(
         &self,
         progress: Progress,
@@ -129,6 +131,7 @@ impl JobContext {
         let checkpoint = checkpoint.map(|checkpoint| json!(checkpoint));
         let advance = self.latest().begin();
         let command = Command::Advance { claim: self.claim, progress, checkpoint };
+        self.log.flushed().await;
         // The same progress and checkpoint may be written twice.
         let job = loop {
             match self.try_apply(command.clone()).await {
@@ -144,10 +147,25 @@ impl JobContext {
         Ok(())
     }
 
-    /// Adds a line to the job's log, where its owner reads it.
-    pub(crate) async fn log(&self, level: &'static str, message: String) -> Result<(), JobError> {
-        let id = self.job.id;
-        self.write(move |tx| Ok(logs::append(tx, id, level, &message)?)).await
+    /// Adds a line to the job's log, where its owner reads it. Nothing waits for the write of it.
+    pub(crate) fn log(&self, level: &'static str, message: String) {
+        self.log.push(NewLine { at: self.tools.store.now(), level, message });
+    }
+
+    /// Writes the lines of the log as they come, until `end` and the last of them.
+    pub(super) async fn write_log(&self, end: &CancellationToken, shutdown: &CancellationToken) {
+        self.log.run(self, end, shutdown).await;
+    }
+
+    /// Adds lines to the job's log, also just after the job was cancelled under this worker.
+    pub(super) async fn append_log(&self, group: logs::Group) -> Result<bool, Error> {
+        let (id, claim) = (self.job.id, self.claim);
+        let log = Topic::user(&self.job.owner);
+        let append = move |tx: &mut Tx<'_>| {
+            store::check_log(tx, id, claim)?;
+            Ok(logs::append_all(tx, id, &group.lines, group.dropped)?)
+        };
+        self.tools.store.write_in(log, append).await
     }
 
     /// Begins an artifact.

@@ -1,18 +1,40 @@
-//! What a job says while it works, for its owner to read.
+//! Logs of jobs: lines that an operation writes while it works, for the job's owner to read.
+//!
+//! An operation hands its lines to a [`LogWriter`], which writes them in groups beside it: a flood of lines takes none of the
+//! operation's time. Over [`MAX_LINES`] lines are counted, and the log's last line gives their number.
+
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 use shared::{
     http::{Json, Limit, Query},
     ids::JobId,
-    store::{self, Reader, Tx},
+    store::{self, Reader, Tx, Value},
     time::Timestamp,
 };
+use tokio::{
+    select,
+    sync::{Notify, watch},
+    time::{Instant, sleep, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{access::Content, error::ApiError, state::AppState};
+use super::{JobContext, machine::Refused};
+use crate::{access::Content, error::ApiError, jobs, state::AppState};
 
-/// Lines that a job may write; more are dropped.
+/// Lines that a job's log keeps; more are counted and dropped.
 const MAX_LINES: i64 = 10_000;
+/// Lines that one transaction writes.
+const MAX_GROUP_LINES: usize = 500;
+/// Longest time for which a line waits for others that are written with it.
+const FLUSH_INTERVAL: Duration = Duration::from_millis(250);
+/// Pause after a write that the database did not take.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 /// One line of a job's log.
 #[derive(Serialize, utoipa::ToSchema)]
@@ -24,22 +46,232 @@ pub(super) struct LogLine {
     message: String,
 }
 
+/// Line that is to be written.
+#[derive(Clone, Debug)]
+pub(crate) struct NewLine {
+    pub(crate) at: Timestamp,
+    pub(crate) level: &'static str,
+    pub(crate) message: String,
+}
+
 /// Adds a line to the job's log.
 pub(crate) fn append(
     tx: &mut Tx<'_>,
     id: JobId,
-    level: &str,
+    level: &'static str,
     message: &str,
 ) -> Result<(), store::Error> {
+    let line = NewLine { at: tx.now(), level, message: message.to_owned() };
+    append_all(tx, id, &[line], 0).map(drop)
+}
+
+/// Adds lines to the job's log as far as it has room for them, and counts the others and `dropped` more. Returns whether the
+/// log is full.
+pub(crate) fn append_all(
+    tx: &mut Tx<'_>,
+    id: JobId,
+    lines: &[NewLine],
+    dropped: i64,
+) -> Result<bool, store::Error> {
     let sql = "SELECT COALESCE(MAX(line), 0) FROM job_logs WHERE job_id = $1";
     let last: i64 = tx.find(sql, &[id.into()], |row| row.get(0))?.unwrap_or(0);
-    if last < MAX_LINES {
+    let room = usize::try_from(MAX_LINES - last).unwrap_or(0);
+    let (kept, over) = lines.split_at(room.min(lines.len()));
+    let rows: Vec<Value<'_>> = kept
+        .iter()
+        .zip(last + 1..)
+        .flat_map(|(line, number)| {
+            let NewLine { at, level, message } = line;
+            [id.into(), number.into(), (*at).into(), (*level).into(), message.into()]
+        })
+        .collect();
+    let before = "INSERT INTO job_logs (job_id, line, at, level, message)";
+    tx.execute_rows(before, "", 5, &rows)?;
+    let dropped = dropped + i64::try_from(over.len()).unwrap_or(i64::MAX);
+    if dropped > 0 {
+        let now = tx.now();
         tx.execute(
-            "INSERT INTO job_logs (job_id, line, at, level, message) VALUES ($1, $2, $3, $4, $5)",
-            &[id.into(), (last + 1).into(), tx.now().into(), level.into(), message.into()],
+            "INSERT INTO job_logs (job_id, line, at, level, message, dropped) VALUES ($1, $2, $3, 'warn', $4, $5) \
+             ON CONFLICT (job_id, line) DO UPDATE SET at = excluded.at, dropped = job_logs.dropped + excluded.dropped",
+            // The count is put into the message when the line is read.
+            &[id.into(), (MAX_LINES + 1).into(), now.into(), "lines were dropped".into(), dropped.into()],
         )?;
     }
-    Ok(())
+    Ok(kept.len() == room)
+}
+
+/// Writes the lines of one attempt in groups, in the order in which they came.
+#[derive(Debug)]
+pub(super) struct LogWriter {
+    pending: Mutex<Pending>,
+    /// Notified when lines come, when their number reaches a group, and when all are to be written.
+    changed: Notify,
+    /// How many lines have been written or given up.
+    done: watch::Sender<u64>,
+}
+
+/// Lines that wait to be written.
+#[derive(Debug, Default)]
+struct Pending {
+    lines: VecDeque<NewLine>,
+    /// Lines behind these that the log has no room for.
+    dropped: i64,
+    /// When the oldest of them came.
+    since: Option<Instant>,
+    /// How many lines came in all.
+    said: u64,
+    /// Somebody waits until all are written.
+    is_urgent: bool,
+    /// The log has no room for more lines.
+    is_full: bool,
+}
+
+impl Pending {
+    fn is_empty(&self) -> bool {
+        self.lines.is_empty() && self.dropped == 0
+    }
+
+    /// Returns whether a group is to be written now.
+    fn is_due(&self) -> bool {
+        let is_old = self.since.is_some_and(|since| since.elapsed() >= FLUSH_INTERVAL);
+        !self.is_empty() && (self.is_urgent || self.lines.len() >= MAX_GROUP_LINES || is_old)
+    }
+}
+
+/// Lines that are written together.
+#[derive(Clone, Debug)]
+pub(super) struct Group {
+    pub(super) lines: Vec<NewLine>,
+    /// How many more there were.
+    pub(super) dropped: i64,
+}
+
+impl LogWriter {
+    pub(super) fn new() -> Self {
+        Self { pending: Mutex::default(), changed: Notify::new(), done: watch::Sender::new(0) }
+    }
+
+    /// Takes a line, which is written soon.
+    pub(super) fn push(&self, line: NewLine) {
+        let mut pending = self.pending();
+        pending.said += 1;
+        pending.since.get_or_insert_with(Instant::now);
+        // No more than the log can have room for are held in memory.
+        let room = usize::try_from(MAX_LINES).unwrap_or(usize::MAX);
+        if pending.is_full || pending.lines.len() >= room {
+            pending.dropped += 1;
+        } else {
+            pending.lines.push_back(line);
+        }
+        let is_news = pending.said == 1 || [1, MAX_GROUP_LINES].contains(&pending.lines.len());
+        let is_first_dropped = pending.dropped == 1;
+        drop(pending);
+        if is_news || is_first_dropped {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Waits until every line that came so far is written, or given up.
+    pub(super) async fn flushed(&self) {
+        let said = {
+            let mut pending = self.pending();
+            if *self.done.borrow() >= pending.said {
+                return;
+            }
+            pending.is_urgent = true;
+            pending.said
+        };
+        self.changed.notify_one();
+        // The sender is ours, so it is there.
+        let _ = self.done.subscribe().wait_for(|done| *done >= said).await;
+    }
+
+    /// Writes lines as they come, until `end` and the last of them. Gives lines up that belong to a job which is another
+    /// worker's by now, and all of them when the database is away at `shutdown`.
+    pub(super) async fn run(
+        &self,
+        context: &JobContext,
+        end: &CancellationToken,
+        shutdown: &CancellationToken,
+    ) {
+        loop {
+            end.run_until_cancelled(self.due()).await;
+            let Some(group) = self.take() else {
+                if end.is_cancelled() {
+                    return;
+                }
+                continue;
+            };
+            let written = group.clone();
+            match context.append_log(group).await {
+                Ok(is_full) => self.pending().is_full |= is_full,
+                Err(jobs::Error::Store(error))
+                    if error.is_temporary() && !shutdown.is_cancelled() =>
+                {
+                    tracing::debug!(job.id = %context.job().id, %error, "lines of a log wait for the database");
+                    self.put_back(written);
+                    shutdown.run_until_cancelled(sleep(RETRY_PAUSE)).await;
+                    continue;
+                }
+                Err(jobs::Error::Refused(Refused::Stale)) => {}
+                Err(error) => {
+                    tracing::warn!(job.id = %context.job().id, %error, "failed to write a job's log");
+                }
+            }
+            let count = u64::try_from(written.dropped).unwrap_or(0) + written.lines.len() as u64;
+            self.done.send_modify(|done| *done += count);
+        }
+    }
+
+    /// Waits until a group is to be written.
+    async fn due(&self) {
+        loop {
+            let changed = self.changed.notified();
+            let since = {
+                let pending = self.pending();
+                if pending.is_due() {
+                    return;
+                }
+                pending.since
+            };
+            match since {
+                None => changed.await,
+                Some(since) => select! {
+                    () = changed => {}
+                    () = sleep_until(since + FLUSH_INTERVAL) => {}
+                },
+            }
+        }
+    }
+
+    fn take(&self) -> Option<Group> {
+        let mut pending = self.pending();
+        if pending.is_empty() {
+            (pending.since, pending.is_urgent) = (None, false);
+            return None;
+        }
+        let count = pending.lines.len().min(MAX_GROUP_LINES);
+        let lines: Vec<NewLine> = pending.lines.drain(..count).collect();
+        let dropped =
+            if pending.lines.is_empty() { std::mem::take(&mut pending.dropped) } else { 0 };
+        if pending.is_empty() {
+            (pending.since, pending.is_urgent) = (None, false);
+        }
+        Some(Group { lines, dropped })
+    }
+
+    fn put_back(&self, group: Group) {
+        let mut pending = self.pending();
+        for line in group.lines.into_iter().rev() {
+            pending.lines.push_front(line);
+        }
+        pending.dropped += group.dropped;
+        pending.since.get_or_insert_with(Instant::now);
+    }
+
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Returns at most `limit` lines after line `after`, in order.
@@ -49,9 +281,14 @@ pub(super) fn read(
     after: i64,
     limit: i64,
 ) -> Result<Vec<LogLine>, store::Error> {
-    let sql = "SELECT line, at, level, message FROM job_logs WHERE job_id = $1 AND line > $2 ORDER BY line LIMIT $3";
+    let sql = "SELECT line, at, level, message, dropped FROM job_logs WHERE job_id = $1 AND line > $2 ORDER BY line LIMIT $3";
     reader.query(sql, &[job.id.into(), after.into(), limit.into()], |row| {
-        Ok(LogLine { line: row.get(0)?, at: row.get(1)?, level: row.get(2)?, message: row.get(3)? })
+        let message = match row.get::<Option<i64>>(4)? {
+            None => row.get(3)?,
+            Some(1) => format!("1 line was dropped: a log keeps {MAX_LINES}"),
+            Some(dropped) => format!("{dropped} lines were dropped: a log keeps {MAX_LINES}"),
+        };
+        Ok(LogLine { line: row.get(0)?, at: row.get(1)?, level: row.get(2)?, message })
     })
 }
 
@@ -76,7 +313,7 @@ struct Logs {
     next: Option<i64>,
 }
 
-/// Shows what a job has to say, oldest first.
+/// Shows a job's log, oldest line first: at most 10,000 lines, and one with the number of those that were dropped.
 #[utoipa::path(get, path = "/jobs/{id}/logs", tag = "jobs", params(("id" = JobId, Path), LogsPage),
     responses((status = 200, body = Logs), (status = 404)))]
 async fn logs(job: Content, Query(page): Query<LogsPage>) -> Result<Json<Logs>, ApiError> {

@@ -163,6 +163,15 @@ pub(crate) fn check(reader: &Reader<'_>, id: JobId, claim: Claim) -> Result<(), 
     held.ok_or(Error::Refused(machine::Refused::Stale))
 }
 
+/// Refuses a worker that may not write the job's log: one that has lost the job, unless to a cancel.
+pub(crate) fn check_log(reader: &Reader<'_>, id: JobId, claim: Claim) -> Result<(), Error> {
+    let sql = "SELECT 1 FROM jobs WHERE id = $1 AND ((state = 'running' AND fence = $2 AND worker = $3) \
+               OR (state = 'cancelled' AND fence = $2 + 1))";
+    let params = [id.into(), claim.fence.into(), Value::Uuid(claim.worker)];
+    let held = reader.find(sql, &params, |_| Ok(()))?;
+    held.ok_or(Error::Refused(machine::Refused::Stale))
+}
+
 /// Returns the job.
 pub(crate) fn find(reader: &Reader<'_>, id: JobId) -> Result<Job, Error> {
     let sql = format!("SELECT {COLUMNS} FROM jobs j WHERE j.id = $1");

@@ -30,6 +30,7 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0023_redaction.sql"),
     include_str!("migrations/0024_deliveries_to_run.sql"),
     include_str!("migrations/0029_last_sent.sql"),
+    include_str!("migrations/0026_bundles.sql"),
 ];
 
 /// Held by the replica that migrates; the number means nothing.

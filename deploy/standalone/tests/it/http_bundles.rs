@@ -2,6 +2,7 @@
 
 mod callbacks;
 mod hostile;
+mod logs;
 
 use std::sync::Arc;
 

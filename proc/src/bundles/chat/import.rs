@@ -132,7 +132,7 @@ impl Operation for Import {
             messages.skip(skipped);
             for reason in reasons.into_iter().take(REASONS - logged) {
                 logged += 1;
-                context.log("warn", reason).await?;
+                context.log("warn", reason);
             }
             let progress = Progress::of(messages.total, records, "messages", "importing");
             let checkpoint = Checkpoint { position, messages: messages.clone() };

@@ -27,7 +27,7 @@ where
         match call(request.clone()).await {
             Ok(answer) => {
                 if failures > 1 {
-                    context.log("info", "chat answers again".into()).await?;
+                    context.log("info", "chat answers again".into());
                 }
                 return Ok(answer.into_inner());
             }
@@ -35,7 +35,7 @@ where
                 failures += 1;
                 tracing::debug!(code = ?status.code(), failures, "ingress did not answer, trying again");
                 if failures == 2 {
-                    context.log("warn", "chat does not answer, waiting for it".into()).await?;
+                    context.log("warn", "chat does not answer, waiting for it".into());
                 }
                 // Not all jobs at once.
                 tokio::time::sleep(pause.mul_f64(0.5 + rand::random::<f64>() / 2.0)).await;

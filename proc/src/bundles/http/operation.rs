@@ -26,8 +26,6 @@ use crate::{
 const WRITE: Duration = Duration::from_millis(250);
 /// How often a worker looks for callbacks, or for room among the operation's jobs.
 const LOOK: Duration = Duration::from_millis(250);
-/// Lines for the log that one attempt may write.
-const MAX_LOGS: usize = 10_000;
 
 /// An operation and where it is done.
 pub(super) struct HttpOperation {
@@ -104,7 +102,7 @@ impl Operation for HttpOperation {
                 }
                 // That it is not ready yet is no failure of the attempt.
                 Answered::Later(after) => {
-                    context.log("info", "the bundle asked to be called later".into()).await?;
+                    context.log("info", "the bundle asked to be called later".into());
                     sleep(after).await;
                 }
                 Answered::Failed(error) => return Err(error),
@@ -152,12 +150,11 @@ struct Listener {
     /// Not written yet.
     newest: Option<Progress>,
     written_at: Instant,
-    logs: usize,
 }
 
 impl Listener {
     fn new(context: JobContext) -> Self {
-        Self { context, newest: None, written_at: Instant::now() - WRITE, logs: 0 }
+        Self { context, newest: None, written_at: Instant::now() - WRITE }
     }
 
     /// Reads the bundle's answer to its last line.
@@ -215,11 +212,8 @@ impl Listener {
                 Ok(None)
             }
             Line::Log(log) => {
-                self.logs += 1;
-                if self.logs <= MAX_LOGS {
-                    let (level, message) = log.parts();
-                    self.context.log(level, message).await?;
-                }
+                let (level, message) = log.parts();
+                self.context.log(level, message);
                 Ok(None)
             }
             Line::Result(result) => {

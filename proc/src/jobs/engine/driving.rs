@@ -47,7 +47,7 @@ impl Engine {
         let claim = Claim { worker: self.inner.worker, fence: job.fence };
         tracing::info!(job.id = %id, job.bundle, job.operation, attempt, "job started");
         let context = JobContext::new(self.inner.tools.clone(), job, claim, stop.clone());
-        let command = match self.operate(&context, stop).await {
+        let command = match self.operate(&context, stop, &shutdown).await {
             Ended::Done(Ok(result)) => Some(Command::Succeed { claim, result }),
             // What it needs is going away just as we are.
             Ended::Done(Err(error)) if error.retryable && shutdown.is_cancelled() => {
@@ -71,7 +71,12 @@ impl Engine {
     }
 
     /// Runs the operation in a task of its own, so that its panic is its own too.
-    async fn operate(&self, context: &JobContext, stop: CancellationToken) -> Ended {
+    async fn operate(
+        &self,
+        context: &JobContext,
+        stop: CancellationToken,
+        shutdown: &CancellationToken,
+    ) -> Ended {
         let job = context.job();
         let operation = match self.inner.tools.registry.find(&job.bundle, &job.operation).await {
             Ok(Some(operation)) => operation,
@@ -103,27 +108,35 @@ impl Engine {
         task.spawn(with_trace(trace, work.instrument(span)));
         let mut beat = interval_at(Instant::now() + ANNOUNCE, ANNOUNCE);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
+        // Beside the operation, whose time is not spent on it, and to the last line before the job's end is written.
+        let end = CancellationToken::new();
+        let log = context.write_log(&end, shutdown);
+        tokio::pin!(log);
+        let ended = loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {
                     stopped(&mut task).await;
-                    return Ended::Stopped;
+                    break Ended::Stopped;
                 }
-                joined = task.join_next() => return Ended::Done(match joined {
+                joined = task.join_next() => break Ended::Done(match joined {
                     Some(Ok(outcome)) => outcome,
                     // The panic hook has logged it.
                     _ => Err(JobError::permanent("internal", "the operation broke")),
                 }),
                 () = &mut timeout => {
                     stopped(&mut task).await;
-                    return Ended::Done(Err(JobError::transient("timeout", "the operation took too long")));
+                    break Ended::Done(Err(JobError::transient("timeout", "the operation took too long")));
                 }
                 _ = beat.tick() => {
                     context.announce().await;
                 }
+                () = &mut log => {}
             }
-        }
+        };
+        end.cancel();
+        log.await;
+        ended
     }
 
     /// Lets the attempt begin if the job's owner may call the operation now. While ingress is away the job comes back later.

@@ -30,7 +30,8 @@ impl Scratch {
             None => Store::open(folder.path(), &bus).unwrap(),
         };
         let scratch = Self { store, _folder: folder };
-        let sql = "INSERT INTO http_bundles VALUES ('b', $1, 'https://example.org', '', '', 0)";
+        let sql = "INSERT INTO http_bundles (name, revision, url, secret, manifest, updated_at) \
+                   VALUES ('b', $1, 'https://example.org', '', '', 0)";
         scratch.execute(sql, Uuid::now_v7()).await;
         scratch
     }

@@ -29,7 +29,7 @@ pub(crate) use self::{
     logs::append as log,
     machine::{Job, JobError, Progress, Share},
     queue::QueueLimit,
-    store::{Filter, Idempotency, find, list, submit},
+    store::{Filter, Idempotency, apply_all, find, list, submit},
 };
 use crate::{
     access::{Cancellable, Mine, Own, visible},

@@ -18,7 +18,7 @@ use self::{
 };
 pub(crate) use self::{
     address::{Address, Refused},
-    sealed::{BUNDLE, OLD_WEBHOOK, SECRET_COLUMNS, Sealed, WEBHOOK},
+    sealed::{BUNDLE, OLD_BUNDLE, OLD_WEBHOOK, SECRET_COLUMNS, Sealed, WEBHOOK},
     signature::{NoSecret, Secret, SignedHead},
 };
 use crate::HttpBundlesConfig;

@@ -6,6 +6,7 @@ mod callback;
 mod calls;
 mod cancels;
 mod client;
+mod deleted;
 mod manifest;
 mod operation;
 mod store;
@@ -54,12 +55,16 @@ impl HttpBundles {
     /// Calls by `outgoing`; `base` is where bundles reach proc.
     pub(crate) fn new(store: Store, outgoing: Outgoing, base: &str) -> Self {
         let callbacks = format!("{}/api/integrations/callbacks", base.trim_end_matches('/')).into();
-        Self { store, caller: Caller { outgoing }, callbacks, ready: Arc::default() }
+        let caller = Caller { outgoing, clock: store.clock().clone() };
+        Self { store, caller, callbacks, ready: Arc::default() }
     }
 
-    /// Tells bundles of jobs that are not wanted any more, until shutdown.
+    /// Tells bundles of jobs that are not wanted any more, and ends jobs of bundles that were deleted, until shutdown.
     pub(crate) async fn tell_of_cancels(self, shutdown: CancellationToken) {
-        cancels::run(self.store, self.caller, shutdown).await;
+        tokio::join!(
+            cancels::run(self.store.clone(), self.caller, shutdown.clone()),
+            deleted::run(self.store, shutdown),
+        );
     }
 
     pub(super) async fn find(&self, name: &str) -> Result<Option<Arc<Offer>>, Error> {

@@ -32,6 +32,8 @@ pub(crate) enum Command {
     HandBack { claim: Claim },
     /// The worker is gone.
     Lose { claim: Claim },
+    /// It cannot go on, whoever has it.
+    Abandon { error: JobError },
     /// Somebody does not want it any more.
     Cancel,
     /// Somebody wants it once more.
@@ -49,7 +51,7 @@ impl Command {
             | Self::Snooze { claim, .. }
             | Self::Lose { claim }
             | Self::HandBack { claim } => Some(*claim),
-            Self::Claim { .. } | Self::Cancel | Self::Retry => None,
+            Self::Claim { .. } | Self::Abandon { .. } | Self::Cancel | Self::Retry => None,
         }
     }
 }
@@ -172,6 +174,13 @@ pub(crate) fn transition(
                 release(&mut job, State::Interrupted);
                 Some(Event::Interrupted)
             }
+        }
+        Command::Abandon { error } => {
+            if job.state.is_terminal() {
+                return Err(Refused::State(job.state));
+            }
+            job.error = Some(error);
+            Some(end(&mut job, State::Failed, Event::Failed, now))
         }
         Command::Cancel => {
             if job.state.is_terminal() {

@@ -8,13 +8,15 @@ use shared::secrets::{Place, SecretColumn, Secrets};
 use super::{Outgoing, Secret};
 
 /// All columns that have secrets.
-pub(crate) const SECRET_COLUMNS: &[SecretColumn] = &[WEBHOOK, OLD_WEBHOOK, BUNDLE];
+pub(crate) const SECRET_COLUMNS: &[SecretColumn] = &[WEBHOOK, OLD_WEBHOOK, BUNDLE, OLD_BUNDLE];
 pub(crate) const WEBHOOK: SecretColumn =
     SecretColumn { table: "webhooks", key: "id", column: "secret" };
 pub(crate) const OLD_WEBHOOK: SecretColumn =
     SecretColumn { table: "webhooks", key: "id", column: "old_secret" };
 pub(crate) const BUNDLE: SecretColumn =
     SecretColumn { table: "http_bundles", key: "name", column: "secret" };
+pub(crate) const OLD_BUNDLE: SecretColumn =
+    SecretColumn { table: "http_bundles", key: "name", column: "old_secret" };
 
 /// A secret as it was read, which [`Outgoing::open`] opens.
 #[derive(Clone)]
@@ -66,6 +68,11 @@ impl Sealed {
 }
 
 impl Outgoing {
+    /// Returns whether a sealed secret is this one.
+    pub(crate) fn is(&self, sealed: &Sealed, secret: &Secret) -> bool {
+        self.open(sealed).is_some_and(|opened| opened.text() == secret.text())
+    }
+
     /// Opens a secret, `None` if no key opens it.
     pub(crate) fn open(&self, sealed: &Sealed) -> Option<Secret> {
         sealed.open(&self.secrets)?.parse().ok()

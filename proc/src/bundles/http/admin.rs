@@ -13,17 +13,13 @@ use shared::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    HttpBundles,
+    HttpBundles, deleted,
     manifest::{GivenSecret, Manifest, Name, OperationManifest, Registration},
-    store::{self, Registered},
+    store::{self, NewBundle, Put, PutError, Registered},
     validator,
 };
 use crate::{
-    access::Admin,
-    bundles::Registry,
-    error::ApiError,
-    outgoing::{Address, BUNDLE},
-    state::AppState,
+    access::Admin, bundles::Registry, error::ApiError, outgoing::Address, state::AppState,
 };
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
@@ -39,13 +35,17 @@ struct RegisteredBundle {
     description: String,
     operations: Vec<OperationManifest>,
     updated_at: Timestamp,
+    /// Until when the secret that was replaced last is good.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    old_secret_until: Option<Timestamp>,
 }
 
 impl From<Registered> for RegisteredBundle {
     fn from(bundle: Registered) -> Self {
+        let old_secret_until = bundle.old_secret_until();
         let Manifest { version, description, operations } = bundle.manifest;
         let (name, url, updated_at) = (bundle.name, bundle.url.into(), bundle.updated_at);
-        Self { name, url, version, description, operations, updated_at }
+        Self { name, url, version, description, operations, updated_at, old_secret_until }
     }
 }
 
@@ -75,7 +75,8 @@ async fn show(
     found.map(|bundle| Json(bundle.into())).ok_or(ApiError::NotFound("the bundle"))
 }
 
-/// Registers a bundle behind a URL, or another in its place. Jobs that run go on as they began.
+/// Registers a bundle behind a URL, or another in its place. Jobs that run go on as they began, and a secret that is replaced
+/// is good for another day.
 #[utoipa::path(put, path = "/admin/bundles/{bundle}", tag = "bundles", params(("bundle" = String, Path)),
     request_body = Registration,
     responses((status = 200, body = RegisteredBundle, description = "Another was in its place"),
@@ -99,17 +100,25 @@ async fn put(
     let field = |field: &str, message: String| ApiError::Field { field: field.into(), message };
     http.caller.outgoing.guard().check_name(&url).await?;
     let text = json!(manifest).to_string();
-    let seal =
-        |given: GivenSecret| http.caller.outgoing.seal(BUNDLE, name.as_str(), &given.0.text());
-    let secret = secret.map(seal).transpose()?;
+    let outgoing = http.caller.outgoing.clone();
     let written = database.write(move |tx| {
-        let replaced = store::put(tx, name.as_str(), url.as_str(), secret.as_ref(), &text)?;
-        Ok::<_, shared::store::Error>(replaced.zip(store::find(tx, name.as_str())?))
+        let name = name.as_str();
+        let secret = secret.as_ref().map(|GivenSecret(secret)| secret);
+        let new = NewBundle { name, url: url.as_str(), secret, manifest: &text };
+        let put = store::put(tx, &outgoing, &new)?;
+        Ok::<_, PutError>((put, store::find(tx, name)?))
     });
-    let missing = || field("secret", "a new bundle needs a secret".into());
-    let (replaced, bundle) = written.await?.ok_or_else(missing)?;
+    let (put, bundle) = written.await.map_err(|error| match error {
+        PutError::Store(error) => ApiError::from(error),
+        PutError::Seal(error) => ApiError::from(error),
+    })?;
+    let status = match put {
+        Put::Created => StatusCode::CREATED,
+        Put::Replaced => StatusCode::OK,
+        Put::NoSecret => return Err(field("secret", "a new bundle needs a secret".into())),
+    };
+    let bundle = bundle.ok_or(ApiError::NotFound("the bundle"))?;
     tracing::info!(bundle = bundle.name, version = bundle.manifest.version, "bundle registered");
-    let status = if replaced { StatusCode::OK } else { StatusCode::CREATED };
     Ok((status, Json(bundle.into())))
 }
 
@@ -126,7 +135,8 @@ fn check(manifest: &Manifest) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Forgets a bundle. Its jobs fail when they are next tried.
+/// Deletes a bundle. Its jobs that wait for a worker or for a callback fail with `unknown_operation`; a job whose answer is
+/// being read goes on. For a day its callbacks are known and answered 409.
 #[utoipa::path(delete, path = "/admin/bundles/{bundle}", tag = "bundles", params(("bundle" = String, Path)),
     responses((status = 204), (status = 403), (status = 404)))]
 async fn delete(
@@ -137,6 +147,7 @@ async fn delete(
     if !database.write(move |tx| store::delete(tx, &name)).await? {
         return Err(ApiError::NotFound("the bundle"));
     }
-    tracing::info!(bundle, "bundle forgotten");
+    let ended = deleted::end_jobs(&database, &bundle).await?;
+    tracing::info!(bundle, ended, "bundle deleted");
     Ok(StatusCode::NO_CONTENT)
 }

@@ -46,8 +46,11 @@ async fn callback(
 ) -> Result<StatusCode, ApiError> {
     let BodyBytes(body) = body?;
     let bundle = http.store.read(move |reader| of_job(reader, job)).await?;
-    let secret = bundle.and_then(|bundle| http.caller.outgoing.open(&bundle.secret));
-    let signed = secret.and_then(|secret| secret.check(&head, &body));
+    let bundle = bundle.ok_or(ApiError::Unauthenticated)?;
+    let outgoing = &http.caller.outgoing;
+    let mut secrets =
+        bundle.secrets(http.store.now()).into_iter().filter_map(|secret| outgoing.open(secret));
+    let signed = secrets.find_map(|secret| secret.check(&head, &body));
     let id = signed.ok_or(ApiError::Unauthenticated)?;
     check_json_depth(&body)?;
     let Callback { fence, line } = serde_json::from_slice(&readable(&body)).map_err(|error| {
@@ -62,8 +65,13 @@ async fn callback(
     }
 }
 
+/// Returns the bundle that a job calls, also one that was deleted in the last day, and also if the job is gone while a call
+/// of it is out.
 fn of_job(reader: &Reader<'_>, job: JobId) -> Result<Option<Registered>, shared::store::Error> {
-    let sql = "SELECT bundle FROM jobs WHERE id = $1";
-    let bundle: Option<String> = reader.find(sql, &[job.into()], |row| row.get(0))?;
-    bundle.map_or(Ok(None), |bundle| store::find(reader, &bundle))
+    let name = |sql| reader.find(sql, &[job.into()], |row| row.get::<String>(0));
+    let bundle = match name("SELECT bundle FROM jobs WHERE id = $1")? {
+        Some(bundle) => Some(bundle),
+        None => name("SELECT bundle FROM http_calls WHERE job_id = $1 LIMIT 1")?,
+    };
+    bundle.map_or(Ok(None), |bundle| store::find_kept(reader, &bundle))
 }

@@ -3,6 +3,8 @@
 //! A call belongs to one attempt of a job. It lives while the worker that made it has the job; one that the bundle has
 //! accepted lives longer, so that another worker goes on waiting where the first was lost.
 
+use std::time::Duration;
+
 use serde_json::json;
 use shared::{
     ids::JobId,
@@ -16,8 +18,10 @@ const LIVES: &str = "j.id = c.job_id AND ((j.state = 'running' AND j.fence = c.f
     AND j.state IN ('running', 'interrupted') AND j.attempt = c.attempt AND j.started_at = c.started_at))";
 /// Messages that may wait for the worker of a call.
 const MAX_WAITING: i64 = 1_000;
-/// How often a bundle is told that nobody waits for it any more, until it says that it has heard.
-pub(super) const MAX_CANCELS: i64 = 5;
+/// Time for which a bundle is told that nobody waits for it any more, until it says that it has heard.
+const CANCEL_FOR: Duration = Duration::from_hours(24);
+/// Longest time between two such messages.
+const MAX_CANCEL_INTERVAL: Duration = Duration::from_mins(1);
 
 /// The attempt that a call is of.
 #[derive(Clone, Debug)]
@@ -50,7 +54,8 @@ pub(super) fn begin(
     concurrency: Option<u32>,
 ) -> Result<Begun, store::Error> {
     // One after the other: who counts must see who counted before.
-    let lock = "UPDATE http_bundles SET updated_at = updated_at WHERE name = $1";
+    let lock =
+        "UPDATE http_bundles SET updated_at = updated_at WHERE name = $1 AND deleted_at IS NULL";
     if tx.execute(lock, &[(&attempt.bundle).into()])? == 0 {
         return Ok(Begun::Gone);
     }
@@ -178,37 +183,60 @@ pub(super) fn clear(
 }
 
 /// A call that nobody waits for any more.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Dead {
     pub(super) job: JobId,
     pub(super) fence: i64,
     pub(super) bundle: String,
     /// The bundle has accepted and not answered, so it may still be at work.
     pub(super) is_at_work: bool,
+    /// How often the bundle has been told so.
     pub(super) cancels: i64,
+    /// When it was told so first.
+    since: Option<Timestamp>,
 }
 
+impl Dead {
+    /// Returns whether the bundle has been told so for long enough.
+    pub(super) fn is_given_up(&self, now: Timestamp) -> bool {
+        self.since.is_some_and(|since| since.after(CANCEL_FOR) <= now)
+    }
+
+    /// Returns how long to wait for the bundle to hear of it, before it is told again.
+    fn interval(&self) -> Duration {
+        let doubled = u32::try_from(self.cancels.clamp(0, 16)).unwrap_or(0);
+        Duration::from_secs(1 << doubled).min(MAX_CANCEL_INTERVAL)
+    }
+}
+
+/// Returns calls of which something is to be done now, those first of which the bundle has not been told.
 pub(super) fn dead(reader: &Reader<'_>, limit: i64) -> Result<Vec<Dead>, store::Error> {
     let sql = format!(
-        "SELECT c.job_id, c.fence, c.bundle, c.state, c.cancels FROM http_calls c \
-         WHERE NOT EXISTS (SELECT 1 FROM jobs j WHERE {LIVES}) ORDER BY c.cancels, c.job_id LIMIT $1"
+        "SELECT c.job_id, c.fence, c.bundle, c.state, c.cancels, c.dead_since FROM http_calls c \
+         WHERE (c.next_cancel_at IS NULL OR c.next_cancel_at <= $2) AND NOT EXISTS (SELECT 1 FROM jobs j WHERE {LIVES}) \
+         ORDER BY c.cancels, c.job_id LIMIT $1"
     );
-    reader.query(&sql, &[limit.into()], |row| {
+    reader.query(&sql, &[limit.into(), reader.now().into()], |row| {
         Ok(Dead {
             job: row.get(0)?,
             fence: row.get(1)?,
             bundle: row.get(2)?,
             is_at_work: row.get::<String>(3)? == "accepted",
             cancels: row.get(4)?,
+            since: row.get(5)?,
         })
     })
 }
 
-/// Counts that the bundle did not hear of it.
-pub(super) fn not_heard(tx: &mut Tx<'_>, dead: &Dead) -> Result<(), store::Error> {
-    let sql = "UPDATE http_calls SET cancels = $3 WHERE job_id = $1 AND fence = $2";
-    tx.execute(sql, &[dead.job.into(), dead.fence.into(), (dead.cancels + 1).into()])?;
-    Ok(())
+/// Notes that the bundle is being told, and when it is told again unless it hears. Returns whether no other replica has done
+/// so.
+pub(super) fn begin_cancel(tx: &mut Tx<'_>, dead: &Dead) -> Result<bool, store::Error> {
+    let now = tx.now();
+    let sql = "UPDATE http_calls SET cancels = cancels + 1, dead_since = COALESCE(dead_since, $4), next_cancel_at = $5 \
+               WHERE job_id = $1 AND fence = $2 AND cancels = $3";
+    let next = now.after(dead.interval());
+    let params = [dead.job.into(), dead.fence.into(), dead.cancels.into(), now.into(), next.into()];
+    Ok(tx.execute(sql, &params)? > 0)
 }
 
 /// Forgets a call and what came back of it.

@@ -7,7 +7,7 @@ use shared::store::{Error, Store};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    calls::{self, Dead, MAX_CANCELS},
+    calls::{self, Dead},
     client::Caller,
     store,
 };
@@ -33,21 +33,30 @@ pub(crate) async fn run(store: Store, caller: Caller, shutdown: CancellationToke
     }
 }
 
-/// Other replicas may do the same at the same time: to a bundle the same message twice is one.
+/// Tells the bundle, if this replica is the one to do it now. Until the bundle hears of it, it is told again, up to a minute
+/// apart and for a day.
 async fn tell(store: &Store, caller: &Caller, dead: Dead) -> Result<(), Error> {
-    let heard = if dead.is_at_work {
-        let name = dead.bundle.clone();
-        match store.read(move |reader| store::find(reader, &name)).await? {
-            Some(bundle) => caller.cancel(&bundle.url, &bundle.secret, dead.job, dead.fence).await,
-            // There is nobody to tell.
-            None => true,
-        }
+    let name = dead.bundle.clone();
+    let bundle = if dead.is_at_work {
+        store.read(move |reader| store::find_kept(reader, &name)).await?
     } else {
-        true
+        None
     };
-    if heard || dead.cancels + 1 >= MAX_CANCELS {
-        store.write(move |tx| calls::forget(tx, &dead)).await
-    } else {
-        store.write(move |tx| calls::not_heard(tx, &dead)).await
-    }
+    let heard = match bundle {
+        Some(_) if dead.is_given_up(store.now()) => {
+            tracing::warn!(job.id = %dead.job, bundle = dead.bundle, "a bundle did not take a cancel for a day");
+            true
+        }
+        Some(bundle) => {
+            let (job, fence) = (dead.job, dead.fence);
+            let begun = dead.clone();
+            if !store.write(move |tx| calls::begin_cancel(tx, &begun)).await? {
+                return Ok(());
+            }
+            caller.cancel(&bundle, job, fence).await
+        }
+        // The call is over, or there is nobody to tell.
+        None => true,
+    };
+    if heard { store.write(move |tx| calls::forget(tx, &dead)).await } else { Ok(()) }
 }

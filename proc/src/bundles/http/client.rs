@@ -3,14 +3,18 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use reqwest::{Response, Url};
+use reqwest::Response;
 use serde::Serialize;
 use serde_json::Value;
-use shared::ids::{JobId, ProjectId, UserId};
+use shared::{
+    ids::{JobId, ProjectId, UserId},
+    store::Clock,
+};
 
+use super::store::Registered;
 use crate::{
     jobs::JobError,
-    outgoing::{Outgoing, Sealed, Unsent, retry_after},
+    outgoing::{Outgoing, Unsent, retry_after},
 };
 
 const CANCEL: Duration = Duration::from_secs(5);
@@ -52,40 +56,41 @@ pub(super) enum Answered {
 #[derive(Clone, Debug)]
 pub(super) struct Caller {
     pub(super) outgoing: Outgoing,
+    /// Tells which secrets are good.
+    pub(super) clock: Clock,
 }
 
 impl Caller {
     /// Asks a bundle to do something. Dropped, the connection is closed.
     pub(super) async fn run(
         &self,
-        url: &Url,
-        secret: &Sealed,
+        bundle: &Registered,
         id: &str,
         message: &Message<'_>,
     ) -> Answered {
-        match self.send(url, secret, id, message).await {
+        match self.send(bundle, id, message).await {
             Ok(response) => answered(response),
             Err(error) => Answered::Failed(error),
         }
     }
 
     /// Tells a bundle that nobody waits for it any more, and says whether it has heard.
-    pub(super) async fn cancel(&self, url: &Url, secret: &Sealed, job: JobId, fence: i64) -> bool {
+    pub(super) async fn cancel(&self, bundle: &Registered, job: JobId, fence: i64) -> bool {
         let (id, message) = (format!("{job}.{fence}.cancel"), Message::Cancel { job, fence });
-        let told = tokio::time::timeout(CANCEL, self.send(url, secret, &id, &message)).await;
+        let told = tokio::time::timeout(CANCEL, self.send(bundle, &id, &message)).await;
         matches!(told, Ok(Ok(response)) if !is_passing(response.status()))
     }
 
     async fn send(
         &self,
-        url: &Url,
-        secret: &Sealed,
+        bundle: &Registered,
         id: &str,
         message: &Message<'_>,
     ) -> Result<Response, JobError> {
         let body = serde_json::to_vec(message).map_err(|_| internal())?;
-        let sent =
-            self.outgoing.post(url, &[secret], id, body.into(), "application/x-ndjson").await;
+        let secrets = bundle.secrets(self.clock.now());
+        let accept = "application/x-ndjson";
+        let sent = self.outgoing.post(&bundle.url, &secrets, id, body.into(), accept).await;
         sent.map_err(|unsent| match unsent {
             Unsent::Refused(refused) => JobError::permanent("address_refused", refused.to_string()),
             Unsent::NotConnected => {

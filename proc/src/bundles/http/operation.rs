@@ -126,7 +126,7 @@ impl HttpOperation {
             timeout_seconds: self.manifest.timeout_seconds,
         };
         let id = format!("{}.{}", job.id, job.fence);
-        self.caller.run(&self.bundle.url, &self.bundle.secret, &id, &message).await
+        self.caller.run(&self.bundle, &id, &message).await
     }
 
     /// Waits for callbacks until the last one, or until the attempt has taken too long.

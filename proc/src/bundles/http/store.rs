@@ -1,5 +1,7 @@
 //! Bundles behind a URL in the database.
 
+use std::time::Duration;
+
 use shared::{
     store::{self, Reader, Row, Tx, Value},
     time::Timestamp,
@@ -7,9 +9,13 @@ use shared::{
 use uuid::Uuid;
 
 use super::manifest::Manifest;
-use crate::outgoing::{BUNDLE, Sealed};
+use crate::outgoing::{BUNDLE, OLD_BUNDLE, Outgoing, Sealed, Secret};
 
-const COLUMNS: &str = "name, revision, url, secret, manifest, updated_at";
+const COLUMNS: &str =
+    "name, revision, url, secret, manifest, updated_at, old_secret, old_until, deleted_at";
+
+/// Time for which a secret that was replaced is good, and for which a bundle that was deleted is kept.
+pub(super) const GRACE: Duration = Duration::from_hours(24);
 
 /// A bundle as it was registered.
 #[derive(Debug)]
@@ -18,61 +24,170 @@ pub(super) struct Registered {
     /// New with every registration.
     pub(super) revision: Uuid,
     pub(super) url: reqwest::Url,
-    pub(super) secret: Sealed,
+    secret: Sealed,
+    /// The secret before it, and until when that is good.
+    old_secret: Option<(Sealed, Timestamp)>,
     pub(super) manifest: Manifest,
     pub(super) updated_at: Timestamp,
+    deleted_at: Option<Timestamp>,
 }
 
-/// Registers a bundle, or another in its place. Says whether there was one, `None` if neither has a secret.
+impl Registered {
+    /// Returns the secrets that are good now, the current one first.
+    pub(super) fn secrets(&self, now: Timestamp) -> Vec<&Sealed> {
+        if self.deleted_at.is_some_and(|deleted| deleted.after(GRACE) <= now) {
+            return Vec::new();
+        }
+        let old = self.old_secret.as_ref().filter(|(_, until)| *until > now);
+        std::iter::once(&self.secret).chain(old.map(|(secret, _)| secret)).collect()
+    }
+
+    /// Returns until when the secret before is good, if there is one.
+    pub(super) fn old_secret_until(&self) -> Option<Timestamp> {
+        self.old_secret.as_ref().map(|(_, until)| *until)
+    }
+}
+
+/// A registration that is to be written.
+pub(super) struct NewBundle<'a> {
+    pub(super) name: &'a str,
+    pub(super) url: &'a str,
+    pub(super) secret: Option<&'a Secret>,
+    pub(super) manifest: &'a str,
+}
+
+/// How a registration ended.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Put {
+    Created,
+    Replaced,
+    /// A new bundle came without a secret.
+    NoSecret,
+}
+
+/// Why a registration was not written.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PutError {
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    #[error(transparent)]
+    Seal(#[from] anyhow::Error),
+}
+
+/// Registers a bundle, or another in its place. A secret that is replaced by another stays good for a day, also that of a
+/// bundle which was deleted meanwhile.
 pub(super) fn put(
     tx: &mut Tx<'_>,
-    name: &str,
-    url: &str,
-    secret: Option<&Sealed>,
-    manifest: &str,
-) -> Result<Option<bool>, store::Error> {
-    let revision = Value::Uuid(Uuid::now_v7());
-    let now = tx.now();
-    let secret = secret.map(Sealed::as_str);
-    let replaced = tx.execute(
-        "UPDATE http_bundles SET revision = $2, url = $3, secret = COALESCE($4, secret), manifest = $5, updated_at = $6 WHERE name = $1",
-        &[name.into(), revision, url.into(), secret.into(), manifest.into(), now.into()],
-    )?;
-    if replaced > 0 {
-        return Ok(Some(true));
-    }
-    let Some(secret) = secret else { return Ok(None) };
-    tx.execute(
-        "INSERT INTO http_bundles (name, revision, url, secret, manifest, updated_at) VALUES ($1, $2, $3, $4, $5, $6)",
-        &[name.into(), revision, url.into(), secret.into(), manifest.into(), now.into()],
-    )?;
-    Ok(Some(false))
+    outgoing: &Outgoing,
+    new: &NewBundle<'_>,
+) -> Result<Put, PutError> {
+    let (name, now) = (new.name, tx.now());
+    // Who replaces a secret must see who replaced it before.
+    let lock = "UPDATE http_bundles SET updated_at = updated_at WHERE name = $1";
+    tx.execute(lock, &[name.into()])?;
+    let before = find_kept(tx, name)?;
+    let put = match &before {
+        Some(before) if before.deleted_at.is_none() => Put::Replaced,
+        _ if new.secret.is_none() => return Ok(Put::NoSecret),
+        _ => Put::Created,
+    };
+    let is_new = |secret: &&Secret| {
+        before.as_ref().is_none_or(|before| !outgoing.is(&before.secret, secret))
+    };
+    let sealed =
+        new.secret.filter(is_new).map(|secret| outgoing.seal(BUNDLE, name, &secret.text()));
+    let sealed = sealed.transpose()?;
+    let replaced = before.as_ref().filter(|_| sealed.is_some()).and_then(|before| {
+        let until = before.deleted_at.unwrap_or(now).after(GRACE);
+        Some((outgoing.reseal(&before.secret, OLD_BUNDLE)?, until))
+    });
+    let (old, until) = replaced.unzip();
+    let (old, secret) = (old.as_ref().map(Sealed::as_str), sealed.as_ref().map(Sealed::as_str));
+    let params = [
+        name.into(),
+        Value::Uuid(Uuid::now_v7()),
+        new.url.into(),
+        secret.into(),
+        new.manifest.into(),
+        now.into(),
+        old.into(),
+        until.into(),
+    ];
+    let sql = if before.is_some() {
+        "UPDATE http_bundles SET revision = $2, url = $3, secret = COALESCE($4, secret), manifest = $5, updated_at = $6, \
+         old_secret = COALESCE($7, old_secret), old_until = COALESCE($8, old_until), deleted_at = NULL WHERE name = $1"
+    } else {
+        "INSERT INTO http_bundles (name, revision, url, secret, manifest, updated_at, old_secret, old_until) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
+    };
+    tx.execute(sql, &params)?;
+    Ok(put)
 }
 
-/// Forgets a bundle and says whether there was one.
+/// Deletes a bundle and returns whether there was one. Its row is kept for a day, for calls that are out.
 pub(super) fn delete(tx: &mut Tx<'_>, name: &str) -> Result<bool, store::Error> {
-    Ok(tx.execute("DELETE FROM http_bundles WHERE name = $1", &[name.into()])? > 0)
+    let sql = "UPDATE http_bundles SET deleted_at = $2, revision = $3 WHERE name = $1 AND deleted_at IS NULL";
+    let revision = Value::Uuid(Uuid::now_v7());
+    Ok(tx.execute(sql, &[name.into(), tx.now().into(), revision])? > 0)
+}
+
+/// Returns whether there are secrets or bundles that are kept for longer than a day.
+pub(super) fn has_expired(reader: &Reader<'_>) -> Result<bool, store::Error> {
+    let now = reader.now();
+    let sql = "SELECT 1 FROM http_bundles WHERE old_until <= $1 OR deleted_at <= $2 LIMIT 1";
+    let params = [now.into(), now.before(GRACE).into()];
+    Ok(reader.find(sql, &params, |_| Ok(()))?.is_some())
+}
+
+/// Forgets old secrets and deleted bundles after their day.
+pub(super) fn expire(tx: &mut Tx<'_>) -> Result<(), store::Error> {
+    let now = tx.now();
+    let sql = "UPDATE http_bundles SET old_secret = NULL, old_until = NULL WHERE old_until <= $1";
+    tx.execute(sql, &[now.into()])?;
+    let sql = "DELETE FROM http_bundles WHERE deleted_at <= $1";
+    tx.execute(sql, &[now.before(GRACE).into()])?;
+    Ok(())
+}
+
+/// Returns the names of the bundles that were deleted in the last day.
+pub(super) fn deleted(reader: &Reader<'_>) -> Result<Vec<String>, store::Error> {
+    let sql = "SELECT name FROM http_bundles WHERE deleted_at IS NOT NULL ORDER BY name";
+    reader.query(sql, &[], |row| row.get(0))
 }
 
 pub(super) fn find(reader: &Reader<'_>, name: &str) -> Result<Option<Registered>, store::Error> {
+    let found = find_kept(reader, name)?;
+    Ok(found.filter(|bundle| bundle.deleted_at.is_none()))
+}
+
+/// Returns a bundle, also one that was deleted in the last day.
+pub(super) fn find_kept(
+    reader: &Reader<'_>,
+    name: &str,
+) -> Result<Option<Registered>, store::Error> {
     let sql = format!("SELECT {COLUMNS} FROM http_bundles WHERE name = $1");
     reader.find(&sql, &[name.into()], read)
 }
 
 /// Returns every bundle, by name.
 pub(super) fn list(reader: &Reader<'_>) -> Result<Vec<Registered>, store::Error> {
-    reader.query(&format!("SELECT {COLUMNS} FROM http_bundles ORDER BY name"), &[], read)
+    let sql = format!("SELECT {COLUMNS} FROM http_bundles WHERE deleted_at IS NULL ORDER BY name");
+    reader.query(&sql, &[], read)
 }
 
 fn read(row: &Row<'_>) -> Result<Registered, store::Error> {
     let unexpected = |column| store::Error::Column { column };
     let name: String = row.get(0)?;
+    let old: Option<String> = row.get(6)?;
+    let old = old.map(|old| Sealed::new(OLD_BUNDLE, &name, old));
     Ok(Registered {
         revision: row.get(1)?,
         url: row.get::<String>(2)?.parse().map_err(|_| unexpected(2))?,
         secret: Sealed::new(BUNDLE, &name, row.get(3)?),
         manifest: row.json(4)?,
         updated_at: row.get(5)?,
+        old_secret: old.zip(row.get(7)?),
+        deleted_at: row.get(8)?,
         name,
     })
 }

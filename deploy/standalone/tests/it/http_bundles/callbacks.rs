@@ -1,6 +1,9 @@
 //! Bundles that accept and call back: who may, once, and for how long.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use hmac::{Hmac, KeyInit, Mac};
@@ -8,7 +11,7 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 
 use crate::{
-    bundle::{Call, LOOPBACK, Rogue, SECRET, Says, manifest, register, status},
+    bundle::{ADMIN, Call, LOOPBACK, Rogue, SECRET, Says, manifest, register, status},
     job::{JOBS, submit, until_state},
     project::Project,
     support::{Answer, Client, PATIENCE, Parley, column, text},
@@ -20,6 +23,14 @@ fn accepts(_: &Value) -> Says {
 
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs()
+}
+
+/// Returns the signature of a message.
+fn signature(secret: &str, id: &str, at: &str, body: &str) -> String {
+    let key = BASE64_STANDARD.decode(&secret["whsec_".len()..]).expect("base64");
+    let mut mac = Hmac::<Sha256>::new_from_slice(&key).expect("a key");
+    mac.update(format!("{id}.{at}.{body}").as_bytes());
+    format!("v1,{}", BASE64_STANDARD.encode(mac.finalize().into_bytes()))
 }
 
 /// A callback as a bundle sends it.
@@ -37,10 +48,7 @@ impl<'a> Callback<'a> {
     }
 
     async fn send(&self, client: &Client) -> Answer {
-        let key = BASE64_STANDARD.decode(&self.secret["whsec_".len()..]).expect("base64");
-        let mut mac = Hmac::<Sha256>::new_from_slice(&key).expect("a key");
-        mac.update(format!("{}.{}.{}", self.id, self.at, self.body).as_bytes());
-        let signature = format!("v1,{}", BASE64_STANDARD.encode(mac.finalize().into_bytes()));
+        let signature = signature(self.secret, self.id, &self.at.to_string(), &self.body);
         let path = format!("/api/integrations/callbacks/{}", self.job);
         let request = client.request("POST", &path).header("webhook-id", self.id);
         let request = request.header("webhook-timestamp", self.at.to_string());
@@ -166,4 +174,153 @@ async fn an_accepted_job_is_waited_for_by_the_next_process_and_not_called_again(
     let job = until_state(&client, &id, "succeeded").await;
     assert_eq!((&job["result"], &job["attempt"]), (&json!("after"), &json!(1)));
     assert!(!rogue.is_called_within(PATIENCE / 15).await, "it was called again, or told to stop");
+}
+
+/// Another secret than the one that bundles are registered with.
+const NEXT_SECRET: &str = "whsec_bmV4dC1uZXh0LW5leHQtbmV4dC1uZXh0LW5leHQ=";
+
+/// Registers the bundle again with a secret.
+async fn put_secret(parley: &Parley, rogue: &Rogue, secret: &str) -> Answer {
+    let mut body = manifest(&["work"], 600);
+    (body["url"], body["secret"]) = (json!(rogue.url), json!(secret));
+    parley.as_user("admin").call("PUT", &format!("{ADMIN}/later"), &body).await
+}
+
+/// Returns which of the secrets a call is signed with.
+fn signed_with<'a>(call: &Call, secrets: &[&'a str]) -> Vec<&'a str> {
+    let (id, at) = (call.header("webhook-id"), call.header("webhook-timestamp"));
+    let given: Vec<&str> = call.header("webhook-signature").split(' ').collect();
+    let signs = |secret: &&&str| given.contains(&&*signature(secret, id, at, &call.text));
+    secrets.iter().filter(signs).copied().collect()
+}
+
+#[tokio::test]
+async fn a_replaced_secret_is_good_for_calls_that_are_out() {
+    let (parley, project, mut rogue) = start(600).await;
+    let nobody = parley.client();
+    let (id, fence) = begin(&project, &mut rogue).await;
+    put_secret(&parley, &rogue, SECRET).await.is(200);
+    assert_eq!(put_secret(&parley, &rogue, SECRET).await.is(200)["old_secret_until"], Value::Null);
+    // Twice, as an admin's script would after a lost answer: the second is no rotation.
+    for _ in 0..2 {
+        let put = put_secret(&parley, &rogue, NEXT_SECRET).await.is(200);
+        assert!(put["old_secret_until"].is_string(), "{put}");
+    }
+    for (number, secret) in [SECRET, NEXT_SECRET].into_iter().enumerate() {
+        let (number, log) = (number.to_string(), json!({"fence": fence, "log": "x"}));
+        let callback = Callback { secret, ..Callback::new(&id, &number, &log) };
+        callback.send(&nobody).await.is(204);
+    }
+    let result = json!({"fence": fence, "result": 1});
+    Callback::new(&id, "result", &result).send(&nobody).await.is(204);
+    until_state(&project.client, &id, "succeeded").await;
+    submit(&project, "later.work", json!({})).await.is(202);
+    let call = rogue.called().await;
+    let secrets = [SECRET, NEXT_SECRET];
+    assert_eq!(signed_with(&call, &secrets), secrets, "{}", call.head);
+    let id = text(&call.body["job"]);
+    project.client.call("POST", &format!("{JOBS}/{id}/cancel"), &json!({})).await.is(200);
+    let cancel = rogue.called().await;
+    assert_eq!(cancel.body["type"], "cancel");
+    assert_eq!(signed_with(&cancel, &secrets), secrets, "{}", cancel.head);
+}
+
+#[tokio::test]
+async fn jobs_of_a_deleted_bundle_end_at_once_and_its_callbacks_are_late() {
+    let (parley, project, mut rogue) = start(86_400).await;
+    let (nobody, admin) = (parley.client(), parley.as_user("admin"));
+    let mut one_at_once = manifest(&["work"], 86_400);
+    one_at_once["operations"][0]["concurrency"] = json!(1);
+    register(&admin, "later", &rogue.url, &one_at_once).await.is(200);
+    let (accepted, fence) = begin(&project, &mut rogue).await;
+    let log = json!({"fence": fence, "log": "accepted"});
+    Callback::new(&accepted, "1", &log).send(&nobody).await.is(204);
+    let queued = text(&submit(&project, "later.work", json!({})).await.is(202)["id"]);
+    admin.delete(&format!("{ADMIN}/later")).await.is(204);
+    for id in [&accepted, &queued] {
+        let job = until_state(&project.client, id, "failed").await;
+        assert_eq!(job["error"]["code"], "unknown_operation", "{job}");
+    }
+    let late = json!({"fence": fence, "result": "late"});
+    Callback::new(&accepted, "2", &late).send(&nobody).await.refused(409, "conflict");
+    let other = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    let forged = Callback { secret: other, ..Callback::new(&accepted, "3", &late) };
+    forged.send(&nobody).await.refused(401, "unauthenticated");
+    let told = rogue.called().await.body;
+    assert_eq!(told, json!({"type": "cancel", "job": accepted, "fence": fence}));
+    // Registered anew it takes a secret, like any new one, and works.
+    let mut without = one_at_once.clone();
+    without["url"] = json!(rogue.url);
+    let refused = admin.call("PUT", &format!("{ADMIN}/later"), &without).await;
+    assert_eq!(refused.refused(422, "invalid_field")["field"], "secret");
+    assert_eq!(admin.get(ADMIN).await.is(200)["bundles"], json!([]));
+    register(&admin, "later", &rogue.url, &one_at_once).await.is(201);
+    begin(&project, &mut rogue).await;
+}
+
+#[tokio::test]
+async fn a_cancel_reaches_a_bundle_that_was_away_for_longer_than_a_moment() {
+    let away = Duration::from_secs(6);
+    let cancelled_at = Arc::new(OnceLock::<Instant>::new());
+    let since = cancelled_at.clone();
+    let mut rogue = Rogue::start(move |call| match since.get() {
+        _ if call["type"] == "run" => accepts(call),
+        Some(since) if since.elapsed() > away => Says::Ends(status("204 No Content", "")),
+        _ => Says::Ends(status("503 Service Unavailable", "")),
+    })
+    .await;
+    let mut parley = Parley::start_with(&LOOPBACK).await;
+    let project = parley.as_user("ada").project().await;
+    let manifest = manifest(&["work"], 600);
+    register(&parley.as_user("admin"), "later", &rogue.url, &manifest).await.is(201);
+    let (id, fence) = begin(&project, &mut rogue).await;
+    let running = Callback::new(&id, "1", &json!({"fence": fence, "log": "at work"}));
+    running.send(&parley.client()).await.is(204);
+    cancelled_at.set(Instant::now()).expect("once");
+    project.client.call("POST", &format!("{JOBS}/{id}/cancel"), &json!({})).await.is(200);
+    let cancel = json!({"type": "cancel", "job": id, "fence": fence});
+    assert_eq!(rogue.called().await.body, cancel);
+    // The next process knows of it too.
+    parley.kill().await;
+    let parley = Parley::start_in(&parley.dir, &LOOPBACK).await;
+    let mut tries = 1;
+    while cancelled_at.get().is_some_and(|since| since.elapsed() <= away) {
+        assert_eq!(rogue.called().await.body, cancel);
+        tries += 1;
+    }
+    assert!(tries < 8, "a bundle that is away is called {tries} times");
+    assert!(!rogue.is_called_within(Duration::from_secs(2)).await, "it is told after it has heard");
+    drop(parley);
+}
+
+#[tokio::test]
+async fn a_callback_of_an_older_call_changes_nothing() {
+    let (parley, project, mut rogue) = start(600).await;
+    let nobody = parley.client();
+    let (id, first) = begin(&project, &mut rogue).await;
+    Callback::new(&id, "1", &json!({"fence": first, "log": "first"})).send(&nobody).await.is(204);
+    project.client.call("POST", &format!("{JOBS}/{id}/cancel"), &json!({})).await.is(200);
+    project.client.call("POST", &format!("{JOBS}/{id}/retry"), &json!({})).await.is(202);
+    let second = loop {
+        let body = rogue.called().await.body;
+        if body["type"] == "run" {
+            break body["fence"].as_i64().expect("a fence");
+        }
+    };
+    assert_ne!(first, second, "two calls have one name");
+    for (number, line) in ["log", "progress", "result", "error"].into_iter().enumerate() {
+        let said = match line {
+            "progress" => json!({"done": 9}),
+            "error" => json!({"code": "old", "message": "old"}),
+            _ => json!("old"),
+        };
+        let (number, old) = (format!("old-{number}"), json!({"fence": first, line: said}));
+        Callback::new(&id, &number, &old).send(&nobody).await.refused(409, "conflict");
+    }
+    let result = json!({"fence": second, "result": "new"});
+    Callback::new(&id, "2", &result).send(&nobody).await.is(204);
+    let job = until_state(&project.client, &id, "succeeded").await;
+    assert_eq!((&job["result"], &job["progress"]["done"]), (&json!("new"), &json!(0)), "{job}");
+    let logs = project.client.get(&format!("{JOBS}/{id}/logs")).await.is(200);
+    assert!(!column(&logs["logs"], "message").contains(&"old".to_owned()), "{logs}");
 }

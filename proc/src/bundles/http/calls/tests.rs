@@ -15,6 +15,7 @@ on_both_stores!(
     as_many_run_as_may_and_a_call_ends_with_its_job,
     callbacks_are_kept_once_and_in_order_for_whoever_waits,
     a_call_that_was_accepted_outlives_its_worker_and_no_other_does,
+    a_cancel_is_sent_by_one_replica_at_a_time_and_ever_less_often_for_a_day,
 );
 
 struct Scratch {
@@ -156,4 +157,32 @@ async fn a_call_that_was_accepted_outlives_its_worker_and_no_other_does(home: Ho
     scratch.execute("UPDATE jobs SET state = 'cancelled' WHERE id = $1", id.0).await;
     let dead = scratch.dead().await;
     assert!(dead.iter().any(|dead| dead.job == id && dead.fence == 7 && dead.is_at_work));
+}
+
+async fn a_cancel_is_sent_by_one_replica_at_a_time_and_ever_less_often_for_a_day(home: Home) {
+    let scratch = Scratch::new(home).await;
+    let job = scratch.job().await;
+    scratch.begin(&job, None).await;
+    let id = job.job;
+    scratch.store.write(move |tx| accept(tx, id, 7)).await.unwrap();
+    scratch.execute("UPDATE jobs SET state = 'cancelled' WHERE id = $1", id.0).await;
+    let begin = async |dead: &Dead| {
+        let dead = dead.clone();
+        scratch.store.write(move |tx| begin_cancel(tx, &dead)).await.unwrap()
+    };
+    for number in 0..12 {
+        let dead = scratch.dead().await.pop().expect("the bundle has not heard");
+        assert_eq!(dead.cancels, number);
+        assert!(!dead.is_given_up(scratch.store.now()), "given up after {number}");
+        assert!(dead.interval() <= MAX_CANCEL_INTERVAL, "{:?}", dead.interval());
+        assert!(begin(&dead).await, "nobody tells the bundle");
+        assert!(!begin(&dead).await, "two replicas tell the bundle");
+        assert!(scratch.dead().await.is_empty(), "told again at once, after {number}");
+        // Its time has come.
+        scratch.execute("UPDATE http_calls SET next_cancel_at = 0 WHERE job_id = $1", id.0).await;
+    }
+    let dead = scratch.dead().await.pop().expect("the bundle has not heard");
+    let now = scratch.store.now();
+    assert!(!dead.is_given_up(now.after(CANCEL_FOR / 2)), "given up after half a day");
+    assert!(dead.is_given_up(now.after(CANCEL_FOR)), "never given up");
 }

@@ -7,6 +7,7 @@ pub(crate) mod figures;
 mod logs;
 pub(crate) mod machine;
 mod queue;
+mod repair;
 pub(crate) mod retention;
 mod store;
 
@@ -29,6 +30,7 @@ pub(crate) use self::{
     logs::append as log,
     machine::{Job, JobError, Progress, Share},
     queue::QueueLimit,
+    repair::repair,
     store::{Filter, Idempotency, apply_all, find, list, submit},
 };
 use crate::{

@@ -5,6 +5,7 @@ mod answers;
 mod artifacts;
 mod blobs;
 mod bundles;
+mod clock_repair;
 mod config;
 mod deleted_projects;
 mod error;
@@ -243,6 +244,8 @@ impl App {
         let scheduler = Scheduler::new(store.clone(), registry, roles, engine.clone());
         lifecycle.spawn("answers", answers.clone().run());
         lifecycle.spawn("schedules", scheduler.run(lifecycle.closing()));
+        let repair = clock_repair::ClockRepair::new(store.clone());
+        lifecycle.spawn("clock repair", repair.run(lifecycle.closing()));
         lifecycle.spawn("job engine", engine.clone().run(lifecycle.closing()));
         lifecycle.spawn("job leases", engine.clone().keep_leases(lifecycle.shutdown()));
         let dispatch = webhooks::dispatch(engine.clone(), store.clone(), lifecycle.closing());

@@ -1,6 +1,7 @@
 //! Schedules: operations that are called again and again, and the routes that make, change and delete them.
 
 mod firing;
+mod repair;
 mod schedule;
 mod store;
 mod times;
@@ -17,7 +18,7 @@ use shared::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-pub(crate) use self::{firing::Scheduler, schedule::Schedule, store::find};
+pub(crate) use self::{firing::Scheduler, repair::repair, schedule::Schedule, store::find};
 use self::{
     schedule::{Change, Missed, Status},
     times::{Invalid, Times},

@@ -26,7 +26,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 pub(crate) use self::{
     deliver::{BUNDLE, Deliver},
     dispatch::{TIDY_INTERVAL, dispatch, tidy},
-    store::{Stored, delete_of_project, find},
+    store::{Stored, delete_of_project, find, repair},
 };
 use self::{
     events::Events,

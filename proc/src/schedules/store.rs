@@ -104,6 +104,32 @@ pub(super) fn due(reader: &Reader<'_>, now: Timestamp, limit: i64) -> Result<Vec
     reader.query(&sql, &[now.into(), limit.into()], read)
 }
 
+/// Returns active schedules behind one, by id.
+pub(super) fn active(
+    reader: &Reader<'_>,
+    after: Option<ScheduleId>,
+    limit: i64,
+) -> Result<Vec<Schedule>, Error> {
+    let behind = if after.is_some() { "AND id > $2" } else { "" };
+    let sql = format!(
+        "SELECT {COLUMNS} FROM schedules WHERE state = 'active' {behind} ORDER BY id LIMIT $1"
+    );
+    let params: Vec<Value<'_>> =
+        std::iter::once(limit.into()).chain(after.map(Into::into)).collect();
+    reader.query(&sql, &params, read)
+}
+
+/// Sets the next time of an active schedule, if it is still `before`.
+pub(super) fn set_next(
+    tx: &mut Tx<'_>,
+    id: ScheduleId,
+    before: Timestamp,
+    next: Timestamp,
+) -> Result<bool, Error> {
+    let sql = "UPDATE schedules SET next_fire_at = $3 WHERE id = $1 AND state = 'active' AND next_fire_at = $2";
+    Ok(tx.execute(sql, &[id.into(), before.into(), next.into()])? > 0)
+}
+
 /// Moves a schedule on, with the job of its time if there is to be one; says whether it was still at that time, which it is
 /// for one replica alone.
 pub(super) fn fire(

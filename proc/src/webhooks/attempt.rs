@@ -57,6 +57,13 @@ impl Message {
         let id = format!("{webhook}_{epoch}_{seq}_{tag}{what}");
         Ok(Self { id, kind, seq, body: body.into() })
     }
+
+    /// Returns which entry of its log a message is of, by its id.
+    pub(super) fn position(id: &str) -> Option<Position> {
+        let mut parts = id.split('_').skip(1);
+        let epoch = parts.next()?.parse().ok()?;
+        Some(Position { epoch, seq: parts.next()?.parse().ok()?, tag: parts.next()?.parse().ok()? })
+    }
 }
 
 /// What came of it.

@@ -5,8 +5,9 @@ use http::{StatusCode, header};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use shared::{
-    http::{Json, Limit, Path, Query, current_trace},
+    http::{BodyError, Json, Limit, Path, Query, current_trace},
     ids::{TraceId, WebhookId},
+    journal::{Cursor, Topic},
     store::{Error, Reader, Row, Store, Tx, Value},
     sweep,
     time::Timestamp,
@@ -17,6 +18,8 @@ use uuid::Uuid;
 use super::{
     attempt::{Attempt, Message},
     deliver,
+    dispatch::DELIVERIES,
+    page, store,
 };
 use crate::{
     access::OfWebhook,
@@ -33,9 +36,14 @@ pub(super) const RESET: &str = "reset";
 const PENDING: &str = "pending";
 const DELIVERED: &str = "delivered";
 const FAILED: &str = "failed";
+const SKIPPED: &str = "skipped";
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(redeliver))
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(redeliver))
+        .routes(routes!(skip))
+        .routes(routes!(replay))
 }
 
 /// What became of one event.
@@ -46,7 +54,7 @@ struct Delivery {
     r#type: String,
     /// `webhook-id` of the call.
     message_id: String,
-    /// `pending` while it is tried again, `delivered`, or `failed` when that was given up.
+    /// `pending` while it is tried again, `delivered`, `failed` when that was given up, or `skipped` by an owner.
     status: String,
     attempts: i64,
     /// What the URL answered last, if it did.
@@ -86,27 +94,33 @@ async fn list(
     Query(DeliveriesPage { limit, cursor }): Query<DeliveriesPage>,
 ) -> Result<Json<Deliveries>, ApiError> {
     let (id, before) = (webhook.id, cursor.unwrap_or(i64::MAX));
-    let sql = "SELECT seq, type, message_id, status, attempts, http_status, error, duration_ms, at FROM webhook_deliveries \
-               WHERE webhook_id = $1 AND seq < $2 ORDER BY seq DESC LIMIT $3";
+    let sql = format!(
+        "SELECT {COLUMNS} FROM webhook_deliveries WHERE webhook_id = $1 AND seq < $2 ORDER BY seq DESC LIMIT $3"
+    );
     let read = move |reader: &Reader<'_>| {
-        reader.query(sql, &[id.into(), before.into(), limit.and_one().into()], |row: &Row<'_>| {
-            Ok(Delivery {
-                seq: row.get(0)?,
-                r#type: row.get(1)?,
-                message_id: row.get(2)?,
-                status: row.get(3)?,
-                attempts: row.get(4)?,
-                http_status: row.get(5)?,
-                error: row.get(6)?,
-                duration_ms: row.get(7)?,
-                at: row.get(8)?,
-            })
-        })
+        reader.query(&sql, &[id.into(), before.into(), limit.and_one().into()], read)
     };
     let mut deliveries: Vec<Delivery> =
         webhook.owner.read(read).await.map_err(|error: Error| error)?;
     let next = limit.cut(&mut deliveries).map(|last| last.seq);
     Ok(Json(Deliveries { deliveries, next }))
+}
+
+const COLUMNS: &str =
+    "seq, type, message_id, status, attempts, http_status, error, duration_ms, at";
+
+fn read(row: &Row<'_>) -> Result<Delivery, Error> {
+    Ok(Delivery {
+        seq: row.get(0)?,
+        r#type: row.get(1)?,
+        message_id: row.get(2)?,
+        status: row.get(3)?,
+        attempts: row.get(4)?,
+        http_status: row.get(5)?,
+        error: row.get(6)?,
+        duration_ms: row.get(7)?,
+        at: row.get(8)?,
+    })
 }
 
 /// Part of a delivery's path.
@@ -145,6 +159,118 @@ async fn redeliver(
     let job = engine.submit(new.into(), webhook.owner.roles, None).await?;
     let location = [(header::LOCATION, format!("/api/integrations/jobs/{}", job.id))];
     Ok((StatusCode::ACCEPTED, location, Json(job)))
+}
+
+/// Gives up the one event that the URL does not take, and goes on behind it: at once, or when the webhook is switched on again.
+#[utoipa::path(post, path = "/webhooks/{id}/deliveries/{seq}/skip", tag = "webhooks",
+    params(("id" = WebhookId, Path), ("seq" = i64, Path)),
+    responses((status = 200, body = Delivery), (status = 403), (status = 404),
+        (status = 409, description = "It was delivered or skipped, or others are before it")))]
+async fn skip(
+    webhook: OfWebhook,
+    Path(OfDelivery { seq }): Path<OfDelivery>,
+) -> Result<Json<Delivery>, ApiError> {
+    let id = webhook.id;
+    let skipped = webhook.owner.write(move |tx| skip_next(tx, id, seq)).await?;
+    tracing::info!(webhook.id = %id, seq, "delivery skipped");
+    Ok(Json(skipped))
+}
+
+/// Sets the webhook behind the event that waits, if that is this one, and returns what is kept of its delivery.
+fn skip_next(tx: &mut Tx<'_>, id: WebhookId, seq: i64) -> Result<Delivery, ApiError> {
+    let webhook = store::find_locked(tx, id)?.ok_or(ApiError::NotFound("the webhook"))?;
+    let sql =
+        format!("SELECT {COLUMNS} FROM webhook_deliveries WHERE webhook_id = $1 AND seq = $2");
+    let delivery = tx.find(&sql, &[id.into(), seq.into()], read)?;
+    let delivery = delivery.ok_or(ApiError::NotFound("the delivery"))?;
+    if ![PENDING, FAILED].contains(&&*delivery.status) {
+        let message = format!("the delivery is {}, so it holds nothing up", delivery.status);
+        return Err(ApiError::Conflict(message));
+    }
+    let held_up = || ApiError::Conflict("another event is before it, or it was passed".into());
+    let at = page::position(webhook.project_id, &webhook.cursor).map_err(|_| held_up())?;
+    let next = "SELECT MIN(seq) FROM webhook_deliveries WHERE webhook_id = $1 AND seq > $2";
+    let next: Option<i64> = tx.find(next, &[id.into(), at.seq.into()], |row| row.get(0))?.flatten();
+    let position = Message::position(&delivery.message_id).ok_or_else(held_up)?;
+    if next != Some(seq) || position.epoch != at.epoch {
+        return Err(held_up());
+    }
+    let cursor = Cursor::at(&Topic::project(webhook.project_id), position).to_string();
+    if !store::set_cursor(tx, id, &webhook.cursor, (&cursor, position))? {
+        return Err(held_up());
+    }
+    let set = "UPDATE webhook_deliveries SET status = $3 WHERE webhook_id = $1 AND seq = $2";
+    tx.execute(set, &[id.into(), seq.into(), SKIPPED.into()])?;
+    Ok(Delivery { status: SKIPPED.into(), ..delivery })
+}
+
+/// From when on events are delivered again.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Replay {
+    /// Within the last week: a delivery whose last attempt ended then or later is made again.
+    from: Timestamp,
+}
+
+/// Events that are delivered again.
+#[derive(Serialize, utoipa::ToSchema)]
+struct Replayed {
+    /// How many kept deliveries are made again, at most a thousand.
+    deliveries: i64,
+    /// Number of the first of them in the project's log.
+    seq: Option<i64>,
+}
+
+/// Sets the webhook back in the project's log, so that all kept deliveries since a time are made again, in order and with the
+/// same `webhook-id`, skipped ones too.
+#[utoipa::path(post, path = "/webhooks/{id}/replay", tag = "webhooks", params(("id" = WebhookId, Path)),
+    request_body = Replay,
+    responses((status = 200, body = Replayed), (status = 403), (status = 404),
+        (status = 422, description = "The time is in the future, or longer ago than a week")))]
+async fn replay(
+    webhook: OfWebhook,
+    body: Result<Json<Replay>, BodyError>,
+) -> Result<Json<Replayed>, ApiError> {
+    let Json(Replay { from }) = body?;
+    let id = webhook.id;
+    let replayed = webhook.owner.write(move |tx| set_back(tx, id, from)).await?;
+    tracing::info!(webhook.id = %id, %from, replayed.deliveries, "deliveries replayed");
+    Ok(Json(replayed))
+}
+
+/// Sets the webhook back before the first delivery since `from`, unless it is there or before already.
+fn set_back(tx: &mut Tx<'_>, id: WebhookId, from: Timestamp) -> Result<Replayed, ApiError> {
+    let now = tx.now();
+    if from > now || from < now.before(DELIVERIES) {
+        let message = "must be within the last week".into();
+        return Err(ApiError::Field { field: "from".into(), message });
+    }
+    let webhook = store::find_locked(tx, id)?.ok_or(ApiError::NotFound("the webhook"))?;
+    // One that was delivered again since then may be far before those that are meant.
+    let sql = "SELECT seq, previous, message_id FROM webhook_deliveries WHERE webhook_id = $1 AND seq > \
+               (SELECT COALESCE(MAX(seq), 0) FROM webhook_deliveries WHERE webhook_id = $1 AND at < $2) ORDER BY seq LIMIT 1";
+    let first = tx.find(sql, &[id.into(), from.into()], |row| {
+        Ok((row.get::<i64>(0)?, row.get::<String>(1)?, row.get::<String>(2)?))
+    })?;
+    let nothing = Replayed { deliveries: 0, seq: None };
+    let Some((seq, previous, message)) = first else { return Ok(nothing) };
+    let unreadable = |_| ApiError::Conflict("the log does not go on there any more".into());
+    let at = page::position(webhook.project_id, &webhook.cursor).map_err(unreadable)?;
+    let before = page::position(webhook.project_id, &previous).map_err(unreadable)?;
+    let is_same_life = Message::position(&message).is_some_and(|it| it.epoch == at.epoch);
+    if !is_same_life || before.epoch != at.epoch {
+        return Err(ApiError::Conflict("the log does not go on there any more".into()));
+    }
+    if at.seq <= before.seq {
+        return Ok(nothing);
+    }
+    if !store::set_cursor(tx, id, &webhook.cursor, (&previous, before))? {
+        return Err(ApiError::Conflict("the webhook has moved on meanwhile; try again".into()));
+    }
+    let sql =
+        "SELECT COUNT(*) FROM webhook_deliveries WHERE webhook_id = $1 AND seq BETWEEN $2 AND $3";
+    let count = tx.find(sql, &[id.into(), seq.into(), at.seq.into()], |row| row.get(0))?;
+    Ok(Replayed { deliveries: count.unwrap_or(0), seq: Some(seq) })
 }
 
 /// A delivery as it is kept, so that it can be made again.

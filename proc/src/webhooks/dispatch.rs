@@ -30,7 +30,7 @@ const AHEAD: i64 = 200;
 /// Interval at which expired rows are deleted.
 pub(crate) const TIDY_INTERVAL: Duration = Duration::from_mins(10);
 /// How long deliveries are kept.
-const DELIVERIES: Duration = Duration::from_hours(7 * 24);
+pub(super) const DELIVERIES: Duration = Duration::from_hours(7 * 24);
 /// How long a webhook is kept that was disabled since its owner is none any more.
 const LEFT_BEHIND: Duration = Duration::from_hours(30 * 24);
 

@@ -6,9 +6,9 @@ use shared::time::Timestamp;
 
 /// The pause after a first failure; it doubles up to the longest.
 const FIRST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_mins(10);
+pub(super) const LONGEST: Duration = Duration::from_mins(10);
 /// Time for which one event is tried. A receiver that asks for more time than that is given up.
-const PATIENCE: Duration = Duration::from_hours(72);
+pub(super) const PATIENCE: Duration = Duration::from_hours(72);
 
 /// What becomes of a webhook whose next event was not taken.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Webhooks in the database.
 
-use std::str::FromStr;
+use std::{str::FromStr, time::Duration};
 
 use reqwest::Url;
 use serde::Serialize;
@@ -14,11 +14,18 @@ use shared::{
 };
 use uuid::Uuid;
 
-use super::{deliver, deliveries, events::Events};
+use super::{
+    deliver, deliveries,
+    events::Events,
+    patience::{LONGEST, PATIENCE},
+};
 use crate::outgoing::{OLD_WEBHOOK, Outgoing, Sealed, WEBHOOK};
 
 const COLUMNS: &str = "w.id, w.project_id, w.owner, w.url, w.secret, w.events, w.state, w.reason, w.revision, w.cursor, \
     w.failures, w.failing_since, w.next_at, w.created_at, w.updated_at, w.old_secret, w.old_until";
+
+/// How far times of one database are apart though no clock is wrong.
+const CLOCK_TOLERANCE: Duration = Duration::from_mins(1);
 
 /// Whether a webhook is delivered to.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
@@ -131,6 +138,12 @@ pub(super) fn count(reader: &Reader<'_>, project: ProjectId) -> Result<i64, Erro
 pub(crate) fn find(reader: &Reader<'_>, id: WebhookId) -> Result<Option<Stored>, Error> {
     let sql = format!("SELECT {COLUMNS} FROM webhooks w WHERE w.id = $1");
     reader.find(&sql, &[id.into()], read)
+}
+
+/// Returns the webhook, which nobody moves until the end of the transaction.
+pub(super) fn find_locked(tx: &mut Tx<'_>, id: WebhookId) -> Result<Option<Stored>, Error> {
+    tx.execute("UPDATE webhooks SET cursor = cursor WHERE id = $1", &[id.into()])?;
+    find(tx, id)
 }
 
 /// Returns a project's webhooks, oldest first.
@@ -284,6 +297,23 @@ pub(super) fn advance(
     })
 }
 
+/// Sets a webhook from one place in its log to another, and has what waits there tried at once. A job that delivers to it
+/// changes nothing any more. Returns whether the webhook was there.
+pub(super) fn set_cursor(
+    tx: &mut Tx<'_>,
+    id: WebhookId,
+    from: &str,
+    to: (&str, Position),
+) -> Result<bool, Error> {
+    let (cursor, Position { epoch, seq, .. }) = to;
+    let sql = "UPDATE webhooks SET cursor = $3, epoch = $4, seq = $5, revision = $6, failures = 0, failing_since = NULL, \
+               next_at = $7 WHERE id = $1 AND cursor = $2";
+    let revision = Value::Uuid(Uuid::now_v7());
+    let now = tx.now().into();
+    let params = [id.into(), from.into(), cursor.into(), epoch.into(), seq.into(), revision, now];
+    Ok(tx.execute(sql, &params)? > 0)
+}
+
 /// Notes that the next event was not taken, unless somebody has changed the webhook meanwhile.
 pub(super) fn wait(
     tx: &mut Tx<'_>,
@@ -296,6 +326,28 @@ pub(super) fn wait(
     let Revision(id, revision) = webhook;
     let params = [id.into(), Value::Uuid(revision), failures.into(), since.into(), next_at.into()];
     Ok(tx.execute(sql, &params)? > 0)
+}
+
+/// Has webhooks tried now that a wrong clock has put off for longer than a receiver can ask for. A webhook that has failed
+/// since a time in the future was put off by the same clock.
+pub(crate) async fn repair(store: &Store, now: Timestamp) -> Result<(), Error> {
+    let params =
+        [now.after(PATIENCE + CLOCK_TOLERANCE), now.after(CLOCK_TOLERANCE), now.after(2 * LONGEST)];
+    let late = move |reader: &Reader<'_>| {
+        let sql = "SELECT id, next_at FROM webhooks WHERE state = 'active' \
+                   AND (next_at > $1 OR (failing_since > $2 AND next_at > $3)) LIMIT 500";
+        let read = |row: &Row<'_>| Ok((row.get::<WebhookId>(0)?, row.get::<Timestamp>(1)?));
+        reader.query(sql, &params.map(Into::into), read)
+    };
+    for (id, wrong) in store.read(late).await? {
+        let sql = "UPDATE webhooks SET next_at = $3, failing_since = CASE WHEN failing_since > $3 THEN $3 \
+                   ELSE failing_since END WHERE id = $1 AND next_at = $2";
+        let set = move |tx: &mut Tx<'_>| tx.execute(sql, &[id.into(), wrong.into(), now.into()]);
+        if store.write(set).await? > 0 {
+            tracing::warn!(webhook.id = %id, %wrong, "a clock was wrong: a webhook's next attempt was too far away");
+        }
+    }
+    Ok(())
 }
 
 /// Gives a webhook up, unless somebody has changed it meanwhile.

@@ -4,6 +4,7 @@ mod failing;
 mod many;
 mod outage;
 mod rights;
+mod steering;
 
 use serde_json::{Value, json};
 

@@ -43,36 +43,136 @@ fn a_line_fires_by_the_clock_on_the_wall() {
     );
 }
 
-#[test]
-fn what_the_clock_jumps_over_in_spring_fires_when_it_has_jumped() {
-    let spring =
-        |line| between(line, "Europe/Berlin", "2026-03-28T23:00:00Z", "2026-03-29T02:00:00Z");
-    // There is no half past two: it is three o'clock at once.
-    assert_eq!(spring("30 2 * * *"), ["2026-03-29T01:00"]);
-    // What fires every so often goes on every so often.
-    assert_eq!(
-        spring("*/30 * * * *"),
-        [
-            "2026-03-28T23:30",
-            "2026-03-29T00:00",
-            "2026-03-29T00:30",
-            "2026-03-29T01:00",
-            "2026-03-29T01:30",
-            "2026-03-29T02:00"
-        ]
-    );
-}
+/// Line, zone, start, end, and times.
+type Case<'a> = (&'a str, &'a str, (&'a str, &'a str), &'a [&'a str]);
+
+const BERLIN: &str = "Europe/Berlin";
+const SPRING: (&str, &str) = ("2027-03-27T23:00:00Z", "2027-03-28T22:00:00Z");
+const AUTUMN: (&str, &str) = ("2026-10-24T22:00:00Z", "2026-10-25T23:00:00Z");
+
+/// Lines with a zone, the time between two moments, and the times that they have there.
+const CHANGES: &[Case<'static>] = &[
+    // Without `*` in minute and hour: made up for once, right after the jump, and never twice.
+    ("30 2 * * *", BERLIN, SPRING, &["2027-03-28T01:00"]),
+    ("0 2,14 * * *", BERLIN, SPRING, &["2027-03-28T01:00", "2027-03-28T12:00"]),
+    ("15,45 2 * * *", BERLIN, SPRING, &["2027-03-28T01:00"]),
+    ("15,45 2 28 3 *", BERLIN, SPRING, &["2027-03-28T01:00"]),
+    ("15 2,3 * * *", BERLIN, SPRING, &["2027-03-28T01:00", "2027-03-28T01:15"]),
+    ("0 1-4 * * *", BERLIN, SPRING, &["2027-03-28T00:00", "2027-03-28T01:00", "2027-03-28T02:00"]),
+    ("30 15 2 * * *", BERLIN, SPRING, &["2027-03-28T01:00"]),
+    ("0-59 2 * * *", BERLIN, SPRING, &["2027-03-28T01:00"]),
+    ("30 2 * * *", BERLIN, AUTUMN, &["2026-10-25T00:30"]),
+    ("0 2,14 * * *", BERLIN, AUTUMN, &["2026-10-25T00:00", "2026-10-25T13:00"]),
+    ("15,45 2 * * *", BERLIN, AUTUMN, &["2026-10-25T00:15", "2026-10-25T00:45"]),
+    ("15,45 2 28 3 *", BERLIN, AUTUMN, &[]),
+    ("30 1-3 * * *", BERLIN, AUTUMN, &["2026-10-24T23:30", "2026-10-25T00:30", "2026-10-25T02:30"]),
+    ("0 3 * * *", BERLIN, AUTUMN, &["2026-10-25T02:00"]),
+    ("@daily", BERLIN, AUTUMN, &["2026-10-25T23:00"]),
+    // With `*`: by the time that passes.
+    ("*/30 2 * * *", BERLIN, SPRING, &[]),
+    (
+        "*/30 1-3 * * *",
+        BERLIN,
+        SPRING,
+        &["2027-03-28T00:00", "2027-03-28T00:30", "2027-03-28T01:00", "2027-03-28T01:30"],
+    ),
+    (
+        "*/30 2 * * *",
+        BERLIN,
+        AUTUMN,
+        &["2026-10-25T00:00", "2026-10-25T00:30", "2026-10-25T01:00", "2026-10-25T01:30"],
+    ),
+    (
+        "30 */2 * * *",
+        BERLIN,
+        ("2027-03-28T00:00:00Z", "2027-03-28T05:00:00Z"),
+        &["2027-03-28T02:30", "2027-03-28T04:30"],
+    ),
+    (
+        "0 * * * *",
+        BERLIN,
+        ("2026-10-24T23:00:00Z", "2026-10-25T02:00:00Z"),
+        &["2026-10-25T00:00", "2026-10-25T01:00", "2026-10-25T02:00"],
+    ),
+    (
+        "@hourly",
+        BERLIN,
+        ("2026-10-24T23:00:00Z", "2026-10-25T02:00:00Z"),
+        &["2026-10-25T00:00", "2026-10-25T01:00", "2026-10-25T02:00"],
+    ),
+    // Half an hour, on the other half of the globe.
+    (
+        "15 2 * * *",
+        "Australia/Lord_Howe",
+        ("2026-10-03T13:00:00Z", "2026-10-04T12:00:00Z"),
+        &["2026-10-03T15:30"],
+    ),
+    (
+        "45 2 * * *",
+        "Australia/Lord_Howe",
+        ("2026-10-03T13:00:00Z", "2026-10-04T12:00:00Z"),
+        &["2026-10-03T15:45"],
+    ),
+    (
+        "45 1 * * *",
+        "Australia/Lord_Howe",
+        ("2026-04-04T12:00:00Z", "2026-04-05T12:00:00Z"),
+        &["2026-04-04T14:45"],
+    ),
+    (
+        "45 * * * *",
+        "Australia/Lord_Howe",
+        ("2026-04-04T14:00:00Z", "2026-04-04T16:30:00Z"),
+        &["2026-04-04T14:45", "2026-04-04T15:15", "2026-04-04T16:15"],
+    ),
+    // No midnight, so that a day begins at one.
+    (
+        "0 0 * * *",
+        "Africa/Cairo",
+        ("2026-04-23T12:00:00Z", "2026-04-24T12:00:00Z"),
+        &["2026-04-23T22:00"],
+    ),
+    (
+        "30 0 24 4 *",
+        "Africa/Cairo",
+        ("2026-01-01T00:00:00Z", "2026-12-31T00:00:00Z"),
+        &["2026-04-23T22:00"],
+    ),
+    // Two midnights.
+    (
+        "0 0 * * *",
+        "America/Havana",
+        ("2026-10-31T12:00:00Z", "2026-11-01T12:00:00Z"),
+        &["2026-11-01T04:00"],
+    ),
+    // The gap is on another date than in Europe.
+    (
+        "30 2 * * *",
+        "America/New_York",
+        ("2027-03-13T12:00:00Z", "2027-03-15T12:00:00Z"),
+        &["2027-03-14T07:00", "2027-03-15T06:30"],
+    ),
+    (
+        "30 2 * * *",
+        "America/New_York",
+        ("2027-03-27T12:00:00Z", "2027-03-28T12:00:00Z"),
+        &["2027-03-28T06:30"],
+    ),
+    // A day that never was.
+    (
+        "0 12 30 12 *",
+        "Pacific/Apia",
+        ("2011-12-01T00:00:00Z", "2012-02-01T00:00:00Z"),
+        &["2011-12-30T10:00"],
+    ),
+    ("0 12 * * *", "UTC", SPRING, &["2027-03-28T12:00"]),
+];
 
 #[test]
-fn what_the_clock_shows_twice_in_autumn_fires_once() {
-    let autumn =
-        |line| between(line, "Europe/Berlin", "2026-10-24T23:00:00Z", "2026-10-25T03:00:00Z");
-    // Half past two comes at 00:30 and at 01:30 UTC.
-    assert_eq!(autumn("30 2 * * *"), ["2026-10-25T00:30"]);
-    assert_eq!(
-        autumn("0 * * * *"),
-        ["2026-10-25T00:00", "2026-10-25T01:00", "2026-10-25T02:00", "2026-10-25T03:00"]
-    );
+fn times_on_the_days_that_clocks_change_are_those_of_vixie_cron() {
+    for (line, zone, (start, end), expected) in CHANGES {
+        assert_eq!(between(line, zone, start, end), *expected, "{line} in {zone} from {start}");
+    }
 }
 
 #[test]
@@ -104,6 +204,16 @@ fn what_is_no_line_or_never_fires_says_so() {
     ] {
         refusal(line);
     }
+    for line in [
+        "*/90 * * * *",
+        "0 */24 * * *",
+        "0 0 */32 * *",
+        "0 0 1 */13 *",
+        "0 0 * * 0/8",
+        "0,*/60 * * * *",
+    ] {
+        assert!(refusal(line).contains("step"), "{line}");
+    }
     for line in ["0 0 30 2 *", "0 0 31 2,4,6,9,11 *", "0 0 30W 2 *"] {
         assert!(refusal(line).contains("never"), "{line}");
     }
@@ -121,6 +231,12 @@ fn a_time_zone_has_a_name() {
         assert_eq!(Times::parse("0 0 * * *", zone).unwrap_err(), Invalid::TimeZone, "{zone}");
     }
     assert_eq!(Times::parse("0 0 * * *", "europe/berlin").unwrap().zone(), "Europe/Berlin");
+}
+
+#[test]
+fn a_step_that_was_once_taken_goes_on() {
+    let times = Times::parse("*/90 * * * *", "UTC").unwrap();
+    assert_eq!(times.next(at("2026-11-21T00:10:00Z")), Some(at("2026-11-21T01:00:00Z")));
 }
 
 /// A field with numbers of a range.

@@ -1,0 +1,126 @@
+//! Owners who skip an event, and who have events delivered again from a time on.
+
+use serde_json::{Value, json};
+
+use crate::{
+    bundle::{LOOPBACK, Rogue, Says, status},
+    support::{Answer, Parley, column, eventually, text},
+    webhook::{Subscription, receiver, takes},
+};
+
+/// Receiver that answers messages with `poison` by this status, and takes all others.
+async fn poisoned(refusal: &'static str) -> Rogue {
+    Rogue::start(move |call| match call["data"]["message"]["text"].as_str() {
+        Some("poison") => Says::Ends(status(refusal, "")),
+        _ => takes(),
+    })
+    .await
+}
+
+async fn skip(of: &Subscription, seq: &Value) -> Answer {
+    let path = of.path(&format!("/deliveries/{seq}/skip"));
+    of.project.client.call("POST", &path, &json!({})).await
+}
+
+async fn replay(of: &Subscription, from: &str) -> Answer {
+    of.project.client.call("POST", &of.path("/replay"), &json!({"from": from})).await
+}
+
+/// Waits for the message of this text, whatever comes before.
+async fn until_message(receiver: &mut Rogue, last: &str) {
+    while receiver.called().await.body["data"]["message"]["text"] != last {}
+}
+
+#[tokio::test]
+async fn an_event_that_is_never_taken_is_skipped_by_an_owner_and_the_next_ones_come() {
+    for (refusal, state) in [("500 Internal Server Error", "active"), ("410 Gone", "disabled")] {
+        let parley = Parley::start_with(&LOOPBACK).await;
+        let project = parley.as_user("ada").project().await;
+        let mut receiver = poisoned(refusal).await;
+        let subscription = Subscription::make(&project, &receiver.url, &["message.created"]).await;
+        for text in ["one", "poison", "two"] {
+            project.send(text).await;
+        }
+        until_message(&mut receiver, "poison").await;
+        let is_noted = async || subscription.deliveries().await.len() == 2;
+        eventually("the attempt is noted", is_noted).await;
+        assert_eq!(subscription.show().await["state"], state);
+        let deliveries = subscription.deliveries().await;
+        let (delivered, poison) = (&deliveries[0]["seq"], &deliveries[1]["seq"]);
+        skip(&subscription, &json!(123_456)).await.refused(404, "not_found");
+        skip(&subscription, delivered).await.refused(409, "conflict");
+        let skipped = skip(&subscription, poison).await.is(200);
+        assert_eq!((&skipped["status"], &skipped["seq"]), (&json!("skipped"), poison));
+        skip(&subscription, poison).await.refused(409, "conflict");
+        let shown = subscription.show().await;
+        assert_eq!((&shown["failures"], &shown["state"]), (&json!(0), &json!(state)));
+        if state == "disabled" {
+            subscription.change(&json!({"active": true})).await;
+        }
+        until_message(&mut receiver, "two").await;
+        let statuses = async || column(&json!(subscription.deliveries().await), "status");
+        let expected = ["delivered", "skipped", "delivered"];
+        eventually("all is noted", async || statuses().await == expected).await;
+    }
+}
+
+#[tokio::test]
+async fn deliveries_since_a_time_are_made_again_in_order_under_the_same_ids() {
+    let parley = Parley::start_with(&LOOPBACK).await;
+    let project = parley.as_user("ada").project().await;
+    let mut receiver = receiver().await;
+    let subscription = Subscription::make(&project, &receiver.url, &["message.created"]).await;
+    let mut calls = Vec::new();
+    for text in ["one", "two", "three", "four"] {
+        project.send(text).await;
+        calls.push(receiver.called().await);
+        let count = calls.len();
+        eventually("it is noted", async || subscription.deliveries().await.len() == count).await;
+    }
+    let deliveries = subscription.deliveries().await;
+    // Delivered again just now, the first is not one of those that were delivered since.
+    subscription.redeliver(&deliveries[0]["seq"]).await.is(202);
+    receiver.called().await;
+    let is_noted = async || subscription.deliveries().await[0]["attempts"] == 2;
+    eventually("the second delivery is noted", is_noted).await;
+    let at = text(&deliveries[2]["at"]);
+    let replayed = replay(&subscription, &at).await.is(200);
+    assert_eq!(replayed, json!({"deliveries": 2, "seq": deliveries[2]["seq"]}));
+    for call in &calls[2..] {
+        let again = receiver.called().await;
+        assert_eq!(again.header("webhook-id"), call.header("webhook-id"), "{}", again.text);
+        assert_eq!(again.text, call.text);
+    }
+    project.send("five").await;
+    assert_eq!(receiver.called().await.body["data"]["message"]["text"], "five");
+    for bad in ["2020-01-01T00:00:00Z", "2999-01-01T00:00:00Z", "yesterday"] {
+        let refused = replay(&subscription, bad).await.refused(422, "invalid_field");
+        assert_eq!(refused["field"], "from", "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn a_replay_never_passes_an_event_that_still_waits() {
+    let parley = Parley::start_with(&LOOPBACK).await;
+    let project = parley.as_user("ada").project().await;
+    let mut receiver = poisoned("500 Internal Server Error").await;
+    let subscription = Subscription::make(&project, &receiver.url, &["message.created"]).await;
+    project.send("one").await;
+    project.send("poison").await;
+    until_message(&mut receiver, "poison").await;
+    eventually("it is noted", async || subscription.deliveries().await.len() == 2).await;
+    let at = text(&subscription.deliveries().await[1]["at"]);
+    let replayed = replay(&subscription, &at).await.is(200);
+    assert_eq!(replayed["deliveries"], 0, "only the event that waits anyway");
+    let (one, poison) = {
+        let mut deliveries = subscription.deliveries().await;
+        let poison = deliveries.pop().expect("two");
+        (deliveries.pop().expect("two"), poison)
+    };
+    let replayed = replay(&subscription, &text(&one["at"])).await.is(200);
+    assert_eq!(replayed["seq"], one["seq"]);
+    until_message(&mut receiver, "poison").await;
+    skip(&subscription, &poison["seq"]).await.is(200);
+    project.send("two").await;
+    until_message(&mut receiver, "two").await;
+}

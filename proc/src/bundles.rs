@@ -3,6 +3,7 @@
 pub(crate) mod chat;
 mod demo;
 mod http;
+mod input;
 mod submit;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -20,11 +21,13 @@ use shared::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub(crate) use self::http::{HttpBundles, Name};
+pub(crate) use self::input::GivenInput;
 pub(crate) use self::submit::no_data;
 use crate::{
     error::ApiError,
     ingress::Role,
     jobs::{JobContext, JobError, Share, machine::Job},
+    raw_json::RawJson,
     state::AppState,
 };
 
@@ -68,7 +71,7 @@ pub(crate) trait Operation: Send + Sync + 'static {
     async fn refused(&self, _context: &JobContext) {}
 
     /// Does it, and returns the job's result.
-    async fn run(&self, context: JobContext, input: Value) -> Result<Value, JobError>;
+    async fn run(&self, context: JobContext, input: Value) -> Result<RawJson, JobError>;
 }
 
 /// Field of an input that an operation cannot take, and why.
@@ -235,9 +238,9 @@ pub(crate) fn schema_of<T: JsonSchema>() -> Value {
     SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<T>().to_value()
 }
 
-/// Reads an input that its schema has let pass.
+/// Reads an input that its schema has let pass. To a schema `1.0` is an integer, so it is one here.
 pub(crate) fn parse<T: serde::de::DeserializeOwned>(input: Value) -> Result<T, JobError> {
-    serde_json::from_value(input)
+    serde_json::from_value(input::with_whole_numbers(input))
         .map_err(|error| JobError::permanent("invalid_input", error.to_string()))
 }
 

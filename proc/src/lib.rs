@@ -13,6 +13,7 @@ mod grpc;
 mod ingress;
 mod jobs;
 mod outgoing;
+mod raw_json;
 mod schedules;
 mod search;
 mod state;

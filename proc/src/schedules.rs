@@ -11,7 +11,6 @@ use std::sync::Arc;
 use axum::extract::State;
 use http::{StatusCode, header};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use shared::{
     http::{BodyError, Json, Query, current_trace},
     ids::{ProjectId, ScheduleId, TraceId},
@@ -25,7 +24,7 @@ use self::{
 };
 use crate::{
     access::{Own, ProjectRoles, Scheduled},
-    bundles::{Name, Registry, no_data},
+    bundles::{GivenInput, Name, Registry, no_data},
     error::ApiError,
     ingress::{Ingress, Role},
     state::AppState,
@@ -90,7 +89,8 @@ struct NewSchedule {
     operation: Name,
     /// The operation's input, as its JSON Schema says.
     #[serde(default = "no_data")]
-    data: Value,
+    #[schema(value_type = serde_json::Value)]
+    data: GivenInput,
     /// Minute, hour, day of the month, month, day of the week, such as `30 8 * * MON-FRI`; perhaps a second before them.
     cron: String,
     /// The zone whose clocks it goes by, such as `Europe/Berlin`.
@@ -119,7 +119,7 @@ async fn create(
     let declared = registry.find_callable(new.bundle.as_str(), new.operation.as_str()).await?;
     let declared = declared.ok_or(ApiError::NotFound("the operation"))?;
     declared.authorize(&roles, &own.user.id, new.project_id, &trace()).await?;
-    declared.check(&new.data)?;
+    declared.check_given(&new.data, "data")?;
     let (times, now) = (Times::parse(&new.cron, &new.time_zone)?, own.now());
     let schedule = Schedule {
         id: ScheduleId::mint(),
@@ -127,7 +127,7 @@ async fn create(
         owner: own.user.id.clone(),
         bundle: new.bundle.into(),
         operation: new.operation.into(),
-        data: new.data,
+        data: new.data.into_value(),
         cron: new.cron,
         time_zone: times.zone().to_owned(),
         missed: new.missed,
@@ -175,7 +175,10 @@ async fn change(
         let declared = registry.find_callable(bundle, operation).await?;
         let declared = declared.ok_or(ApiError::NotFound("the operation"))?;
         declared.authorize(&roles, owner, *project_id, &trace()).await?;
-        declared.check(change.data.as_ref().unwrap_or(&scheduled.schedule.data))?;
+        match &change.data {
+            Some(given) => declared.check_given(given, "data")?,
+            None => declared.check(&scheduled.schedule.data)?,
+        }
     }
     let id = scheduled.schedule.id;
     let changed = scheduled.write(move |tx| {

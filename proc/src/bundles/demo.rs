@@ -11,6 +11,7 @@ use super::{Operation, Unfit, parse, schema_of};
 use crate::{
     ingress::Role,
     jobs::{JobContext, JobError, Progress},
+    raw_json::RawJson,
 };
 
 /// Counts.
@@ -59,7 +60,7 @@ impl Operation for Count {
     }
 
     fn check(&self, input: &Value) -> Result<(), Unfit> {
-        let Ok(Input { to, delay_ms }) = Input::deserialize(input) else { return Ok(()) };
+        let Ok(Input { to, delay_ms }) = parse(input.clone()) else { return Ok(()) };
         if Duration::from_millis(to.saturating_mul(delay_ms)) > MAX_DURATION {
             let reason = "counting may take 5 minutes: to * delay_ms is at most 300000";
             return Err(Unfit { field: "delay_ms", reason });
@@ -67,7 +68,7 @@ impl Operation for Count {
         Ok(())
     }
 
-    async fn run(&self, context: JobContext, input: Value) -> Result<Value, JobError> {
+    async fn run(&self, context: JobContext, input: Value) -> Result<RawJson, JobError> {
         let Input { to, delay_ms } = parse(input)?;
         let start = context.checkpoint().map_or(0, |Checkpoint { counted }| counted);
         for counted in start + 1..=to {
@@ -75,6 +76,6 @@ impl Operation for Count {
             let progress = Progress::of(counted, to, "numbers", "counting");
             context.advance(progress, Some(Checkpoint { counted })).await?;
         }
-        Ok(json!({"counted": to}))
+        Ok(json!({"counted": to}).into())
     }
 }

@@ -20,7 +20,7 @@ use shared::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{Declared, Registry, Unfit};
+use super::{Declared, GivenInput, Registry, Unfit};
 use crate::{
     access::ProjectRoles,
     error::ApiError,
@@ -45,11 +45,12 @@ struct Submission {
     project_id: ProjectId,
     /// The operation's input, as its JSON Schema says.
     #[serde(default = "no_data")]
-    data: Value,
+    #[schema(value_type = Value)]
+    data: GivenInput,
 }
 
-pub(crate) fn no_data() -> Value {
-    Value::Object(serde_json::Map::new())
+pub(crate) fn no_data() -> GivenInput {
+    Value::Object(serde_json::Map::new()).into()
 }
 
 /// Calls an operation: a job is made of it.
@@ -74,15 +75,24 @@ async fn submit(
     body: Result<Json<Submission>, BodyError>,
 ) -> Result<Response, ApiError> {
     let declared = registry.find_callable(&bundle, &operation).await?;
-    let declared = declared.ok_or(ApiError::NotFound("the operation"))?;
-    let Json(Submission { project_id, data }) = body?;
+    let Json(Submission { project_id, data }) = read_body(declared.as_ref(), key.as_ref(), body)?;
     let trace = current_trace().unwrap_or_else(TraceId::mint);
-    declared.authorize(&roles, &user.id, project_id, &trace).await?;
-    declared.check(&data)?;
+    authorize(declared.as_ref(), &roles, &user.id, project_id, &trace).await?;
+    let admitted = match &declared {
+        Some(declared) => declared.check_given(&data, "data"),
+        None => Err(UNKNOWN),
+    };
+    let data = data.into_value();
     let idempotency = key.map(|key| idempotency(key, project_id, &data));
     let owner = user.id.clone();
     let new = NewJob { owner, project_id, bundle, operation, input: data, trace: trace.clone() };
-    let mut job = engine.submit(new.into(), user.roles, idempotency).await?;
+    let mut job = match admitted {
+        Ok(()) => engine.submit(new.into(), user.roles, idempotency).await?,
+        Err(refused) => {
+            let mut first = engine.submitted_before(vec![new.into()], idempotency).await?;
+            Arc::unwrap_or_clone(first.pop().ok_or(refused)?)
+        }
+    };
     let wait = wait(&headers);
     if let Some(wait) = wait.filter(|_| !job.state.is_terminal()) {
         let closing = lifecycle.closing();
@@ -113,8 +123,8 @@ struct Batch {
     /// The project that the jobs work in.
     project_id: ProjectId,
     /// The operation's inputs, from 1 to 1,000, each as its JSON Schema says.
-    #[schema(min_items = 1, max_items = 1000)]
-    data: Vec<Value>,
+    #[schema(min_items = 1, max_items = 1000, value_type = Vec<Value>)]
+    data: Vec<GivenInput>,
 }
 
 /// Jobs that were made together.
@@ -149,26 +159,67 @@ async fn submit_all(
     body: Result<Json<Batch>, BodyError>,
 ) -> Result<Response, ApiError> {
     let declared = registry.find_callable(&bundle, &operation).await?;
-    let declared = declared.ok_or(ApiError::NotFound("the operation"))?;
-    let Json(Batch { project_id, data }) = body?;
+    let Json(Batch { project_id, data }) = read_body(declared.as_ref(), key.as_ref(), body)?;
     let trace = current_trace().unwrap_or_else(TraceId::mint);
-    declared.authorize(&roles, &user.id, project_id, &trace).await?;
+    authorize(declared.as_ref(), &roles, &user.id, project_id, &trace).await?;
     if data.is_empty() || data.len() > MAX_BATCH {
         let message = format!("must have from 1 to {MAX_BATCH} inputs");
         return Err(ApiError::Field { field: "data".into(), message });
     }
-    for (number, data) in data.iter().enumerate() {
-        declared.check_at(data, &format!("data.{number}"))?;
-    }
+    let check = |(number, data)| match &declared {
+        Some(declared) => declared.check_given(data, &format!("data.{number}")),
+        None => Err(UNKNOWN),
+    };
+    let admitted = data.iter().enumerate().try_for_each(check);
     more.take(data.len() - 1)?;
+    let data: Vec<Value> = data.into_iter().map(GivenInput::into_value).collect();
     let idempotency = key.map(|key| idempotency(key, project_id, &data));
     let new = data.into_iter().map(|data| {
         let (owner, bundle, operation) = (user.id.clone(), bundle.clone(), operation.clone());
         NewJob { owner, project_id, bundle, operation, input: data, trace: trace.clone() }.into()
     });
-    let jobs = engine.submit_all(new.collect(), user.roles, idempotency).await?;
+    let jobs = match admitted {
+        Ok(()) => engine.submit_all(new.collect(), user.roles, idempotency).await?,
+        Err(refused) => {
+            let first = engine.submitted_before(new.collect(), idempotency).await?;
+            if first.is_empty() {
+                return Err(refused);
+            }
+            first
+        }
+    };
     let jobs = jobs.iter().map(|job| SubmittedJob { id: job.id, state: job.state });
     Ok((StatusCode::ACCEPTED, Json(Submitted { jobs: jobs.collect() })).into_response())
+}
+
+const UNKNOWN: ApiError = ApiError::NotFound("the operation");
+
+/// Returns the body of a submission. That of an unknown operation matters only if the request may be a repeated one.
+fn read_body<T>(
+    declared: Option<&Arc<Declared>>,
+    key: Option<&IdempotencyKey>,
+    body: Result<Json<T>, BodyError>,
+) -> Result<Json<T>, ApiError> {
+    match (declared, key, body) {
+        (None, None, _) | (None, _, Err(_)) => Err(UNKNOWN),
+        (_, _, body) => Ok(body?),
+    }
+}
+
+/// Refuses a user whose role in the project does not allow them to call the operation. An operation that is gone may be asked
+/// for by members, who get the jobs that the same request made before.
+async fn authorize(
+    declared: Option<&Arc<Declared>>,
+    roles: &ProjectRoles,
+    user: &UserId,
+    project: ProjectId,
+    trace: &TraceId,
+) -> Result<(), ApiError> {
+    if let Some(declared) = declared {
+        return declared.authorize(roles, user, project, trace).await;
+    }
+    let role = roles.ask(&(user.clone(), project), trace).await?;
+    role.map(drop).ok_or(UNKNOWN)
 }
 
 impl Declared {
@@ -193,6 +244,12 @@ impl Declared {
         job.priority = self.operation.priority();
         job.share = self.operation.share(job);
         job.unique_key = self.operation.unique_key(job);
+    }
+
+    /// Holds an input, which is at a place in the body, to the operation's schema, and its numbers to 64 bits.
+    pub(crate) fn check_given(&self, given: &GivenInput, place: &str) -> Result<(), ApiError> {
+        given.check_numbers(place)?;
+        self.check_at(given.value(), place)
     }
 
     /// Holds the input to the operation's schema.

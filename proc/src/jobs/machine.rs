@@ -4,6 +4,7 @@ mod job;
 
 use std::time::Duration;
 
+use crate::raw_json::RawJson;
 use serde_json::Value;
 use shared::time::Timestamp;
 use uuid::Uuid;
@@ -23,7 +24,7 @@ pub(crate) enum Command {
     /// The worker's progress is shown.
     Announce { claim: Claim },
     /// The worker did it.
-    Succeed { claim: Claim, result: Value },
+    Succeed { claim: Claim, result: RawJson },
     /// The attempt failed; if another is left it begins after `backoff`.
     Fail { claim: Claim, error: JobError, backoff: Duration },
     /// The worker cannot go on before `wait` has passed; that counts as no attempt.

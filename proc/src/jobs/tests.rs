@@ -71,7 +71,7 @@ async fn a_job_is_claimed_run_and_told_of(home: Home) {
         assert_eq!(fixture.event(kind).await["id"], json!(job.id));
     }
     let job = fixture.engine.wait(job.id, &job.owner, LONG).await.unwrap();
-    assert_eq!((job.state, job.result), (State::Succeeded, Some(json!({"counted": 5}))));
+    assert_eq!((job.state, job.result), (State::Succeeded, Some(json!({"counted": 5}).into())));
     let topic = Topic::jobs();
     let read = fixture.tools.store.read(move |reader| reader.entries(&topic, 0, 100)).await;
     let entries: Vec<_> = read.map_err(|error: shared::store::Error| error).unwrap();

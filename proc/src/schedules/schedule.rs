@@ -10,6 +10,7 @@ use shared::{
 };
 
 use super::times::{Invalid, Times};
+use crate::bundles::GivenInput;
 
 /// What becomes of times at which no proc was there.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -108,7 +109,8 @@ pub(crate) struct Schedule {
 pub(super) struct Change {
     pub(super) cron: Option<String>,
     pub(super) time_zone: Option<String>,
-    pub(super) data: Option<Value>,
+    #[schema(value_type = Option<Value>)]
+    pub(super) data: Option<GivenInput>,
     pub(super) missed: Option<Missed>,
     /// `false` stops it, `true` lets it go on, also after it was disabled.
     pub(super) active: Option<bool>,
@@ -131,7 +133,7 @@ impl Schedule {
         let mut changed = Self {
             cron: change.cron.unwrap_or(self.cron),
             time_zone: change.time_zone.unwrap_or(self.time_zone),
-            data: change.data.unwrap_or(self.data),
+            data: change.data.map_or(self.data, GivenInput::into_value),
             missed: change.missed.unwrap_or(self.missed),
             updated_at: now,
             ..self

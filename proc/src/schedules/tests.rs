@@ -273,7 +273,8 @@ fn a_change_moves_the_next_time_only_if_it_is_about_it() {
     let change = |schedule: &Schedule, change: Change| schedule.clone().changed(change, now);
     // It is due, and stays so while its data changes.
     let data = Some(json!({"to": 2}));
-    let changed = change(&active, Change { data: data.clone(), ..Change::default() }).unwrap();
+    let given = data.clone().map(Into::into);
+    let changed = change(&active, Change { data: given, ..Change::default() }).unwrap();
     assert_eq!((changed.next_fire_at, Some(changed.data)), (Some(noon()), data));
     let cron = Some("30 * * * *".to_owned());
     let changed = change(&active, Change { cron, ..Change::default() }).unwrap();

@@ -18,6 +18,7 @@ use crate::{
     bundles::{Operation, parse, schema_of},
     ingress::Role,
     jobs::{JobContext, JobError, Progress, Share, machine::Job},
+    raw_json::RawJson,
 };
 
 /// How often the job says how far it is.
@@ -76,7 +77,7 @@ impl Operation for Reindex {
         schema_of::<Input>()
     }
 
-    async fn run(&self, context: JobContext, input: Value) -> Result<Value, JobError> {
+    async fn run(&self, context: JobContext, input: Value) -> Result<RawJson, JobError> {
         let Input {} = parse(input)?;
         let project = context.job().project_id;
         let wished = match context.checkpoint::<Wished>() {
@@ -99,9 +100,10 @@ impl Operation for Reindex {
             JobError::transient("unavailable", "the index was not read")
         })?;
         let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-        Ok(
-            json!({"messages": messages, "duration_ms": duration_ms, "index_bytes": self.search.bytes()}),
-        )
+        let bytes = self.search.bytes();
+        let result =
+            json!({"messages": messages, "duration_ms": duration_ms, "index_bytes": bytes});
+        Ok(result.into())
     }
 }
 

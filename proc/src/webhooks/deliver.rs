@@ -27,6 +27,7 @@ use crate::{
     ingress::Role,
     jobs::{JobContext, JobError, Share, deliveries_at_once, machine::Job},
     outgoing::Outgoing,
+    raw_json::RawJson,
 };
 
 pub(crate) const BUNDLE: &str = "webhook";
@@ -108,18 +109,18 @@ impl Operation for Deliver {
         }
     }
 
-    async fn run(&self, context: JobContext, input: Value) -> Result<Value, JobError> {
+    async fn run(&self, context: JobContext, input: Value) -> Result<RawJson, JobError> {
         let Input { webhook_id, seq } = parse(input)?;
         let found = context.store().read(move |reader| webhooks::find(reader, webhook_id)).await;
         let Some(webhook) = found.map_err(|error| unavailable(&error))? else {
-            return Ok(json!({"delivered": 0}));
+            return Ok(json!({"delivered": 0}).into());
         };
         let work = Work { outgoing: &self.outgoing, context, webhook };
         let delivered = match seq {
             None => work.catch_up().await?,
             Some(seq) => work.again(seq).await?,
         };
-        Ok(json!({"delivered": delivered}))
+        Ok(json!({"delivered": delivered}).into())
     }
 }
 

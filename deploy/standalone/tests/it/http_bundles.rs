@@ -3,6 +3,7 @@
 mod callbacks;
 mod hostile;
 mod logs;
+mod numbers;
 
 use std::sync::Arc;
 

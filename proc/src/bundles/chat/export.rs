@@ -21,6 +21,7 @@ use crate::{
     bundles::{Operation, parse, schema_of},
     ingress::Role,
     jobs::{JobContext, JobError},
+    raw_json::RawJson,
 };
 
 /// Writes a project into an artifact. A new worker begins it anew: the artifact appears only when it is whole.
@@ -68,7 +69,7 @@ impl Operation for Export {
         schema_of::<Input>()
     }
 
-    async fn run(&self, context: JobContext, input: Value) -> Result<Value, JobError> {
+    async fn run(&self, context: JobContext, input: Value) -> Result<RawJson, JobError> {
         match parse::<Input>(input)?.format {
             Format::Ndjson => lines(&context, self.timeout()).await,
             Format::Slack => zipped::export(&context, self.timeout()).await,
@@ -76,12 +77,13 @@ impl Operation for Export {
     }
 }
 
-async fn lines(context: &JobContext, longest: Duration) -> Result<Value, JobError> {
+async fn lines(context: &JobContext, longest: Duration) -> Result<RawJson, JobError> {
     let mut pages = Pages::open(context, ExportOrder::ByTime, longest).await?;
     let mut artifact = context.artifact("export.ndjson", "application/x-ndjson");
     while let Some(page) = pages.next().await? {
         artifact.write(page).await?;
     }
     let artifact = artifact.finish().await?;
-    Ok(json!({"artifact": artifact, "records": pages.records(), "messages": pages.messages()}))
+    Ok(json!({"artifact": artifact, "records": pages.records(), "messages": pages.messages()})
+        .into())
 }

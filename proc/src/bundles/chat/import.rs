@@ -23,6 +23,7 @@ use crate::{
     bundles::{Operation, parse, schema_of},
     ingress::Role,
     jobs::{JobContext, JobError, Progress},
+    raw_json::RawJson,
     uploads,
 };
 
@@ -105,7 +106,7 @@ impl Operation for Import {
         schema_of::<Input>()
     }
 
-    async fn run(&self, context: JobContext, input: Value) -> Result<Value, JobError> {
+    async fn run(&self, context: JobContext, input: Value) -> Result<RawJson, JobError> {
         let Input { upload_id, format: _ } = parse(input)?;
         let file = open(&context, upload_id).await?;
         let Checkpoint { position, mut messages } = context.checkpoint().unwrap_or_default();
@@ -143,7 +144,8 @@ impl Operation for Import {
             "channels": channels,
             "messages": messages,
             "files_ignored": ignored_files,
-        }))
+        })
+        .into())
     }
 }
 

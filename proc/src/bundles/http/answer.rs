@@ -5,7 +5,10 @@ use std::borrow::Cow;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use crate::jobs::{JobError, Progress};
+use crate::{
+    jobs::{JobError, Progress},
+    raw_json::RawJson,
+};
 
 /// The longest line, which is also the largest result.
 pub(super) const MAX_LINE_BYTES: usize = 64 * 1024;
@@ -21,7 +24,7 @@ pub(super) enum Line {
     Progress(Told),
     Log(Log),
     /// The last one: the job's result.
-    Result(Value),
+    Result(RawJson),
     /// The last one: why there is none.
     Error(Failed),
 }
@@ -73,7 +76,7 @@ impl From<Value> for Level {
 }
 
 /// Reads a count as any JSON writer has it: `3.0` is 3, as for JSON Schema, and `null` is none.
-fn count<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+pub(super) fn count<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Number {

@@ -1,8 +1,13 @@
 //! Where bundles call back: the signature says who it is, the fence what of.
 
+use std::fmt;
+
 use axum::extract::State;
 use http::StatusCode;
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, IgnoredAny, MapAccess, Visitor},
+};
 use shared::{
     http::{BodyBytes, BodyError, Path, check_json_depth},
     ids::JobId,
@@ -12,19 +17,68 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     HttpBundles,
-    answer::{Line, readable},
+    answer::{Line, count, readable},
     calls::{self, Delivered},
     store::{self, Registered},
 };
 use crate::{error::ApiError, outgoing::SignedHead, state::AppState};
 
 /// One line of an answer, from later.
-#[derive(Deserialize)]
 struct Callback {
     /// The one of the call.
     fence: i64,
-    #[serde(flatten)]
     line: Line,
+}
+
+/// The line is read as it stands: through `flatten`, a result's numbers would lose digits.
+impl<'de> Deserialize<'de> for Callback {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_map(CallbackVisitor)
+    }
+}
+
+struct CallbackVisitor;
+
+impl<'de> Visitor<'de> for CallbackVisitor {
+    type Value = Callback;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with a fence and one line")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Callback, M::Error> {
+        let (mut fence, mut line) = (None, None);
+        while let Some(key) = map.next_key::<String>()? {
+            let next = match &*key {
+                "fence" => {
+                    fence = map.next_value::<Fence>()?.0;
+                    continue;
+                }
+                "progress" => Line::Progress(map.next_value()?),
+                "log" => Line::Log(map.next_value()?),
+                "result" => Line::Result(map.next_value()?),
+                "error" => Line::Error(map.next_value()?),
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                    continue;
+                }
+            };
+            if line.replace(next).is_some() {
+                return Err(Error::custom("there is more than one line"));
+            }
+        }
+        let fence = fence.ok_or_else(|| Error::missing_field("fence"))?;
+        let missing = "one of `progress`, `log`, `result` and `error` is missing";
+        Ok(Callback { fence, line: line.ok_or_else(|| Error::custom(missing))? })
+    }
+}
+
+/// Number of a call, as any JSON writer has it.
+#[derive(Deserialize)]
+struct Fence(#[serde(deserialize_with = "fence")] Option<i64>);
+
+fn fence<'de, D: Deserializer<'de>>(from: D) -> Result<Option<i64>, D::Error> {
+    Ok(count(from)?.and_then(|count| i64::try_from(count).ok()))
 }
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {

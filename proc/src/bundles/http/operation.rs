@@ -20,6 +20,7 @@ use crate::{
     bundles::Operation,
     ingress::Role,
     jobs::{JobContext, JobError, Progress, Share, machine::Job},
+    raw_json::RawJson,
 };
 
 /// How often progress is written at most; what comes in between gives way to what is newer.
@@ -63,7 +64,7 @@ impl Operation for HttpOperation {
         self.manifest.input.clone()
     }
 
-    async fn run(&self, context: JobContext, input: Value) -> Result<Value, JobError> {
+    async fn run(&self, context: JobContext, input: Value) -> Result<RawJson, JobError> {
         let job = context.job();
         let attempt = Attempt {
             job: job.id,
@@ -136,7 +137,7 @@ impl HttpOperation {
         listener: &mut Listener,
         fence: i64,
         called_at: Timestamp,
-    ) -> Result<Value, JobError> {
+    ) -> Result<RawJson, JobError> {
         let left = self.timeout().saturating_sub(context.store().now().since(called_at));
         let waited = timeout(left, listener.wait(fence)).await;
         waited
@@ -158,7 +159,7 @@ impl Listener {
     }
 
     /// Reads the bundle's answer to its last line.
-    async fn follow(&mut self, response: Response) -> Result<Value, JobError> {
+    async fn follow(&mut self, response: Response) -> Result<RawJson, JobError> {
         let (mut lines, mut parts) = (Lines::default(), response.bytes_stream());
         loop {
             let due = self.written_at + WRITE;
@@ -181,7 +182,7 @@ impl Listener {
     }
 
     /// Reads callbacks up to the last one.
-    async fn wait(&mut self, fence: i64) -> Result<Value, JobError> {
+    async fn wait(&mut self, fence: i64) -> Result<RawJson, JobError> {
         let (id, store) = (self.context.job().id, self.context.store().clone());
         loop {
             let read = store.read(move |reader| calls::read(reader, id, fence)).await;
@@ -202,7 +203,7 @@ impl Listener {
     }
 
     /// Takes one line and returns how the job ends, if it was the last.
-    async fn take(&mut self, line: Line) -> Result<Option<Result<Value, JobError>>, JobError> {
+    async fn take(&mut self, line: Line) -> Result<Option<Result<RawJson, JobError>>, JobError> {
         match line {
             Line::Progress(told) => {
                 self.newest = Some(told.into());

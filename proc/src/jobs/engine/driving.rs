@@ -20,6 +20,7 @@ use super::{
     lanes::Slot,
 };
 use crate::bundles::Operation;
+use crate::raw_json::RawJson;
 
 /// How often a running job's progress is told, even if it stands still: streams hear of it at least each second.
 const ANNOUNCE: Duration = Duration::from_millis(800);
@@ -29,7 +30,7 @@ const STUCK: Duration = Duration::from_millis(500);
 
 /// How an operation came to its end.
 enum Ended {
-    Done(Result<Json, JobError>),
+    Done(Result<RawJson, JobError>),
     /// It was told to stop: by a drain, a cancel, or because it is another worker's now.
     Stopped,
 }
@@ -185,7 +186,7 @@ impl Engine {
 }
 
 /// Ends an operation at its next `await`; one that reaches none for long is left behind, where nothing it writes counts.
-async fn stopped(task: &mut JoinSet<Result<Json, JobError>>) {
+async fn stopped(task: &mut JoinSet<Result<RawJson, JobError>>) {
     if tokio::time::timeout(STUCK, task.shutdown()).await.is_err() {
         tracing::error!("an operation blocks its thread and does not stop");
     }

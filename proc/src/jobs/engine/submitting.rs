@@ -13,7 +13,7 @@ use super::{
         queue::QueueLimit,
         store::{
             Idempotency,
-            submissions::{Places, Submitted, submit_all},
+            submissions::{Places, Submitted, repeated, submit_all},
         },
     },
     Engine,
@@ -56,6 +56,22 @@ impl Engine {
     ) -> Result<Vec<Arc<Job>>, Error> {
         let limit = self.limit(roles);
         self.submit_within(Submission { jobs, idempotency, limit }).await
+    }
+
+    /// Returns the jobs that the same request made before, none if it is the first. Nothing is made.
+    pub(crate) async fn submitted_before(
+        &self,
+        jobs: Vec<Job>,
+        idempotency: Option<Idempotency>,
+    ) -> Result<Vec<Arc<Job>>, Error> {
+        let Some(idempotency) = idempotency else { return Ok(Vec::new()) };
+        let read = move |reader: &store::Reader<'_>| repeated(reader, &jobs, &idempotency);
+        match self.inner.tools.store.read(read).await {
+            Ok(found) => Ok(found.into_iter().map(|submitted| submitted.job).collect()),
+            // Another body, which is refused for its own fault.
+            Err(Error::IdempotencyConflict) => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
     }
 
     async fn submit_one(&self, submission: Submission) -> Result<Job, Error> {

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use crate::raw_json::RawJson;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shared::{
@@ -169,7 +170,8 @@ pub(crate) struct Job {
     #[serde(skip)]
     pub(crate) checkpoint: Option<Value>,
     /// What the operation returned.
-    pub(crate) result: Option<Value>,
+    #[schema(value_type = Option<Value>)]
+    pub(crate) result: Option<RawJson>,
     /// Why the last attempt failed.
     pub(crate) error: Option<JobError>,
     pub(crate) trace_id: TraceId,

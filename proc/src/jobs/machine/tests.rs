@@ -55,7 +55,7 @@ fn a_late_success_cannot_overwrite_a_cancel() {
     let (job, claim) = claimed();
     let (job, event) = transition(job, Command::Cancel, now()).unwrap();
     assert_eq!((job.state, event), (State::Cancelled, Some(Event::Cancelled)));
-    let late = transition(job, Command::Succeed { claim, result: json!(1) }, now());
+    let late = transition(job, Command::Succeed { claim, result: json!(1).into() }, now());
     assert_eq!(late.unwrap_err(), Refused::Stale);
 }
 
@@ -156,7 +156,7 @@ fn commands() -> impl Strategy<Value = Command> {
         4 => take,
         2 => advance,
         1 => claim.clone().prop_map(|claim| Command::Announce { claim }),
-        2 => claim.clone().prop_map(|claim| Command::Succeed { claim, result: json!(1) }),
+        2 => claim.clone().prop_map(|claim| Command::Succeed { claim, result: json!(1).into() }),
         2 => fail,
         2 => claim.clone().prop_map(|claim| Command::HandBack { claim }),
         1 => claim.clone().prop_map(|claim| Command::Snooze { claim, wait: Duration::ZERO }),

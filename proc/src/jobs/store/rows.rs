@@ -11,6 +11,7 @@ use shared::{
 use uuid::Uuid;
 
 use super::super::machine::{Job, Share};
+use crate::raw_json::RawJson;
 
 pub(super) const COLUMNS: &str = "j.id, j.owner, j.project_id, j.bundle, j.operation, j.input, j.state, j.attempt, \
     j.max_attempts, j.crashes, j.fence, j.worker, j.run_after, j.priority, j.shares, j.share_limit, j.progress, \
@@ -103,7 +104,7 @@ struct Changed<'a> {
     job: &'a Job,
     progress: String,
     checkpoint: Option<String>,
-    result: Option<String>,
+    result: Option<&'a str>,
     error: Option<String>,
 }
 
@@ -114,7 +115,7 @@ impl<'a> From<&'a Job> for Changed<'a> {
             job,
             progress: written(&job.progress),
             checkpoint: text(&job.checkpoint),
-            result: text(&job.result),
+            result: job.result.as_ref().map(RawJson::as_str),
             error: job.error.as_ref().map(written),
         }
     }
@@ -134,7 +135,7 @@ impl Changed<'_> {
             job.rank().into(),
             progress.into(),
             checkpoint.as_ref().into(),
-            result.as_ref().into(),
+            (*result).into(),
             error.as_ref().into(),
             job.started_at.into(),
             job.finished_at.into(),
@@ -169,7 +170,7 @@ pub(super) fn read(row: &Row<'_>) -> Result<Job, Error> {
         share: share.zip(limit).map(|(name, limit)| Share { name, limit }),
         progress: row.json(16)?,
         checkpoint: optional(row, 17)?,
-        result: optional(row, 18)?,
+        result: raw(row, 18)?,
         error: optional(row, 19)?,
         trace_id: row.get(20)?,
         created_at: row.get(21)?,
@@ -177,6 +178,13 @@ pub(super) fn read(row: &Row<'_>) -> Result<Job, Error> {
         finished_at: row.get(23)?,
         unique_key: row.get(24)?,
     })
+}
+
+/// Returns JSON as it was written.
+fn raw(row: &Row<'_>, column: usize) -> Result<Option<RawJson>, Error> {
+    let text: Option<String> = row.get(column)?;
+    let raw = text.map(RawJson::from_text).transpose();
+    raw.map_err(|_| Error::Column { column })
 }
 
 fn optional<T: serde::de::DeserializeOwned>(

@@ -163,7 +163,7 @@ fn sames(reader: &Reader<'_>, jobs: &[Job]) -> Result<Vec<Option<Same>>, Error> 
 }
 
 /// Returns the jobs that the same request made before, as far as they are kept; none if it is the first.
-fn repeated(
+pub(in super::super) fn repeated(
     reader: &Reader<'_>,
     jobs: &[Job],
     idempotency: &Idempotency,

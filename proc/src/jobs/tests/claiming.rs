@@ -104,7 +104,8 @@ async fn a_late_worker_can_change_nothing(home: Home) {
     assert_eq!(fixture.engine.reap(now).await.unwrap(), 1);
     let (current, _) = fixture.claim(LONG).await;
     let result = json!("late");
-    let refused = fixture.apply(job.id, Command::Succeed { claim: late, result }).await;
+    let refused =
+        fixture.apply(job.id, Command::Succeed { claim: late, result: result.into() }).await;
     assert!(matches!(refused, Err(Error::Refused(Refused::Stale))));
     assert_eq!(fixture.find(job.id).await, current);
 }

@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use tokio::sync::watch;
 
 use super::*;
+use crate::raw_json::RawJson;
 
 /// Number of attempts that run now.
 static RUNNING: LazyLock<watch::Sender<usize>> = LazyLock::new(watch::Sender::default);
@@ -50,7 +51,7 @@ impl Operation for Endless {
         json!({})
     }
 
-    async fn run(&self, _: JobContext, _: Value) -> Result<Value, JobError> {
+    async fn run(&self, _: JobContext, _: Value) -> Result<RawJson, JobError> {
         let _counted = Counted::new();
         std::future::pending().await
     }

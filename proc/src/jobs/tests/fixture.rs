@@ -1,6 +1,7 @@
 //! An engine over a scratch store, and an operation that never goes well.
 
 use super::*;
+use crate::raw_json::RawJson;
 
 /// An operation that never goes well.
 struct Broken;
@@ -40,7 +41,7 @@ impl Operation for Broken {
         json!({})
     }
 
-    async fn run(&self, context: JobContext, input: Value) -> Result<Value, JobError> {
+    async fn run(&self, context: JobContext, input: Value) -> Result<RawJson, JobError> {
         context.log("info", "about to break".into());
         if input == "snooze" {
             return Err(JobError::snooze(Duration::from_hours(1)));

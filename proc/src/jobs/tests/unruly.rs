@@ -1,6 +1,7 @@
 //! Tests operations that do not do as they are told: they hold their thread, or leave work behind.
 
 use super::*;
+use crate::raw_json::RawJson;
 
 on_both_stores!(what_an_operation_leaves_behind_changes_nothing);
 
@@ -32,11 +33,11 @@ impl Operation for Unruly {
         json!({})
     }
 
-    async fn run(&self, context: JobContext, input: Value) -> Result<Value, JobError> {
+    async fn run(&self, context: JobContext, input: Value) -> Result<RawJson, JobError> {
         if input == "hold" {
             // Neither a cancel nor the timeout reaches it.
             std::thread::sleep(HELD);
-            return Ok(json!("late"));
+            return Ok(json!("late").into());
         }
         let left = context.clone();
         #[expect(clippy::disallowed_methods, reason = "it is what is tested")]
@@ -49,7 +50,7 @@ impl Operation for Unruly {
             }
             drop(left);
         });
-        Ok(json!("done"))
+        Ok(json!("done").into())
     }
 }
 
@@ -74,7 +75,7 @@ async fn what_an_operation_leaves_behind_changes_nothing(home: Home) {
     fixture.start();
     let job = fixture.submit("test", "unruly", json!("leave")).await;
     let ended = fixture.engine.wait(job.id, &job.owner, Duration::from_secs(5)).await.unwrap();
-    assert_eq!((ended.state, &ended.result), (State::Succeeded, &Some(json!("done"))));
+    assert_eq!((ended.state, &ended.result), (State::Succeeded, &Some(json!("done").into())));
     fixture.stop().await;
     let (last, topic) = (fixture.find(job.id).await, Topic::user(&job.owner));
     assert_eq!((last.fence, last.finished_at), (ended.fence, ended.finished_at));

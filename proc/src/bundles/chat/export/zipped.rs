@@ -8,11 +8,12 @@ use std::{
 
 use bytes::Bytes;
 use proto::ExportOrder;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::{archive::Archive, pages::Pages};
 use crate::jobs::{JobContext, JobError};
+use crate::raw_json::RawJson;
 
 /// Pages and parts of the archive that wait for each other at most.
 const AHEAD: usize = 2;
@@ -26,7 +27,7 @@ enum Made {
     Whole(u64),
 }
 
-pub(super) async fn export(context: &JobContext, longest: Duration) -> Result<Value, JobError> {
+pub(super) async fn export(context: &JobContext, longest: Duration) -> Result<RawJson, JobError> {
     let mut pages = Pages::open(context, ExportOrder::ByChannel, longest).await?;
     let mut artifact = context.artifact("export.zip", "application/zip");
     let (lines, mut made) = start(context.blobs().scratch().to_owned()).map_err(|error| {
@@ -60,7 +61,7 @@ pub(super) async fn export(context: &JobContext, longest: Duration) -> Result<Va
     };
     let ((), files) = tokio::try_join!(feed, store)?;
     let artifact = artifact.finish().await?;
-    Ok(json!({"artifact": artifact, "files": files, "messages": pages.messages()}))
+    Ok(json!({"artifact": artifact, "files": files, "messages": pages.messages()}).into())
 }
 
 type Parts = mpsc::Receiver<io::Result<Made>>;

@@ -24,7 +24,7 @@ proptest! {
         blank in "(\r?\n){0,3}",
     ) {
         let mut expected = said;
-        expected.push(Line::Result(json!(result)));
+        expected.push(Line::Result(json!(result).into()));
         let text: String = expected.iter().map(|line| json!(line).to_string() + "\n" + &blank).collect();
         let (mut lines, mut read, mut rest) = (Lines::default(), Vec::new(), text.as_bytes());
         for cut in cuts.iter().cycle() {
@@ -77,13 +77,13 @@ fn what_is_no_line_is_refused_and_what_follows_the_last_is_not_read() {
         assert_eq!(pushed.unwrap_err(), Unreadable::Garbage { line: 1 }, "{garbage}");
     }
     let lines = Lines::default().push(b"{\"result\":null}\ngarbage\n").unwrap();
-    assert_eq!(lines, [Line::Result(Value::Null)]);
+    assert_eq!(lines, [Line::Result(Value::Null.into())]);
     let later = Lines::default().push(b"{\"log\":\"\"}\n\n{\"result\":NaN}\n").unwrap_err();
     assert_eq!(later, Unreadable::Garbage { line: 3 });
     assert!(later.to_string().starts_with("line 3 of the bundle's answer"), "{later}");
     let mut unended = Lines::default();
     assert_eq!(unended.push(br#"{"result":1}"#).unwrap(), []);
-    assert_eq!(unended.finish(), Some(Line::Result(json!(1))));
+    assert_eq!(unended.finish(), Some(Line::Result(json!(1).into())));
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn what_writers_of_other_languages_add_is_read() {
         lines.pop().unwrap()
     };
     let progress = |done, total| Line::Progress(Told { done, total, ..Told::default() });
-    assert_eq!(line("\u{feff}{\"result\": 1}"), Line::Result(json!(1)));
+    assert_eq!(line("\u{feff}{\"result\": 1}"), Line::Result(json!(1).into()));
     assert_eq!(line(r#"{"progress": {"done": 3.0, "total": 4e0}}"#), progress(3, Some(4)));
     assert_eq!(line(r#"{"progress": {"done": null, "total": null}}"#), progress(0, None));
     for (level, read) in [

@@ -173,12 +173,18 @@ checked! {
         |text| (1..=80).contains(&text.chars().count())
             && !text.chars().any(|c| c.is_whitespace() || c.is_control() || c.is_uppercase() || ",/#@?&\"".contains(c));
     /// A reaction: an emoji or the short name of one.
-    Emoji: "an emoji has 1 to 64 bytes, none of them blank or a control",
-        |text| (1..=64).contains(&text.len())
+    Emoji: "an emoji has 1 to 100 characters and then a skin tone at most, none of them blank or a control",
+        |text| (1..=100).contains(&without_skin_tone(text).chars().count())
             && !text.chars().any(|c| c.is_whitespace() || c.is_control() || "/<>\"".contains(c));
     /// What makes a retried request the same request.
     IdempotencyKey: "an idempotency key has 1 to 128 visible ASCII characters",
         |text| (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+}
+
+/// Returns the name of an emoji without the skin tone that Slack puts behind it, as in `clap::skin-tone-3`.
+fn without_skin_tone(emoji: &str) -> &str {
+    let tone = |&(_, tone): &(&str, &str)| matches!(tone, "2" | "3" | "4" | "5" | "6");
+    emoji.rsplit_once("::skin-tone-").filter(tone).map_or(emoji, |(name, _)| name)
 }
 
 /// Prefixes of the ids of imported people, one for each source of an import.
@@ -257,6 +263,24 @@ mod tests {
                 (is_reserved, is_imported),
                 "{id}"
             );
+        }
+    }
+
+    #[test]
+    fn an_emoji_has_up_to_100_characters_in_any_script_and_a_skin_tone() {
+        for (emoji, is_valid) in [
+            ("+1".to_owned(), true),
+            ("a".repeat(100), true),
+            ("a".repeat(101), false),
+            ("語".repeat(100), true),
+            ("語".repeat(101), false),
+            (format!("{}::skin-tone-6", "a".repeat(100)), true),
+            (format!("{}::skin-tone-7", "a".repeat(100)), false),
+            ("::skin-tone-2".to_owned(), false),
+            (String::new(), false),
+            ("a b".to_owned(), false),
+        ] {
+            assert_eq!(emoji.parse::<Emoji>().is_ok(), is_valid, "{emoji}");
         }
     }
 

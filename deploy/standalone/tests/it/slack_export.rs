@@ -12,6 +12,7 @@ use crate::{
     archive::{Real, import},
     job::{run, submit},
     project::Project,
+    readers,
     support::{Parley, text},
 };
 
@@ -200,6 +201,76 @@ async fn all_that_can_be_said_goes_out_and_in_and_out_the_same() {
     let users = unpacked(&export(&copy).await)["users.json"].clone();
     let of_ada = |user: &&Value| user["name"] == history[0]["author_name"];
     assert_eq!(users.as_array().expect("a list").iter().filter(of_ada).count(), 2, "{users}");
+}
+
+/// Reads an archive with a reader of Slack exports that is not ours.
+async fn read_elsewhere(archive: &[u8]) -> Value {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (zip, found) = (folder.path().join("export.zip"), folder.path().join("found.json"));
+    std::fs::write(&zip, archive).expect("room on the disk");
+    let arguments =
+        ["slack_archive.py", zip.to_str().expect("text"), found.to_str().expect("text")];
+    let mut reader = readers::start("python3", &arguments);
+    let status = reader.wait().await.expect("it ends");
+    assert!(status.success(), "the reader ended with {status}");
+    let found = std::fs::read(found).expect("what it found");
+    serde_json::from_slice(&found).expect("JSON")
+}
+
+#[tokio::test]
+async fn a_public_reader_finds_every_message_and_thread() {
+    let parley = Parley::start().await;
+    let project = parley.as_user("ada").project().await;
+    import(&project, Real::read().bytes).await;
+    // Answers of both kinds: to what was imported, and to what was said here.
+    let history = project.history().await;
+    let grace = project.with("grace", "member").await;
+    let mut threads = BTreeMap::<String, Vec<String>>::new();
+    for (number, root) in history.iter().step_by(400).enumerate() {
+        let replies = threads.entry(text(&root["text"])).or_default();
+        for (who, count) in [(&project, 0), (&grace, number % 3)] {
+            for further in 0..=count {
+                let reply = format!("reply {number} of {further} & {}", replies.len());
+                let body =
+                    json!({"channel": root["channel"], "text": reply, "reply_to": root["id"]});
+                who.call("POST", "/messages", &body).await.is(201);
+                replies.push(reply.replace('&', "&amp;"));
+            }
+        }
+    }
+    let archive = export(&project).await;
+    let found = read_elsewhere(&archive).await;
+    let channels = found.as_object().expect("channels");
+    let messages: u64 = channels.values().filter_map(|found| found["messages"].as_u64()).sum();
+    let replies: usize = threads.values().map(Vec::len).sum();
+    assert_eq!(messages, 4_106 + replies as u64, "messages");
+    let read = channels.values().flat_map(|found| found["threads"].as_array().expect("a list"));
+    let read: BTreeMap<String, Vec<String>> = read
+        .map(|thread| {
+            let plain = text(&thread["text"])
+                .replace("&lt;", "<")
+                .replace("&gt;", ">")
+                .replace("&amp;", "&");
+            (plain, serde_json::from_value(thread["replies"].clone()).expect("texts"))
+        })
+        .collect();
+    assert_eq!(read, threads);
+    let names = found["ubuntu-2004"]["names"].to_string();
+    assert!(!names.contains("null"), "every author has a name: {names}");
+
+    // The first message of a thread tells of the others as Slack does.
+    let files = unpacked(&archive);
+    let all = files.iter().filter(|(name, _)| name.contains('/'));
+    let all: Vec<&Value> = all.flat_map(|(_, day)| day.as_array().expect("a list")).collect();
+    let root = all.iter().find(|message| message["reply_count"] == 4).expect("a thread of four");
+    let (ts, replies) = (&root["thread_ts"], root["replies"].as_array().expect("a list"));
+    assert_eq!((ts, replies.len()), (&root["ts"], 4));
+    assert_eq!(root["latest_reply"], replies[3]["ts"]);
+    assert_eq!(root["reply_users"], json!(["~ada", "~grace"]));
+    let answers = all.iter().filter(|message| message["thread_ts"] == *ts && message["ts"] != *ts);
+    let answers: Vec<Value> =
+        answers.map(|message| json!({"user": message["user"], "ts": message["ts"]})).collect();
+    assert_eq!(&answers, replies);
 }
 
 #[tokio::test]

@@ -48,6 +48,9 @@ pub(super) struct MessageLine<'a> {
 pub(super) struct ReactionLine {
     pub(super) emoji: String,
     pub(super) users: Vec<String>,
+    /// Users who reacted so, of whom not all may be named.
+    #[serde(default)]
+    pub(super) count: usize,
 }
 
 #[derive(Deserialize)]
@@ -81,11 +84,6 @@ impl<'a> Line<'a> {
 }
 
 impl MessageLine<'_> {
-    /// Returns the day it was sent on.
-    pub(super) fn day(&self) -> String {
-        self.created_at.to_string().chars().take("2004-11-15".len()).collect()
-    }
-
     /// Returns those who said something here and have a login, as the archive names them.
     pub(super) fn logins(&self) -> impl Iterator<Item = String> {
         let users = self.reactions.iter().flat_map(|reaction| &reaction.users);

@@ -1,6 +1,6 @@
 //! Turns the lines of a project into the records of a Slack export.
 
-use std::io;
+use std::{collections::HashSet, io};
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -11,6 +11,10 @@ use crate::bundles::chat::{
     names::{channel_id, exported, folder, is_login},
     slack::{Answered, KEPT_SUBTYPES, Own, OwnChannel, TOMBSTONE, Ts},
 };
+
+/// Answers that the first message of a thread lists, so that it stays within what an import takes for one record.
+const MAX_LISTED_REPLIES: usize = 10_000;
+const MAX_LISTED_USERS: usize = 100;
 
 /// An entry of `users.json`.
 #[derive(Serialize)]
@@ -108,6 +112,60 @@ struct Message<'a> {
     parley: Option<Box<RawValue>>,
 }
 
+/// What the first message of a thread tells of the others.
+#[derive(Serialize)]
+pub(super) struct Thread<'a> {
+    /// Only if the message does not name a thread itself.
+    #[serde(rename = "thread_ts", skip_serializing_if = "Option::is_none")]
+    root_ts: Option<String>,
+    reply_count: usize,
+    reply_users_count: usize,
+    latest_reply: String,
+    reply_users: Vec<&'a str>,
+    replies: Vec<ReplyEntry<'a>>,
+}
+
+#[derive(Serialize)]
+struct ReplyEntry<'a> {
+    user: &'a str,
+    ts: String,
+}
+
+/// An answer in a thread, under the id that its author has in the archive.
+pub(super) struct Reply<'a> {
+    pub(super) sent_at_us: i64,
+    pub(super) user: &'a str,
+}
+
+/// Returns what a message with answers tells of them; those beyond [`MAX_LISTED_REPLIES`] are counted.
+pub(super) fn thread<'a>(
+    sent_at_us: i64,
+    names_thread: bool,
+    replies: &[Reply<'a>],
+) -> io::Result<Thread<'a>> {
+    let mut seen = HashSet::new();
+    let users = replies.iter().map(|reply| reply.user).filter(|user| seen.insert(*user));
+    let mut reply_users: Vec<&str> = users.collect();
+    let reply_users_count = reply_users.len();
+    reply_users.truncate(MAX_LISTED_USERS);
+    let latest = replies.iter().map(|reply| reply.sent_at_us).max().unwrap_or(sent_at_us);
+    let entry = |reply: &Reply<'a>| {
+        Ok::<_, io::Error>(ReplyEntry { user: reply.user, ts: ts(reply.sent_at_us)?.to_string() })
+    };
+    Ok(Thread {
+        root_ts: if names_thread { None } else { Some(ts(sent_at_us)?.to_string()) },
+        reply_count: replies.len(),
+        reply_users_count,
+        latest_reply: ts(latest)?.to_string(),
+        reply_users,
+        replies: replies.iter().take(MAX_LISTED_REPLIES).map(entry).collect::<Result<_, _>>()?,
+    })
+}
+
+fn ts(at: i64) -> io::Result<Ts> {
+    Ts::from_micros(at).ok_or_else(|| io::Error::other("a time is before 1970"))
+}
+
 #[derive(Serialize)]
 struct Edited {
     user: String,
@@ -130,7 +188,6 @@ struct Kept {
 }
 
 pub(super) fn message<'a>(line: &'a MessageLine<'_>) -> io::Result<impl Serialize + use<'a>> {
-    let ts = |at: i64| Ts::from_micros(at).ok_or_else(|| io::Error::other("a time is before 1970"));
     let of_ms = |at: Timestamp| ts(at.as_ms().saturating_mul(1_000));
     let deleted = line.deleted_at.map(of_ms).transpose()?;
     let thread = line.parent.as_ref().and_then(|parent| parent.thread.as_ref());
@@ -170,7 +227,8 @@ pub(super) fn message<'a>(line: &'a MessageLine<'_>) -> io::Result<impl Serializ
             })
             .transpose()?,
         bot_id: bot.then(|| author.clone()),
-        user: (!bot).then_some(author),
+        // Others find the answers of a thread by their users.
+        user: Some(author),
         username: named.then_some(line.author_name.as_str()),
         text: if deleted.is_some() {
             "This message was deleted.".into()
@@ -183,10 +241,10 @@ pub(super) fn message<'a>(line: &'a MessageLine<'_>) -> io::Result<impl Serializ
         reactions: line
             .reactions
             .iter()
-            .map(|ReactionLine { emoji, users }| Reaction {
+            .map(|ReactionLine { emoji, users, count }| Reaction {
                 name: emoji,
                 users: users.iter().map(|user| exported(user)).collect(),
-                count: users.len(),
+                count: users.len().max(*count),
             })
             .collect(),
         parley,
@@ -230,7 +288,7 @@ mod tests {
         assert_eq!(
             record,
             json!({
-                "type": "message", "subtype": "bot_message", "bot_id": "B1", "username": "Hal",
+                "type": "message", "subtype": "bot_message", "user": "B1", "bot_id": "B1", "username": "Hal",
                 "text": "1 &lt; 2", "ts": "1600000001.000100", "thread_ts": "1600000000.000000", "parent_user_id": "U1",
                 "reactions": [{"name": "+1", "users": ["~ada"], "count": 1}], "parley": {"metadata": own},
             })

@@ -114,7 +114,7 @@ fn survey_and_read(file: File, packed_bytes: u64) -> Result<(), Error> {
 fn check(record: &Record) {
     match &record.outcome {
         Outcome::Message(message) => {
-            assert!(message.text.len() <= 64 << 10 && !message.text.contains('\0'));
+            assert!(message.text.len() <= 1 << 20 && !message.text.contains('\0'));
             let is_deleted = message.own.as_ref().is_some_and(|own| own.deleted.is_some());
             assert!(is_deleted || !message.text.trim().is_empty(), "a message has a text");
         }

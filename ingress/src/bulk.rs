@@ -2,6 +2,7 @@
 
 mod events;
 mod export;
+mod identity;
 mod import;
 mod read;
 
@@ -98,11 +99,12 @@ impl chat_server::Chat for Chat {
         &self,
         request: Request<ImportChannelsRequest>,
     ) -> Result<Response<ImportResponse>, Status> {
-        let ImportChannelsRequest { principal, import_id, channels } = request.into_inner();
-        let (owner, import) = (self.caller::<Owner>(principal)?, id(&import_id)?);
+        let mut request = request.into_inner();
+        let principal = request.principal.take();
+        let (owner, import) = (self.caller::<Owner>(principal)?, id(&request.import_id)?);
         let limits = self.limits;
         let outcome = owner
-            .write_bulk(move |tx, caller| import::channels(tx, caller, import, &channels, limits))
+            .write_bulk(move |tx, caller| import::channels(tx, caller, import, &request, limits))
             .await;
         outcome.map(Response::new).map_err(status)
     }

@@ -33,7 +33,7 @@ pub struct ListAccessResponse {
     pub roles: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// One batch's outcome. A record counts as `written` also when the same import wrote it in an earlier attempt.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ImportResponse {
     #[prost(uint64, tag = "1")]
     pub written: u64,
@@ -43,6 +43,32 @@ pub struct ImportResponse {
     /// Refused by chat's own rules, such as a text that is too long.
     #[prost(uint64, tag = "3")]
     pub failed: u64,
+    /// Imported before, and changed by this batch: where it came from it was edited, or is read better now. A message that was
+    /// deleted here is never among these.
+    #[prost(uint64, tag = "4")]
+    pub updated: u64,
+    /// The names that the channels of the request have here, in its order; empty where a channel was refused.
+    #[prost(string, repeated, tag = "5")]
+    pub channel_names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Channels here that an earlier import made of the request's private channels.
+    #[prost(string, repeated, tag = "6")]
+    pub made_public: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The messages that were refused.
+    #[prost(message, repeated, tag = "7")]
+    pub failures: ::prost::alloc::vec::Vec<ImportFailure>,
+    /// Kinds of reaction that were left out: the name is none that a reaction can have, or the message has too many kinds.
+    #[prost(uint64, tag = "8")]
+    pub reactions_refused: u64,
+    #[prost(uint64, tag = "9")]
+    pub reactions_beyond_limit: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ImportFailure {
+    /// Number of the message in the request.
+    #[prost(uint32, tag = "1")]
+    pub index: u32,
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Person {
@@ -65,12 +91,16 @@ pub struct ImportPeopleRequest {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Channel {
+    /// The name that the channel has where it comes from; here it is this or one made from it.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
     #[prost(string, optional, tag = "2")]
     pub topic: ::core::option::Option<::prost::alloc::string::String>,
     #[prost(int64, optional, tag = "3")]
     pub created_at_ms: ::core::option::Option<i64>,
+    /// The id that the channel has where it comes from, by which a later import knows it under another name too.
+    #[prost(string, tag = "4")]
+    pub external_id: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ImportChannelsRequest {
@@ -80,6 +110,12 @@ pub struct ImportChannelsRequest {
     pub import_id: ::prost::alloc::string::String,
     #[prost(message, repeated, tag = "3")]
     pub channels: ::prost::alloc::vec::Vec<Channel>,
+    /// Where the channels come from: "slack", or "parley" for an archive that Parley wrote.
+    #[prost(string, tag = "4")]
+    pub source: ::prost::alloc::string::String,
+    /// Channels that are private where they come from. None is made; `made_public` names those that are here.
+    #[prost(message, repeated, tag = "5")]
+    pub private_channels: ::prost::alloc::vec::Vec<Channel>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ImportReaction {
@@ -87,6 +123,9 @@ pub struct ImportReaction {
     pub emoji: ::prost::alloc::string::String,
     #[prost(string, repeated, tag = "2")]
     pub users: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Users who reacted so, named or not; no fewer than are named.
+    #[prost(uint64, tag = "3")]
+    pub count: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ImportMessage {
@@ -101,7 +140,7 @@ pub struct ImportMessage {
     pub sent_at_us: i64,
     #[prost(int64, optional, tag = "5")]
     pub edited_at_us: ::core::option::Option<i64>,
-    /// `sent_at_us` of the message in the same channel that this one answers.
+    /// `sent_at_us` of the message that this one answers. It may be in a later batch, or never come.
     #[prost(int64, optional, tag = "6")]
     pub reply_to_sent_at_us: ::core::option::Option<i64>,
     /// A JSON object, or empty.
@@ -110,13 +149,26 @@ pub struct ImportMessage {
     /// In the order in which they are to be shown.
     #[prost(message, repeated, tag = "8")]
     pub reactions: ::prost::alloc::vec::Vec<ImportReaction>,
-    /// The channel of the message that this one answers, if it is known to be there or to come: another channel may have
-    /// it, or a later batch.
+    /// The channel of the message that this one answers, if it is another channel.
     #[prost(string, optional, tag = "9")]
     pub reply_to_channel: ::core::option::Option<::prost::alloc::string::String>,
     /// Set for a message of which only its place is left; its text is empty.
     #[prost(int64, optional, tag = "10")]
     pub deleted_at_us: ::core::option::Option<i64>,
+    /// The name that this message shows for its author, if the message has one of its own.
+    #[prost(string, tag = "11")]
+    pub author_name: ::prost::alloc::string::String,
+    /// Number of the message among those of its time and channel, from 0.
+    #[prost(uint32, tag = "12")]
+    pub occurrence: u32,
+    /// A long text is several messages: the number of this one, from 0, and how many there are. Only the first is counted.
+    #[prost(uint32, tag = "13")]
+    pub part: u32,
+    #[prost(uint32, tag = "14")]
+    pub parts: u32,
+    /// Author of the message that this one answers: of the tombstone that stands for it while it is not here.
+    #[prost(string, tag = "15")]
+    pub reply_to_author: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ImportMessagesRequest {

@@ -59,7 +59,7 @@ pub(crate) enum Sent {
     Before(Message),
 }
 
-const COLUMNS: &str = "SELECT m.id, m.project_id, m.channel, m.author, p.name, m.text, m.reply_to, m.metadata, \
+const COLUMNS: &str = "SELECT m.id, m.project_id, m.channel, m.author, COALESCE(m.author_name, p.name), m.text, m.reply_to, m.metadata, \
                        m.created_at, m.updated_at, m.deleted_at FROM messages m \
                        LEFT JOIN people p ON p.project_id = m.project_id AND p.id = m.author WHERE m.project_id = $1";
 

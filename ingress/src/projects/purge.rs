@@ -25,9 +25,10 @@ const MEMBERS: i64 = 64;
 const TOPICS: i64 = 500;
 
 /// Tables of a project beside its messages and its topic, with their keys.
-const TABLES: [(&str, &str); 4] = [
+const TABLES: [(&str, &str); 5] = [
     ("read_marks", "project_id, channel, user_id"),
     ("channels", "project_id, name"),
+    ("imported_channels", "project_id, source, external_id"),
     ("people", "project_id, id"),
     ("presence", "project_id, user_id"),
 ];

@@ -1,6 +1,6 @@
 //! SQL of reactions: the kinds of reaction to a message, and the users of each kind.
 
-use std::collections::{HashMap, hash_map::Entry};
+use std::collections::{HashMap, HashSet, hash_map::Entry};
 
 use serde::Serialize;
 use shared::{
@@ -13,6 +13,8 @@ use shared::{
 pub(crate) const MAX_KINDS: usize = 50;
 /// Most users of a kind that an import stores; it counts the others.
 pub(crate) const MAX_IMPORTED_USERS: usize = 1_000;
+/// Most users that a kind of an import counts; a larger number is none that anybody reached.
+const MAX_IMPORTED_COUNT: u64 = 1_000_000;
 /// Most users of a kind that an answer names.
 const MAX_SHOWN_USERS: usize = 100;
 /// Most users of a kind that an event names.
@@ -189,6 +191,8 @@ pub(crate) fn clear(tx: &mut Tx<'_>, message: MessageId) -> Result<(), Error> {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Imported {
     kinds: Vec<ImportedKind>,
+    /// Kinds beyond those that a message may have.
+    left_out: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -200,29 +204,82 @@ struct ImportedKind {
 }
 
 impl Imported {
-    /// Takes each kind with its users, once each; kinds beyond [`MAX_KINDS`] are dropped.
-    pub(crate) fn new(reactions: impl IntoIterator<Item = (Emoji, Vec<UserId>)>) -> Self {
-        let mut merged: Vec<(Emoji, Vec<UserId>)> = Vec::new();
+    /// Takes each kind with its users, once each, and the number of users that it had; kinds beyond [`MAX_KINDS`] are counted.
+    pub(crate) fn new(reactions: impl IntoIterator<Item = (Emoji, Vec<UserId>, u64)>) -> Self {
+        let mut merged: Vec<(Emoji, Vec<UserId>, u64)> = Vec::new();
         let mut places: HashMap<Emoji, usize> = HashMap::new();
-        for (emoji, users) in reactions {
+        let mut left_out = 0;
+        for (emoji, users, count) in reactions {
             let place = *places.entry(emoji.clone()).or_insert(merged.len());
             if place == merged.len() {
                 if place == MAX_KINDS {
                     places.remove(&emoji);
+                    left_out += 1;
                     continue;
                 }
-                merged.push((emoji, Vec::new()));
+                merged.push((emoji, Vec::new(), 0));
             }
             merged[place].1.extend(users);
+            merged[place].2 = merged[place].2.max(count.min(MAX_IMPORTED_COUNT));
         }
-        let kinds = merged.into_iter().map(|(emoji, mut users)| {
-            let mut seen = std::collections::HashSet::new();
+        let kinds = merged.into_iter().map(|(emoji, mut users, count)| {
+            let mut seen = HashSet::new();
             users.retain(|user| seen.insert(user.clone()));
-            let more = users.len().saturating_sub(MAX_IMPORTED_USERS).try_into().unwrap_or(0);
+            let count = usize::try_from(count).unwrap_or(0).max(users.len());
             users.truncate(MAX_IMPORTED_USERS);
+            let more = count.saturating_sub(users.len()).try_into().unwrap_or(0);
             ImportedKind { emoji, users, more }
         });
-        Self { kinds: kinds.filter(|kind| !kind.users.is_empty()).collect() }
+        Self { kinds: kinds.filter(|kind| !kind.users.is_empty()).collect(), left_out }
+    }
+
+    /// Returns how many kinds were left out because a message has no more.
+    pub(crate) fn left_out(&self) -> u64 {
+        self.left_out
+    }
+
+    /// Adds what is missing to a message that has reactions, and takes none away; returns whether there was something.
+    pub(crate) fn add_missing(
+        &self,
+        tx: &mut Tx<'_>,
+        message: MessageId,
+        first_at: Timestamp,
+    ) -> Result<bool, Error> {
+        if self.kinds.is_empty() {
+            return Ok(false);
+        }
+        let sql = "SELECT emoji, user_id FROM reactions WHERE message_id = $1";
+        let pairs = tx.query(sql, &[message.into()], |row| {
+            Ok((row.parse::<Emoji>(0)?, row.parse::<UserId>(1)?))
+        })?;
+        let mut there: HashMap<Emoji, HashSet<UserId>> = HashMap::new();
+        for (emoji, user) in pairs {
+            there.entry(emoji).or_default().insert(user);
+        }
+        let mut is_changed = false;
+        for (kind, at) in self.kinds.iter().zip(first_at.as_ms()..) {
+            if !there.contains_key(&kind.emoji) && there.len() >= MAX_KINDS {
+                continue;
+            }
+            let users = there.entry(kind.emoji.clone()).or_default();
+            let room = MAX_IMPORTED_USERS.saturating_sub(users.len());
+            let missing = kind.users.iter().filter(|user| !users.contains(*user));
+            let missing: Vec<&UserId> = missing.take(room).collect();
+            let at = Value::from(Timestamp::from_ms(at));
+            let row = |user| [message.into(), (&kind.emoji).into(), Value::from(user), at];
+            let rows: Vec<Value<'_>> = missing.iter().copied().flat_map(row).collect();
+            let sql = "INSERT INTO reactions (message_id, emoji, user_id, at)";
+            tx.execute_rows(sql, "ON CONFLICT (message_id, emoji, user_id) DO NOTHING", 4, &rows)?;
+            is_changed |= !rows.is_empty();
+            if kind.more > 0 {
+                let sql = "INSERT INTO reaction_counts (message_id, emoji, more) VALUES ($1, $2, $3) \
+                           ON CONFLICT (message_id, emoji) DO UPDATE SET more = excluded.more \
+                           WHERE reaction_counts.more < excluded.more";
+                let params = [message.into(), (&kind.emoji).into(), kind.more.into()];
+                is_changed |= tx.execute(sql, &params)? > 0;
+            }
+        }
+        Ok(is_changed)
     }
 
     /// Writes the reactions to a message that has none; each gets a time of its own, from `first_at` on, as times order them.
@@ -285,7 +342,7 @@ mod tests {
             assert_eq!(add(tx, one, &emoji(MAX_KINDS), &last, now)?, None, "a kind too many");
             assert!(remove(tx, one, &emoji(1), &last)?, "a reaction that is there");
             assert!(!remove(tx, one, &emoji(1), &last)?, "a reaction that is gone");
-            Imported::new([(emoji(7), users(1_200))]).insert(tx, other, now)?;
+            Imported::new([(emoji(7), users(1_200), 0)]).insert(tx, other, now)?;
             let shown = of_messages(tx, &last, &[one, other])?;
             let whole = whole(tx, other)?;
             clear(tx, other)?;
@@ -315,9 +372,12 @@ mod tests {
 
     #[test]
     fn an_import_is_cut_to_fifty_kinds_and_a_thousand_users_a_kind() {
-        let kinds = Imported::new((0..60_000).map(|number| (emoji(number), users(1))));
+        let kinds = Imported::new((0..60_000).map(|number| (emoji(number), users(1), 1)));
         assert_eq!(kinds.kinds.len(), MAX_KINDS, "kinds");
-        let many = Imported::new([(emoji(0), users(1_500)), (emoji(0), users(1_500))]);
+        assert_eq!(kinds.left_out(), 60_000 - 50, "kinds that are left out");
+        let counted = Imported::new([(emoji(0), users(3), 40)]);
+        assert_eq!(counted.kinds[0].more, 37, "users that nobody named");
+        let many = Imported::new([(emoji(0), users(1_500), 0), (emoji(0), users(1_500), 9)]);
         assert_eq!(many.kinds[0].users.len(), MAX_IMPORTED_USERS, "users that are stored");
         assert_eq!(many.kinds[0].more, 500, "users that are counted, each once");
     }

@@ -31,6 +31,7 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0024_deliveries_to_run.sql"),
     include_str!("migrations/0029_last_sent.sql"),
     include_str!("migrations/0026_bundles.sql"),
+    include_str!("migrations/0027_imports.sql"),
 ];
 
 /// Held by the replica that migrates; the number means nothing.

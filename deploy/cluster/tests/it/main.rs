@@ -7,6 +7,7 @@ mod clock_skew;
 mod database;
 mod deleted_text;
 mod fixture;
+mod imports;
 mod link;
 mod nginx;
 mod origin;

@@ -55,7 +55,7 @@ async fn every_kind_of_record_is_kept_or_counted() {
     let skipped = json!({"channel_join": 2, "channel_leave": 1, "file_without_text": 1});
     assert_eq!(
         job["result"]["messages"],
-        json!({"total": 15, "imported": 9, "existing": 0, "failed": 2, "skipped": skipped})
+        json!({"total": 15, "imported": 9, "existing": 0, "updated": 0, "failed": 2, "skipped": skipped})
     );
     assert_eq!(
         job["result"]["people"],
@@ -117,6 +117,7 @@ async fn every_kind_of_record_is_kept_or_counted() {
     let again = import(&project, bytes.clone()).await;
     let counts = &again["result"]["messages"];
     assert_eq!((&counts["imported"], &counts["existing"]), (&json!(0), &json!(9)));
+    assert_eq!(counts["updated"], 0, "{counts}");
     let all = project.history().await;
     assert_eq!((all[..9].to_vec(), all.len()), (history, 10));
     // The same export in another project is other messages.
@@ -160,6 +161,8 @@ fn hostile() -> Vec<(&'static str, Vec<u8>)> {
             "bomb that lies",
             patched(export(&[(DAY, "0".repeat(20 << 20))]), DAY, 24, &[100, 0, 0, 0]),
         ),
+        ("overlapping entries", overlapping()),
+        ("more than it can hold", patched(sample(), DAY, 24, &[0, 0, 0x0f, 0])),
         ("lying size", patched(sample(), DAY, 24, &[7, 0, 0, 0])),
         ("wrong checksum", patched(sample(), DAY, 16, &[1, 2, 3, 4])),
         (
@@ -172,6 +175,23 @@ fn hostile() -> Vec<(&'static str, Vec<u8>)> {
         ("no users", pack(&[("channels.json", CHANNELS.into())])),
         ("no channels", pack(&[("users.json", USERS.into())])),
     ]
+}
+
+/// An archive whose entries all have the packed bytes of one: each unpacks them again.
+fn overlapping() -> Vec<u8> {
+    let name = |number: usize| format!("general/2020-01-{number:02}.json");
+    let days: Vec<String> = (1..=9).map(name).collect();
+    let day = || r#"[{"type":"message","user":"U1","text":"x","ts":"1.0"}]"#.to_owned();
+    let files: Vec<(&str, String)> = days.iter().map(|name| (name.as_str(), day())).collect();
+    let bytes = export(&files);
+    let offset = {
+        let first = days[0].as_bytes();
+        let is_record =
+            |window: &[u8]| window.starts_with(b"PK\x01\x02") && window[46..].starts_with(first);
+        let at = bytes.windows(46 + first.len()).position(is_record).expect("the first record");
+        bytes[at + 42..at + 46].to_vec()
+    };
+    days[1..].iter().fold(bytes, |bytes, day| patched(bytes, day, 42, &offset))
 }
 
 #[tokio::test]

@@ -1,6 +1,10 @@
 //! A data folder of an earlier version, opened by this one.
 
-use std::{path::Path, process::Command, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -11,28 +15,35 @@ const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixture
 /// Longer than any fixture will be old.
 const NEVER: &str = "36500d";
 
+/// Settings with which nothing of a fixture is too old.
+pub(crate) const KEEP_ALL: [&str; 10] = [
+    "--journal-max-age",
+    NEVER,
+    "--proc-job-max-age",
+    NEVER,
+    "--proc-upload-max-age",
+    NEVER,
+    "--answer-max-age",
+    NEVER,
+    "--proc-http-bundles-loopback",
+    "true",
+];
+
+/// Returns the path of a file of the fixtures.
+pub(crate) fn file(name: &str) -> PathBuf {
+    Path::new(FIXTURES).join(name)
+}
+
 #[tokio::test]
 async fn a_data_folder_of_version_0_1_0_opens_with_everything_in_it() {
     let dir = Arc::new(tempfile::tempdir().expect("a folder for data"));
     restore_sqlite(&dir);
-    let keep_all = [
-        "--journal-max-age",
-        NEVER,
-        "--proc-job-max-age",
-        NEVER,
-        "--proc-upload-max-age",
-        NEVER,
-        "--answer-max-age",
-        NEVER,
-        "--proc-http-bundles-loopback",
-        "true",
-    ];
-    let mut parley = Parley::start_in(&dir, &keep_all).await;
+    let mut parley = Parley::start_in(&dir, &KEEP_ALL).await;
     run("check.py", &["0.1.0", "sqlite", &parley.ingress, &parley.proc]);
     // The migrations ran once; a second start finds the same.
     assert!(parley.terminate().await.success(), "the upgraded process stops well");
     run("find_secrets.py", &["0.1.0", "sqlite", path(dir.path())]);
-    let parley = Parley::start_in(&dir, &keep_all).await;
+    let parley = Parley::start_in(&dir, &KEEP_ALL).await;
     run("check.py", &["0.1.0", "sqlite", &parley.ingress, &parley.proc]);
 }
 

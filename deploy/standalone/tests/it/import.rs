@@ -65,7 +65,7 @@ async fn a_real_export_comes_in_whole_and_goes_out_whole() {
     let result = &job["result"];
     assert_eq!(
         result["messages"],
-        json!({"total": 4106, "imported": 4106, "existing": 0, "failed": 0, "skipped": {}})
+        json!({"total": 4106, "imported": 4106, "existing": 0, "updated": 0, "failed": 0, "skipped": {}})
     );
     assert_eq!(result["people"], json!({"total": 332, "written": 332, "existing": 0, "failed": 0}));
     assert_eq!(result["channels"], json!({"total": 4, "written": 4, "existing": 0, "failed": 0}));
@@ -94,7 +94,7 @@ async fn a_real_export_comes_in_whole_and_goes_out_whole() {
     let again = import(&project, real.bytes.clone()).await;
     assert_eq!(
         again["result"]["messages"],
-        json!({"total": 4106, "imported": 0, "existing": 4106, "failed": 0, "skipped": {}})
+        json!({"total": 4106, "imported": 0, "existing": 4106, "updated": 0, "failed": 0, "skipped": {}})
     );
     assert_eq!(again["result"]["people"]["existing"], 332);
     assert_eq!(again["result"]["channels"]["existing"], 4);
@@ -153,7 +153,7 @@ async fn an_import_that_is_killed_in_the_middle_goes_on() {
     let total = 4 * 4_106;
     assert_eq!(
         job["result"]["messages"],
-        json!({"total": total, "imported": total, "existing": 0, "failed": 0, "skipped": {}})
+        json!({"total": total, "imported": total, "existing": 0, "updated": 0, "failed": 0, "skipped": {}})
     );
     assert_eq!(job["result"]["people"]["written"], 332);
     assert_eq!(job["result"]["channels"]["written"], 16);

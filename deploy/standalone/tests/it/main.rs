@@ -62,6 +62,7 @@ mod search;
 mod secrets;
 mod sessions;
 mod slack_export;
+mod slack_imports;
 mod slots;
 mod slots_jobs;
 mod sse;

@@ -1,5 +1,7 @@
 //! Where a message stands in its channel, in microseconds: what makes an exported message itself when it is imported.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 use shared::{
     ids::{ChannelName, MessageId, ProjectId, UserId},
@@ -8,7 +10,7 @@ use shared::{
 };
 use uuid::Uuid;
 
-use crate::messages::Message;
+use crate::{bulk::identity::micros, messages::Message};
 
 /// Answers of answers that are followed up to the message that began them.
 const DEEPEST: usize = 64;
@@ -123,23 +125,23 @@ fn find(there: &[(MessageId, i64)], id: MessageId, at: Timestamp) -> i64 {
 }
 
 /// Gives each message of one millisecond of a channel a microsecond of its own, in their order. One that was imported
-/// keeps the one it came with, which is in its id, so that its export is what was imported.
+/// keeps the one it came with, which is in its id, so that its export is what was imported; the others stand between.
 fn spread(there: &[(MessageId, bool)]) -> Vec<i64> {
+    let own = |(id, is_imported): &(MessageId, bool)| micros(*id).filter(|_| *is_imported);
+    let taken: BTreeSet<i64> = there.iter().filter_map(own).collect();
     let mut next = 0;
-    let kept = there.iter().map(|(id, imported)| {
-        let at = if *imported { micros(*id).max(next) } else { next };
-        next = at + 1;
+    let kept = there.iter().map(|message| {
+        let at = own(message).unwrap_or_else(|| {
+            while taken.contains(&next) {
+                next += 1;
+            }
+            next
+        });
+        next = next.max(at + 1);
         at
     });
     let kept: Vec<i64> = kept.collect();
     if next <= 1_000 { kept } else { (0..).take(there.len()).collect() }
-}
-
-/// Returns the microseconds within its millisecond that an imported message's id holds.
-fn micros(id: MessageId) -> i64 {
-    let bytes = id.0.as_bytes();
-    let fraction = i64::from(u16::from_be_bytes([bytes[6], bytes[7]]) & 0xFFF);
-    (fraction * 1_000 + 4_095) / 4_096
 }
 
 #[cfg(test)]
@@ -156,7 +158,7 @@ mod tests {
     fn imported_messages_keep_every_microsecond() {
         for at in 0..1_000_u16 {
             let fraction = u16::try_from(u32::from(at) * 4_096 / 1_000).unwrap();
-            assert_eq!(micros(id(fraction, 7)), i64::from(at));
+            assert_eq!(micros(id(fraction, 7)), Some(i64::from(at)));
         }
     }
 
@@ -164,10 +166,13 @@ mod tests {
     fn each_message_of_a_millisecond_has_its_own_place_in_order() {
         let own = |low| (id(9, low), false);
         assert_eq!(spread(&[own(1), own(2), own(3)]), [0, 1, 2]);
-        let imported = |at: u16| (id(at * 4_096 / 1_000, 1), true);
+        let imported = |at: u32| (id(u16::try_from(at * 4_096 / 1_000).unwrap(), 1), true);
         assert_eq!(spread(&[imported(3), imported(7)]), [3, 7]);
-        assert_eq!(spread(&[own(1), (id(9, 2), true), own(3)]), [0, 3, 4]);
-        let late = (id(4_095, 1), true);
-        assert_eq!(spread(&[late, (id(4_095, 2), false)]), [0, 1]);
+        assert_eq!(spread(&[own(1), imported(3), own(3)]), [0, 3, 4]);
+        // A part of a long text follows its first message, and no message that came with its microsecond gives way.
+        let part = (id(3 * 4_096 / 1_000 + 1, 2), true);
+        assert_eq!(spread(&[imported(3), part, imported(4), own(9)]), [3, 5, 4, 6]);
+        let last = imported(999);
+        assert_eq!(spread(&[last, own(9)]), [0, 1]);
     }
 }

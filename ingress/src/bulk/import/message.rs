@@ -2,18 +2,23 @@
 
 use proto::ImportMessage;
 use serde_json::value::RawValue;
-use sha2::{Digest, Sha256};
 use shared::{
     ids::{ChannelName, Emoji, MessageId, ProjectId, UserId},
+    names::without_invisible,
     time::Timestamp,
 };
 
-use crate::reactions::store::Imported;
+use crate::{bulk::identity::Identity, reactions::store::Imported};
 
 /// The longest imported text in bytes; other systems allow more characters than ours.
 const MAX_TEXT_BYTES: usize = 64 * 1024;
 /// The longest imported metadata in bytes.
 const MAX_METADATA_BYTES: usize = 4 * 1024;
+/// The longest name of a message's own for its author, in characters.
+const MAX_NAME_CHARS: usize = 200;
+
+/// Author of a message of which nothing tells who wrote it.
+const UNKNOWN_AUTHOR: &str = "slack:unknown";
 
 /// The latest time that can be shown, in microseconds: near the end of the year 9999.
 pub(super) const LATEST_US: i64 = 253_402_207_200_000_000;
@@ -23,25 +28,49 @@ pub(super) struct Checked {
     pub(super) id: MessageId,
     pub(super) channel: ChannelName,
     pub(super) author: UserId,
+    /// The name that the message shows for its author.
+    pub(super) author_name: Option<String>,
     pub(super) text: String,
     pub(super) created_at: Timestamp,
     pub(super) updated_at: Option<Timestamp>,
     pub(super) deleted_at: Option<Timestamp>,
-    pub(super) reply_to: Option<MessageId>,
-    /// Whether the message that this one answers need not be here yet.
-    pub(super) reply_to_any: bool,
+    pub(super) reply_to: Option<Root>,
     pub(super) metadata: Option<String>,
     pub(super) reactions: Imported,
+    /// Kinds of reaction with a name that none here can have.
+    pub(super) reactions_refused: u64,
+    /// Whether this is a record, and not a further part of one.
+    pub(super) is_counted: bool,
+    sent_at_us: i64,
+    occurrence: u32,
+    parts: u32,
+}
+
+/// The message that another one answers.
+pub(super) struct Root {
+    pub(super) id: MessageId,
+    pub(super) channel: ChannelName,
+    pub(super) sent_at: Timestamp,
+    pub(super) author: UserId,
 }
 
 impl Checked {
-    pub(super) fn new(project: ProjectId, source: &str, message: ImportMessage) -> Option<Self> {
-        let channel: ChannelName = message.channel.parse().ok()?;
-        let author = imported(&message.author)?;
+    /// Returns the message as chat takes it, or why it does not.
+    pub(super) fn new(
+        project: ProjectId,
+        source: &str,
+        message: ImportMessage,
+    ) -> Result<Self, &'static str> {
+        let channel: ChannelName =
+            message.channel.parse().map_err(|_| "the project has no such channel")?;
+        let author = imported(&message.author).ok_or("the author has no valid id")?;
         let deleted = message.deleted_at_us.is_some();
-        let fits = message.text.is_empty() == deleted
-            && message.text.len() <= MAX_TEXT_BYTES
-            && !message.text.contains('\0');
+        if message.text.is_empty() != deleted {
+            return Err("the text is empty");
+        }
+        if message.text.len() > MAX_TEXT_BYTES || message.text.contains('\0') {
+            return Err("the text is longer than 64 KiB or holds a NUL character");
+        }
         let metadata = Some(message.metadata).filter(|metadata| !metadata.is_empty());
         let object = metadata.as_ref().is_none_or(|metadata| {
             metadata.starts_with('{')
@@ -49,35 +78,79 @@ impl Checked {
                 && !metadata.contains("\\u0000")
                 && serde_json::from_str::<&RawValue>(metadata).is_ok()
         });
-        let bare = message.reactions.is_empty() && metadata.is_none();
-        let times = [Some(message.sent_at_us), message.edited_at_us, message.deleted_at_us];
-        let shown = times.iter().flatten().all(|at| (0..LATEST_US).contains(at));
-        if !fits || !object || !shown || (deleted && !bare) {
-            return None;
+        if !object {
+            return Err("the metadata is not a JSON object of at most 4 KiB");
         }
-        let answers = message.reply_to_channel.as_deref().map(str::parse::<ChannelName>);
-        let answers = answers.transpose().ok()?;
-        let parents = answers.as_ref().unwrap_or(&channel);
-        let reply_to =
-            message.reply_to_sent_at_us.and_then(|at| identity(project, source, parents, at));
-        let reactions = message.reactions.into_iter().filter_map(|reaction| {
-            let emoji = reaction.emoji.parse::<Emoji>().ok()?;
-            let users = reaction.users.into_iter().filter_map(|user| imported(&user));
-            Some((emoji, users.collect()))
+        if deleted && !(message.reactions.is_empty() && metadata.is_none()) {
+            return Err("a deleted message has metadata or reactions");
+        }
+        let times = [Some(message.sent_at_us), message.edited_at_us, message.deleted_at_us];
+        if !times.iter().flatten().all(|at| (0..LATEST_US).contains(at)) {
+            return Err("a time is before 1970 or after 9999");
+        }
+        let identity = Identity {
+            project,
+            source,
+            channel: &channel,
+            sent_at_us: message.sent_at_us,
+            occurrence: message.occurrence,
+            part: message.part,
+        };
+        let id = identity.id().ok_or("there are too many messages of its time")?;
+        let of = message.reply_to_channel.as_deref().map(str::parse::<ChannelName>);
+        let of = of.transpose().map_err(|_| "the message that it answers has no valid channel")?;
+        let root = message.reply_to_sent_at_us.and_then(|at| {
+            let of = of.unwrap_or_else(|| channel.clone());
+            let sent_at_us = Some(at).filter(|at| (0..LATEST_US).contains(at))?;
+            let root =
+                Identity { channel: &of, sent_at_us, occurrence: 0, part: 0, ..identity }.id()?;
+            let author = imported(&message.reply_to_author).or_else(|| imported(UNKNOWN_AUTHOR))?;
+            let sent_at = Timestamp::from_ms(sent_at_us / 1000);
+            Some(Root { id: root, sent_at, author, channel: of })
         });
-        Some(Self {
-            id: identity(project, source, &channel, message.sent_at_us)?,
+        let mut reactions_refused = 0;
+        let reactions = message.reactions.into_iter().filter_map(|reaction| {
+            let Ok(emoji) = reaction.emoji.parse::<Emoji>() else {
+                reactions_refused += 1;
+                return None;
+            };
+            let users = reaction.users.into_iter().filter_map(|user| imported(&user));
+            Some((emoji, users.collect(), reaction.count))
+        });
+        let reactions = Imported::new(reactions);
+        let author_name: String = message.author_name.chars().take(MAX_NAME_CHARS).collect();
+        let author_name = without_invisible(&author_name).trim().to_owned();
+        Ok(Self {
+            id,
             author,
+            author_name: Some(author_name).filter(|name| !name.is_empty()),
             text: message.text,
             created_at: Timestamp::from_ms(message.sent_at_us / 1000),
             updated_at: message.edited_at_us.map(|at| Timestamp::from_ms(at / 1000)),
             deleted_at: message.deleted_at_us.map(|at| Timestamp::from_ms(at / 1000)),
-            reply_to,
-            reply_to_any: answers.is_some(),
+            reply_to: root.filter(|root| root.id != id),
             metadata,
-            reactions: Imported::new(reactions),
+            reactions,
+            reactions_refused,
+            is_counted: message.part == 0,
+            sent_at_us: message.sent_at_us,
+            occurrence: message.occurrence,
+            parts: message.parts.max(1),
             channel,
         })
+    }
+
+    /// Returns the ids of parts that the text does not have any more, if it had them before.
+    pub(super) fn parts_beyond<'a>(
+        &'a self,
+        project: ProjectId,
+        source: &'a str,
+    ) -> impl Iterator<Item = MessageId> + use<'a> {
+        let (sent_at_us, occurrence) = (self.sent_at_us, self.occurrence);
+        let identity =
+            Identity { project, source, channel: &self.channel, sent_at_us, occurrence, part: 0 };
+        let first = if self.is_counted { self.parts } else { u32::MAX };
+        (first..).map_while(move |part| Identity { part, ..identity }.id())
     }
 }
 
@@ -86,48 +159,9 @@ pub(super) fn imported(id: &str) -> Option<UserId> {
     id.parse().ok().filter(UserId::is_imported)
 }
 
-/// Returns the id that a message of another system has here: the same each time it is imported into the project, and in
-/// the order of time like every other. The microseconds within the millisecond stand where RFC 9562 (§6.2, method 3) has
-/// them.
-fn identity(
-    project: ProjectId,
-    source: &str,
-    channel: &ChannelName,
-    sent_at_us: i64,
-) -> Option<MessageId> {
-    let sent_at_us = u64::try_from(sent_at_us).ok()?;
-    let mut digest = Sha256::new();
-    digest.update(project.0.as_bytes());
-    for part in [source, channel.as_str()] {
-        digest.update(part.len().to_be_bytes());
-        digest.update(part);
-    }
-    digest.update(sent_at_us.to_be_bytes());
-    let digest = digest.finalize();
-    let mut low = [0; 10];
-    low.copy_from_slice(&digest[..10]);
-    let fraction = u16::try_from(sent_at_us % 1000 * 4096 / 1000).ok()?;
-    low[..2].copy_from_slice(&fraction.to_be_bytes());
-    Some(MessageId(uuid::Builder::from_unix_timestamp_millis(sent_at_us / 1000, &low).into_uuid()))
-}
-
 #[cfg(test)]
 mod tests {
-    use uuid::Uuid;
-
     use super::*;
-
-    #[test]
-    fn an_identity_is_stable_and_sorts_by_time() {
-        let project = ProjectId(Uuid::nil());
-        let channel: ChannelName = "general".parse().unwrap();
-        let id = |at| identity(project, "slack", &channel, at).unwrap();
-        assert_eq!(id(1_107_856_560_000_001), id(1_107_856_560_000_001));
-        let times = [0, 1, 2, 999, 1000, 1001, 1_107_856_560_000_000, 1_107_856_560_000_001];
-        assert!(times.windows(2).all(|pair| id(pair[0]) < id(pair[1])));
-        assert_eq!(id(5).0.get_version_num(), 7);
-        assert_ne!(id(5), identity(project, "other", &channel, 5).unwrap());
-    }
 
     #[test]
     fn an_imported_author_is_never_a_login() {
@@ -135,5 +169,6 @@ mod tests {
         for login in ["ada", "oidc:ada", "f:4711:ada", "auth0|ada", "slack:"] {
             assert!(imported(login).is_none(), "{login}");
         }
+        assert!(imported(UNKNOWN_AUTHOR).is_some());
     }
 }

@@ -1,21 +1,23 @@
 //! `chat.import`: a Slack workspace export into a project, in batches that can be repeated.
 
+mod outcome;
 mod reader;
 mod sender;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use shared::ids::UploadId;
 
 #[cfg(test)]
 pub(super) use self::sender::to_send;
 
 use self::{
-    reader::{Batch, Found},
+    outcome::{NotRead, Tally, record_name},
+    reader::Found,
     sender::Sender,
 };
 use super::slack::{Error, Position, Survey};
@@ -27,8 +29,6 @@ use crate::{
     uploads,
 };
 
-/// Kinds of skipped records told apart in the result.
-const KINDS: usize = 64;
 /// Reasons of broken records that one attempt puts into the job's log.
 const REASONS: usize = 100;
 
@@ -56,32 +56,13 @@ enum Format {
     Slack,
 }
 
-/// What became of the archive's records.
-#[derive(Clone, Default, Serialize, Deserialize)]
-struct Messages {
-    total: u64,
-    imported: u64,
-    /// In the project before this import.
-    existing: u64,
-    failed: u64,
-    /// By kind.
-    skipped: BTreeMap<String, u64>,
-}
-
-/// What became of people or channels.
-#[derive(Clone, Default, Serialize)]
-struct Counts {
-    total: usize,
-    written: u64,
-    existing: u64,
-    failed: u64,
-}
-
 /// Where a next worker goes on, and what was counted up to there.
 #[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
 struct Checkpoint {
     position: Position,
-    messages: Messages,
+    #[serde(flatten)]
+    tally: Tally,
 }
 
 #[async_trait]
@@ -109,43 +90,50 @@ impl Operation for Import {
     async fn run(&self, context: JobContext, input: Value) -> Result<RawJson, JobError> {
         let Input { upload_id, format: _ } = parse(input)?;
         let file = open(&context, upload_id).await?;
-        let Checkpoint { position, mut messages } = context.checkpoint().unwrap_or_default();
+        let Checkpoint { position, mut tally } = context.checkpoint().unwrap_or_default();
         let mut found = reader::start(file, position)
             .map_err(|_| JobError::transient("internal", "the archive could not be read"))?;
         let Some(Found::Survey(survey)) = next(&mut found).await? else {
             return Err(JobError::permanent("internal", "the reader of the archive broke"));
         };
-        let Survey { people, channels, records, ignored_files } = survey;
-        let mut sender = Sender::new(&context, &channels);
+        let Survey { people, guests, channels, private, records, ignored_files, left_out, files } =
+            survey;
+        let mut sender = Sender::new(&context);
         let people = sender.people(people).await?;
+        sender.guests(guests).await?;
         let channels = sender.channels(channels).await?;
+        let made_public = sender.made_public(&private).await?;
+        let not_read = NotRead::new(left_out, ignored_files, &private, made_public);
+        drop(private);
         let mut logged = 0;
-        while messages.total < records {
+        while tally.messages.total < records {
             let Some(Found::Batch(batch)) = next(&mut found).await? else {
                 return Err(JobError::permanent("internal", "the reader of the archive broke"));
             };
-            let Batch { next: position, messages: texts, skipped, reasons, .. } = batch;
-            let outcome = sender.messages(texts).await?;
-            messages.total += batch.records;
-            messages.imported += outcome.written;
-            messages.existing += outcome.existing;
-            messages.failed += outcome.failed + batch.failed;
-            messages.skip(skipped);
-            for reason in reasons.into_iter().take(REASONS - logged) {
-                logged += 1;
-                context.log("warn", reason);
+            let sent = sender.messages(batch.messages).await?;
+            tally.messages.total += batch.records;
+            tally.add(&sent.response, sent.reactions_not_sound);
+            tally.messages.failed += batch.failed;
+            tally.messages.skip(batch.skipped);
+            for (position, reason) in batch.broken.into_iter().chain(sent.refused) {
+                let file = record_name(&files, position);
+                tally.name_record(&file, position.record, &reason);
+                if logged < REASONS {
+                    logged += 1;
+                    let line = format!("{file}, record {}: {reason}", position.record);
+                    context.log("warn", line);
+                }
             }
-            let progress = Progress::of(messages.total, records, "messages", "importing");
-            let checkpoint = Checkpoint { position, messages: messages.clone() };
+            let progress = Progress::of(tally.messages.total, records, "messages", "importing");
+            let checkpoint = Checkpoint { position: batch.next, tally: tally.clone() };
             context.advance(progress, Some(checkpoint)).await?;
         }
-        Ok(json!({
-            "people": people,
-            "channels": channels,
-            "messages": messages,
-            "files_ignored": ignored_files,
-        })
-        .into())
+        let warnings = outcome::warnings(&people, &channels, &tally, &not_read);
+        // The log has a line for each record that failed.
+        for warning in warnings.iter().filter(|warning| !warning.contains("left_out.records")) {
+            context.log("warn", warning.clone());
+        }
+        Ok(outcome::result(&people, &channels, &tally, &not_read, &warnings).into())
     }
 }
 
@@ -178,13 +166,4 @@ async fn next(
         }
         error => JobError::permanent("invalid_archive", error.to_string()),
     })
-}
-
-impl Messages {
-    fn skip(&mut self, skipped: BTreeMap<String, u64>) {
-        for (kind, count) in skipped {
-            let room = self.skipped.len() < KINDS || self.skipped.contains_key(&kind);
-            *self.skipped.entry(if room { kind } else { "other".into() }).or_default() += count;
-        }
-    }
 }

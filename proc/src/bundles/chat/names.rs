@@ -1,17 +1,10 @@
 //! Turns Slack's names into names that chat allows.
 
-use std::collections::{HashMap, HashSet};
-
 use sha2::{Digest, Sha256};
-use shared::{
-    ids::{ChannelName, UserId},
-    names::has_invisible,
-};
+use shared::ids::UserId;
 
 use crate::blobs::hex;
 
-/// The longest name of a channel in characters.
-const MAX_CHANNEL_CHARS: usize = 80;
 /// The longest name of a folder: what most file systems take.
 const MAX_FOLDER_BYTES: usize = 200;
 /// How the folder's name begins where the channel's is none for a folder.
@@ -20,47 +13,6 @@ const MADE_FOLDER: &str = "channel-";
 const SOURCE: &str = "slack:";
 /// How the ids of logins begin in an export; no id here may hold it.
 const LOGIN: char = '~';
-
-/// Gives each of Slack's channels a valid name of its own, the one it wishes if it can have it. The same names in the same order give the same answer.
-pub(super) fn channels<'a>(
-    names: impl IntoIterator<Item = (&'a str, Option<&'a str>)>,
-) -> HashMap<String, ChannelName> {
-    let mut given = HashMap::new();
-    let mut taken = HashSet::new();
-    for (name, wish) in names {
-        if given.contains_key(name) {
-            continue;
-        }
-        let free = (1..).find_map(|number| {
-            channel(wish.unwrap_or(name), number).filter(|candidate| !taken.contains(candidate))
-        });
-        if let Some(free) = free {
-            taken.insert(free.clone());
-            given.insert(name.to_owned(), free);
-        }
-    }
-    given
-}
-
-/// Returns the `number`th choice for a name.
-fn channel(name: &str, number: u32) -> Option<ChannelName> {
-    if number == 1
-        && let Ok(name) = name.parse::<ChannelName>()
-        && !has_invisible(name.as_str())
-    {
-        return Some(name);
-    }
-    let allowed = |c: char| {
-        let c = c.to_string();
-        c.parse::<ChannelName>().is_ok() && !has_invisible(&c)
-    };
-    let lowered = name.to_lowercase();
-    let valid = lowered.chars().map(|c| if allowed(c) { c } else { '-' });
-    let suffix = if number == 1 { String::new() } else { format!("-{number}") };
-    let stem: String = valid.take(MAX_CHANNEL_CHARS - suffix.len()).collect();
-    let stem = if stem.is_empty() { "channel".into() } else { stem };
-    format!("{stem}{suffix}").parse().ok()
-}
 
 /// Returns the id of a Slack user or bot here. A bot that Slack knows by a bare name only, which may hold anything, gets
 /// an id made from the name.
@@ -117,34 +69,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    #[test]
-    fn channels_get_valid_names_of_their_own() {
-        let long = "x".repeat(200);
-        let names = [
-            "general",
-            "General",
-            "A, B/c",
-            "",
-            " ",
-            &long,
-            "Über",
-            "general-2",
-            "gen\u{202e}eral",
-        ];
-        let given = channels(names.map(|name| (name, None)));
-        let name = |from: &str| given[from].as_str().to_owned();
-        assert_eq!(name("general"), "general");
-        assert_eq!(name("General"), "general-2");
-        assert_eq!(name("general-2"), "general-2-2");
-        assert_eq!(name("A, B/c"), "a--b-c");
-        assert_eq!(name(""), "channel");
-        assert_eq!(name(" "), "-");
-        assert_eq!(name(&long).len(), 80);
-        assert_eq!(name("Über"), "über");
-        assert_eq!(name("gen\u{202e}eral"), "gen-eral");
-        assert_eq!(given.values().collect::<HashSet<_>>().len(), names.len());
-    }
 
     #[test]
     fn authors_always_have_a_valid_id() {

@@ -1,7 +1,9 @@
 //! Reads a Slack workspace export: first a survey of the whole archive, then its records in order.
 
+mod content;
 mod entries;
 mod error;
+mod foreign;
 mod index;
 mod own;
 mod record;
@@ -12,7 +14,7 @@ mod ts;
 #[cfg(test)]
 mod tests;
 
-use std::{fs::File, io, ops::ControlFlow};
+use std::{cmp::Ordering, fs::File, io::Seek, ops::ControlFlow, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +26,7 @@ pub use ts::Ts;
 pub use entries::RATIO_JUDGED_FROM_BYTES;
 
 use entries::Entries;
-use index::Index;
+use index::{Index, Occurrences};
 use split::{Item, Splitter};
 
 /// Bounds what an archive may cost before it is refused.
@@ -68,14 +70,67 @@ pub struct Position {
 /// Tells what an export holds, as counted by [`Archive::survey`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Survey {
-    /// The members listed in `users.json`, without repeated ids.
+    /// The members listed in `users.json` or `org_users.json`, without repeated ids.
     pub people: Vec<Person>,
-    /// The channels of `channels.json`, then those of `groups.json`, without repeated ids.
+    /// Users who are in no list and whose names messages show, such as guests of shared channels.
+    pub guests: Vec<Person>,
+    /// The public channels, without repeated ids.
     pub channels: Vec<Channel>,
+    /// The private conversations, without repeated ids. None of their messages is read.
+    pub private: Vec<Conversation>,
     /// Number of records [`Archive::read`] gives from the start, whatever their outcome.
     pub records: u64,
-    /// Number of files that are neither an index nor a day of a listed channel.
+    /// Number of files that are neither an index nor of a listed conversation.
     pub ignored_files: u64,
+    /// The first of those files.
+    pub left_out: Vec<LeftOut>,
+    /// Names of the files that [`Archive::read`] reads, by their numbers.
+    pub files: Vec<String>,
+}
+
+/// Names a file that is not read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LeftOut {
+    /// The path in the archive, shortened.
+    pub name: String,
+    /// Why it is not read.
+    pub reason: &'static str,
+}
+
+/// Tells who sees a private conversation.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Privacy {
+    /// A channel that only its members see.
+    PrivateChannel,
+    /// Messages between two users.
+    DirectMessages,
+    /// Messages between several users.
+    GroupDirectMessages,
+}
+
+/// Describes a private conversation, of which only this is read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Conversation {
+    /// Who sees it.
+    pub privacy: Privacy,
+    /// Slack's id.
+    pub id: String,
+    /// The name, else the id; at most 200 chars.
+    pub name: String,
+    /// When it was made, in milliseconds since the epoch.
+    pub created_ms: Option<i64>,
+    /// Number of files of messages.
+    pub files: u64,
+    /// Number of their records.
+    pub records: u64,
+    normalized: Option<String>,
+}
+
+impl Conversation {
+    fn new(privacy: Privacy, channel: Channel) -> Self {
+        let Channel { id, name, normalized, created_ms, .. } = channel;
+        Self { privacy, id, name, created_ms, files: 0, records: 0, normalized }
+    }
 }
 
 /// Describes one member of the workspace.
@@ -84,20 +139,24 @@ pub struct Person {
     /// Slack's id, which messages name as their author.
     pub id: String,
     /// The display name, else the real name, else the user name, else the id; at most 200 chars.
-    pub name: String,
+    pub name: Arc<str>,
     /// Whether Slack marks the member as a bot.
     pub is_bot: bool,
 }
 
-/// Describes one channel or private group.
+/// Describes one public channel.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Channel {
     /// Slack's id.
     pub id: String,
     /// The name, which is also the name of its folder in the export; at most 200 chars.
     pub name: String,
+    /// The name as Slack normalised it, which may be the folder's.
+    pub normalized: Option<String>,
     /// The name it had in Parley, if Parley wrote the export and the name was none for a folder.
     pub own_name: Option<String>,
+    /// Whether Parley wrote the export.
+    pub is_own: bool,
     /// The topic, else the purpose, as plain text; `None` when both are empty.
     pub topic: Option<String>,
     /// When it was made, in milliseconds since the epoch.
@@ -117,6 +176,7 @@ pub struct Record {
 
 /// Tells what became of one record.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly every record is a message")]
 pub enum Outcome {
     /// A message to keep.
     Message(Message),
@@ -129,26 +189,36 @@ pub enum Outcome {
 /// Holds one message, its text converted to plain text.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Message {
-    /// Name of the channel.
+    /// Slack's id of the channel.
     pub channel: String,
     /// When it was sent; unique within a channel in Slack.
     pub ts: Ts,
+    /// Number of the message among those of this time in its channel: an archive that was put together may have several.
+    pub occurrence: u32,
     /// Id of the user or bot, or a bot's bare name where Slack recorded no id.
     pub author: String,
     /// The author's name, only if the record itself carries one.
     pub author_name: Option<String>,
+    /// The name that an app gave itself for this message alone.
+    pub own_name: Option<String>,
     /// Whether a bot or app sent it.
     pub is_bot: bool,
-    /// The plain text: not blank unless the message was deleted, without NUL, at most 64 KiB.
+    /// Whether Slack says that it was edited.
+    pub is_edited: bool,
+    /// The plain text with that of blocks and attachments: not blank unless the message was deleted, without NUL, at most 1 MiB.
     pub text: String,
     /// Slack's subtype of a kept message, such as `me_message`.
     pub subtype: Option<String>,
     /// The parent's time, when the message is a reply in a thread.
     pub thread: Option<Ts>,
+    /// Slack's id of the parent's author.
+    pub thread_author: Option<String>,
     /// When it was last edited.
     pub edited: Option<Ts>,
     /// The reactions that name at least one user.
     pub reactions: Vec<Reaction>,
+    /// Number of reactions that name none or are otherwise not sound.
+    pub reactions_left_out: u64,
     /// What Slack's fields cannot say, if Parley wrote the export.
     pub own: Option<Box<Own>>,
 }
@@ -160,6 +230,8 @@ pub struct Reaction {
     pub name: String,
     /// Ids of the users.
     pub users: Vec<String>,
+    /// Number of users, of whom Slack may name a part; never less than are named.
+    pub count: u64,
 }
 
 /// Gives access to an export that passed the checks of its ZIP directory.
@@ -175,65 +247,92 @@ impl Archive {
     ///
     /// Fails when the file is no ZIP or an entry is one that [`Error`] lists as refused.
     #[expect(clippy::needless_pass_by_value, reason = "limits are set once, when opening")]
-    pub fn open(file: File, limits: Limits) -> Result<Self, Error> {
-        let entries = Entries::open(file, &limits)?;
+    pub fn open(mut file: File, limits: Limits) -> Result<Self, Error> {
+        let head = file.try_clone().map_err(Error::Io)?;
+        let entries = match Entries::open(head, &limits) {
+            Err(Error::NotAZip) => {
+                file.rewind().map_err(Error::Io)?;
+                return Err(foreign::of_file(file).unwrap_or(Error::NotAZip));
+            }
+            entries => entries?,
+        };
         Ok(Self { entries, max_record_bytes: limits.max_record_bytes, index: None })
     }
 
-    /// Unpacks every relevant entry once, reads the indexes and counts the records.
+    /// Unpacks every relevant entry once, reads the indexes and looks at every record.
     ///
     /// Fails when an index is missing or bad, or an entry does not unpack to what the directory
     /// says. After a survey that succeeds, [`Archive::read`] fails only if the disk does, so an
     /// import that surveys first is never left half done by a bad archive.
     pub fn survey(&mut self) -> Result<Survey, Error> {
         let Self { entries, max_record_bytes, index } = self;
-        let index = loaded(index, entries)?;
-        let mut records = 0;
-        for day in &index.days {
-            let mut elements = Splitter::new(entries.reader(day.entry)?, *max_record_bytes);
-            while elements.next()?.is_some() {
-                records += 1;
-            }
-            // The splitter stops early in a broken file, but the checksum is known only at the end.
-            io::copy(&mut elements.into_source(), &mut io::sink())?;
-        }
+        let index = loaded(index, entries, *max_record_bytes)?;
+        let name = |day: &index::Day| entries.list()[day.entry].name.clone();
         Ok(Survey {
             people: index.people.clone(),
+            guests: index.guests.clone(),
             channels: index.channels.clone(),
-            records,
+            private: index.private.clone(),
+            records: index.records,
             ignored_files: index.ignored_files,
+            left_out: index.left_out.clone(),
+            files: index.days.iter().map(name).collect(),
         })
     }
 
     /// Reads the records from `from` on: by channel as listed, then by day, then as in the file.
     ///
-    /// Stops early when `each` breaks. Fails like [`Archive::survey`], but finds a damaged day
-    /// file only when it comes to it.
+    /// Stops early when `each` breaks. Fails like [`Archive::survey`].
     pub fn read(
         &mut self,
         from: Position,
         mut each: impl FnMut(Record) -> ControlFlow<()>,
     ) -> Result<(), Error> {
         let Self { entries, max_record_bytes, index } = self;
-        let index = loaded(index, entries)?;
-        for (file, day) in (0_u32..).zip(&index.days).skip_while(|(file, _)| *file < from.file) {
-            let mut elements = Splitter::new(entries.reader(day.entry)?, *max_record_bytes);
-            let mut record = if file == from.file { from.record } else { 0 };
-            for _ in 0..record {
-                if elements.next()?.is_none() {
-                    break;
-                }
+        let index = loaded(index, entries, *max_record_bytes)?;
+        let first = usize::try_from(from.file).ok().and_then(|first| index.days.get(first));
+        let first = first.map(|day| day.channel);
+        let mut occurrences = Occurrences::default();
+        let mut channel = None;
+        for (file, day) in (0_u32..).zip(&index.days) {
+            let done = match file.cmp(&from.file) {
+                Ordering::Less => u64::MAX,
+                Ordering::Equal => from.record,
+                Ordering::Greater => 0,
+            };
+            // Where records share a time, those that are done tell which of them a later one is.
+            let counts = index.has_repeated(day.channel) && Some(day.channel) == first;
+            if done == u64::MAX && !counts {
+                continue;
             }
+            if channel.replace(day.channel) != Some(day.channel) {
+                occurrences.clear();
+            }
+            let mut elements = Splitter::new(entries.reader(day.entry)?, *max_record_bytes);
+            let mut record = 0;
             while let Some(item) = elements.next()? {
                 record += 1;
-                let outcome = match item {
-                    Item::Element(json) => record::outcome(json, &day.channel, &index.names),
+                if record <= done && !counts {
+                    continue;
+                }
+                let mut outcome = match item {
+                    Item::Element(json) => record::outcome(json, index.place(day)),
                     Item::TooLong => {
                         Outcome::Failed(format!("record is longer than {max_record_bytes} bytes"))
                     }
                     Item::Broken(reason) => Outcome::Failed(reason.to_owned()),
                 };
-                if each(Record { next: Position { file, record }, outcome }).is_break() {
+                if let Outcome::Message(message) = &mut outcome
+                    && index.is_repeated(day.channel, message.ts)
+                {
+                    match occurrences.number(message) {
+                        Ok(number) => message.occurrence = number,
+                        Err(kind) => outcome = Outcome::Skipped(kind.to_owned()),
+                    }
+                }
+                if record > done
+                    && each(Record { next: Position { file, record }, outcome }).is_break()
+                {
                     return Ok(());
                 }
             }
@@ -242,10 +341,14 @@ impl Archive {
     }
 }
 
-fn loaded<'a>(slot: &'a mut Option<Index>, entries: &mut Entries) -> Result<&'a Index, Error> {
+fn loaded<'a>(
+    slot: &'a mut Option<Index>,
+    entries: &mut Entries,
+    max_record_bytes: usize,
+) -> Result<&'a Index, Error> {
     let index = match slot.take() {
         Some(index) => index,
-        None => Index::load(entries)?,
+        None => Index::load(entries, max_record_bytes)?,
     };
     Ok(slot.insert(index))
 }

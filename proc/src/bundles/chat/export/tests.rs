@@ -92,13 +92,16 @@ impl Project {
         let mut archive = slack::Archive::open(file(archive), Limits::default()).unwrap();
         let survey = archive.survey().unwrap();
         assert_eq!(survey.ignored_files, 0);
-        let wishes = survey.channels.iter();
-        let given = names::channels(wishes.map(|c| (c.name.as_str(), c.own_name.as_deref())));
+        // Chat gives a channel of Parley's own archive the name that it had.
+        let channels = survey.channels.iter();
+        let given: BTreeMap<String, String> = channels
+            .map(|c| (c.id.clone(), c.own_name.clone().unwrap_or_else(|| c.name.clone())))
+            .collect();
         let mut messages = BTreeMap::new();
         archive
             .read(Position::default(), |record| {
                 let Outcome::Message(message) = record.outcome else { panic!("{record:?}") };
-                let sent = to_send(message, |name| given.get(name).map(ToString::to_string));
+                let sent = to_send(message, |id| given.get(id).cloned()).remove(0);
                 let channel = sent.reply_to_channel.unwrap_or_else(|| sent.channel.clone());
                 let message = Message {
                     author: sent.author,
@@ -115,10 +118,9 @@ impl Project {
             })
             .unwrap();
         let channels = survey.channels.into_iter();
-        let channels =
-            channels.map(|c| (given[&c.name].to_string(), (c.topic, c.created_ms.unwrap())));
+        let channels = channels.map(|c| (given[&c.id].clone(), (c.topic, c.created_ms.unwrap())));
         let people = survey.people.into_iter();
-        let people = people.map(|p| (names::author(&p.id), (p.name, p.is_bot)));
+        let people = people.map(|p| (names::author(&p.id), (p.name.to_string(), p.is_bot)));
         Self { channels: channels.collect(), people: people.collect(), messages }
     }
 

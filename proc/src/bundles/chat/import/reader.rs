@@ -16,7 +16,7 @@ const BATCH_RECORDS: u64 = 5_000;
 const BATCH_BYTES: usize = 1 << 20;
 /// Batches read ahead of what is sent.
 const AHEAD: usize = 2;
-/// Reasons of broken records that a batch carries at most.
+/// Broken records that a batch names at most.
 const REASONS: usize = 20;
 /// Kinds of skipped records told apart in a batch; a sound export has about thirty.
 const KINDS: usize = 64;
@@ -33,11 +33,12 @@ pub(super) struct Batch {
     /// Where reading goes on after these.
     pub(super) next: Position,
     pub(super) records: u64,
-    pub(super) messages: Vec<Message>,
+    /// The messages, each with the position behind its record.
+    pub(super) messages: Vec<(Position, Message)>,
     pub(super) skipped: BTreeMap<String, u64>,
     pub(super) failed: u64,
-    /// What was wrong with the first of the broken ones.
-    pub(super) reasons: Vec<String>,
+    /// The first of the broken ones, and what is wrong with each.
+    pub(super) broken: Vec<(Position, String)>,
     bytes: usize,
 }
 
@@ -88,7 +89,7 @@ impl Batch {
             Outcome::Message(message) => {
                 let users = message.reactions.iter().flat_map(|reaction| &reaction.users);
                 self.bytes += message.text.len() + users.map(|user| user.len() + 16).sum::<usize>();
-                self.messages.push(message);
+                self.messages.push((next, message));
             }
             Outcome::Skipped(kind) => {
                 let room = self.skipped.len() < KINDS || self.skipped.contains_key(&kind);
@@ -96,9 +97,8 @@ impl Batch {
             }
             Outcome::Failed(reason) => {
                 self.failed += 1;
-                if self.reasons.len() < REASONS {
-                    let Position { file, record } = next;
-                    self.reasons.push(format!("day file {}, record {record}: {reason}", file + 1));
+                if self.broken.len() < REASONS {
+                    self.broken.push((next, reason));
                 }
             }
         }

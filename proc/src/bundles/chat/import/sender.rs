@@ -7,14 +7,13 @@ use proto::{
     ImportReaction, ImportResponse, Person, Principal,
 };
 use serde_json::json;
-use shared::ids::ChannelName;
 
-use super::Counts;
+use super::outcome::Counts;
 use crate::{
     bundles::chat::{
         names,
         persist::persist,
-        slack::{self, Message, Ts},
+        slack::{self, Message, Position, Privacy, Ts},
     },
     ingress::{Chat, principal},
     jobs::{JobContext, JobError},
@@ -22,6 +21,13 @@ use crate::{
 
 /// People or channels in one call.
 const BATCH: usize = 1_000;
+/// Bytes of a message's text at most.
+const MAX_PART_BYTES: usize = 64 << 10;
+/// Characters that are one for a reader at most.
+const MAX_CLUSTER_CHARS: usize = 32;
+/// Sources of channels and messages.
+const SLACK: &str = "slack";
+const PARLEY: &str = "parley";
 
 /// Sends one import's records.
 pub(super) struct Sender {
@@ -29,99 +35,165 @@ pub(super) struct Sender {
     chat: Chat,
     principal: Principal,
     import_id: String,
-    /// The names that channels have here, by Slack's.
-    channels: HashMap<String, ChannelName>,
+    /// The names that channels have here, by Slack's ids.
+    channels: HashMap<String, String>,
     /// Authors that were sent.
     known: HashSet<String>,
 }
 
+/// What became of a batch of messages.
+#[derive(Default)]
+pub(super) struct Sent {
+    pub(super) response: ImportResponse,
+    /// Records that chat refused, and why.
+    pub(super) refused: Vec<(Position, String)>,
+    /// Reactions of the archive that name no user, or are otherwise none.
+    pub(super) reactions_not_sound: u64,
+}
+
 impl Sender {
-    pub(super) fn new(context: &JobContext, channels: &[slack::Channel]) -> Self {
+    pub(super) fn new(context: &JobContext) -> Self {
         let job = context.job();
         Self {
             context: context.clone(),
             chat: context.ingress().chat(),
             principal: principal(&job.owner, job.project_id, &job.trace_id),
             import_id: job.id.to_string(),
-            channels: names::channels(
-                channels.iter().map(|channel| (channel.name.as_str(), channel.own_name.as_deref())),
-            ),
+            channels: HashMap::new(),
             known: HashSet::new(),
         }
     }
 
     /// Sends the members of the workspace.
     pub(super) async fn people(&mut self, people: Vec<slack::Person>) -> Result<Counts, JobError> {
-        let mut counts = Counts { total: people.len(), ..Counts::default() };
-        let people: Vec<Person> = people
-            .into_iter()
-            .map(|slack::Person { id, name, is_bot }| {
-                let person = Person { id: names::author(&id), name, is_bot };
+        let mut counts = Counts::of(people.len());
+        let mut people = people.into_iter().peekable();
+        while people.peek().is_some() {
+            let batch = people.by_ref().take(BATCH).map(|slack::Person { id, name, is_bot }| {
+                let person = Person { id: names::author(&id), name: name.to_string(), is_bot };
                 self.known.insert(id);
                 person
-            })
-            .collect();
-        for people in people.chunks(BATCH) {
-            counts.add(&self.send_people(people.to_vec()).await?);
+            });
+            let batch = batch.collect();
+            counts.add(&self.send_people(batch).await?);
         }
         Ok(counts)
     }
 
-    /// Sends the channels, each once.
+    /// Sends the channels, and learns under which name each is here.
     pub(super) async fn channels(
         &mut self,
         channels: Vec<slack::Channel>,
     ) -> Result<Counts, JobError> {
-        let mut sent = HashSet::new();
-        let channels = channels.into_iter().filter(|channel| sent.insert(channel.name.clone()));
-        let channels: Vec<Channel> = channels
-            .filter_map(|channel| {
-                let name = self.channels.get(&channel.name)?.to_string();
-                Some(Channel { name, topic: channel.topic, created_at_ms: channel.created_ms })
-            })
-            .collect();
-        let mut counts = Counts { total: channels.len(), ..Counts::default() };
-        for channels in channels.chunks(BATCH) {
-            let request = ImportChannelsRequest {
-                principal: Some(self.principal.clone()),
-                import_id: self.import_id.clone(),
-                channels: channels.to_vec(),
-            };
-            let outcome = persist(&self.context, request, |request| {
-                let mut chat = self.chat.clone();
-                async move { chat.import_channels(request).await }
-            });
-            counts.add(&outcome.await?);
+        let mut counts = Counts::of(channels.len());
+        // What Parley wrote names channels as they are in Parley.
+        let (own, foreign): (Vec<_>, Vec<_>) =
+            channels.into_iter().partition(|channel| channel.is_own);
+        for (source, channels) in [(SLACK, foreign), (PARLEY, own)] {
+            for channels in channels.chunks(BATCH) {
+                let to_send = |channel: &slack::Channel| Channel {
+                    name: channel.own_name.clone().unwrap_or_else(|| channel.name.clone()),
+                    topic: channel.topic.clone(),
+                    created_at_ms: channel.created_ms,
+                    external_id: channel.id.clone(),
+                };
+                let to_send = channels.iter().map(to_send).collect();
+                let response = self.send_channels(source, to_send, Vec::new()).await?;
+                counts.add(&response);
+                let ids = channels.iter().map(|channel| channel.id.clone());
+                self.channels
+                    .extend(ids.zip(response.channel_names).filter(|(_, name)| !name.is_empty()));
+            }
         }
         Ok(counts)
+    }
+
+    /// Returns the channels here that an import before made of conversations that are private.
+    pub(super) async fn made_public(
+        &self,
+        private: &[slack::Conversation],
+    ) -> Result<Vec<String>, JobError> {
+        let mut found = Vec::new();
+        let channels = private.iter().filter(|private| private.privacy == Privacy::PrivateChannel);
+        let channels: Vec<Channel> = channels
+            .map(|channel| Channel {
+                name: channel.name.clone(),
+                topic: None,
+                created_at_ms: channel.created_ms,
+                external_id: channel.id.clone(),
+            })
+            .collect();
+        for channels in channels.chunks(BATCH) {
+            let response = self.send_channels(SLACK, Vec::new(), channels.to_vec()).await?;
+            found.extend(response.made_public);
+        }
+        Ok(found)
+    }
+
+    async fn send_channels(
+        &self,
+        source: &str,
+        channels: Vec<Channel>,
+        private_channels: Vec<Channel>,
+    ) -> Result<ImportResponse, JobError> {
+        let request = ImportChannelsRequest {
+            principal: Some(self.principal.clone()),
+            import_id: self.import_id.clone(),
+            channels,
+            source: source.into(),
+            private_channels,
+        };
+        let outcome = persist(&self.context, request, |request| {
+            let mut chat = self.chat.clone();
+            async move { chat.import_channels(request).await }
+        });
+        outcome.await
+    }
+
+    /// Sends people whom the result does not count: it counts the members that the export lists.
+    pub(super) async fn guests(&mut self, guests: Vec<slack::Person>) -> Result<(), JobError> {
+        self.people(guests).await.map(drop)
     }
 
     /// Sends a batch of messages, and before them the authors that only the messages name.
     pub(super) async fn messages(
         &mut self,
-        messages: Vec<Message>,
-    ) -> Result<ImportResponse, JobError> {
+        messages: Vec<(Position, Message)>,
+    ) -> Result<Sent, JobError> {
+        let mut sent = Sent::default();
         if messages.is_empty() {
-            return Ok(ImportResponse::default());
+            return Ok(sent);
         }
         let strangers: Vec<Person> =
-            messages.iter().filter_map(|message| self.stranger(message)).collect();
+            messages.iter().filter_map(|(_, message)| self.stranger(message)).collect();
         if !strangers.is_empty() {
-            // Not counted: the result counts the members that the export lists.
             self.send_people(strangers).await?;
         }
-        let messages = messages.into_iter().map(|message| self.message(message)).collect();
+        // A long text is several messages of one record.
+        let (mut positions, mut to_send) = (Vec::new(), Vec::new());
+        for (position, message) in messages {
+            sent.reactions_not_sound += message.reactions_left_out;
+            let parts = self.parts(message);
+            positions.extend(std::iter::repeat_n(position, parts.len()));
+            to_send.extend(parts);
+        }
         let request = ImportMessagesRequest {
             principal: Some(self.principal.clone()),
             import_id: self.import_id.clone(),
-            source: "slack".into(),
-            messages,
+            source: SLACK.into(),
+            messages: to_send,
         };
         let outcome = persist(&self.context, request, |request| {
             let mut chat = self.chat.clone();
             async move { chat.import_messages(request).await }
         });
-        outcome.await
+        sent.response = outcome.await?;
+        let position = |index: u32| positions.get(usize::try_from(index).ok()?).copied();
+        let refused = sent.response.failures.drain(..);
+        let refused =
+            refused.filter_map(|failure| Some((position(failure.index)?, failure.reason)));
+        sent.refused = refused.collect();
+        Ok(sent)
     }
 
     async fn send_people(&self, people: Vec<Person>) -> Result<ImportResponse, JobError> {
@@ -147,19 +219,21 @@ impl Sender {
         Some(Person { id: names::author(&message.author), name, is_bot: message.is_bot })
     }
 
-    fn message(&self, message: Message) -> ImportMessage {
-        to_send(message, |channel| self.channels.get(channel).map(ToString::to_string))
+    fn parts(&self, message: Message) -> Vec<ImportMessage> {
+        to_send(message, |channel| self.channels.get(channel).cloned())
     }
 }
 
-/// Returns the message as chat takes it; `channel` tells the names that channels have here, by Slack's.
-pub(in crate::bundles::chat) fn to_send(
+/// Returns the message as chat takes it, in several parts if it is long; `channel` tells the names that channels have here, by
+/// Slack's ids.
+pub(crate) fn to_send(
     message: Message,
     channel: impl Fn(&str) -> Option<String>,
-) -> ImportMessage {
+) -> Vec<ImportMessage> {
     let reactions = message.reactions.into_iter().map(|reaction| ImportReaction {
         emoji: reaction.name,
         users: reaction.users.iter().map(|user| names::author(user)).collect(),
+        count: reaction.count,
     });
     let kept = metadata(message.subtype.as_deref(), message.is_bot);
     let (metadata, answered, deleted) = match message.own {
@@ -168,10 +242,11 @@ pub(in crate::bundles::chat) fn to_send(
     };
     let answered = answered.and_then(|answered| Some((channel(&answered.channel)?, answered.ts)));
     let (reply_to_channel, reply_to) = answered.unzip();
-    ImportMessage {
+    let parts = split(&message.text);
+    let first = ImportMessage {
         channel: channel(&message.channel).unwrap_or_default(),
         author: names::author(&message.author),
-        text: message.text,
+        text: parts[0].to_owned(),
         sent_at_us: message.ts.micros(),
         edited_at_us: message.edited.map(Ts::micros),
         reply_to_sent_at_us: reply_to.or(message.thread).map(Ts::micros),
@@ -179,15 +254,59 @@ pub(in crate::bundles::chat) fn to_send(
         reactions: reactions.collect(),
         reply_to_channel,
         deleted_at_us: deleted.map(Ts::micros),
-    }
+        author_name: message.own_name.unwrap_or_default(),
+        occurrence: message.occurrence,
+        part: 0,
+        parts: u32::try_from(parts.len()).unwrap_or(u32::MAX),
+        reply_to_author: message.thread_author.map(|user| names::author(&user)).unwrap_or_default(),
+    };
+    let further = (1..).zip(&parts[1..]).map(|(part, text)| ImportMessage {
+        text: (*text).to_owned(),
+        part,
+        reactions: Vec::new(),
+        ..first.clone()
+    });
+    let further: Vec<ImportMessage> = further.collect();
+    std::iter::once(first).chain(further).collect()
 }
 
-impl Counts {
-    fn add(&mut self, outcome: &ImportResponse) {
-        self.written += outcome.written;
-        self.existing += outcome.existing;
-        self.failed += outcome.failed;
+/// Cuts a text into parts that chat takes: where a line ends, else behind a space, else between two characters. The parts
+/// together are the text.
+fn split(text: &str) -> Vec<&str> {
+    let (mut parts, mut rest) = (Vec::new(), text);
+    while rest.len() > MAX_PART_BYTES {
+        let end = rest.floor_char_boundary(MAX_PART_BYTES);
+        // The cut may cost a quarter of the part.
+        let tail = rest.floor_char_boundary(MAX_PART_BYTES / 4 * 3);
+        let at = |ends: fn(char) -> bool| {
+            let (at, c) = rest[tail..end].char_indices().rfind(|(_, c)| ends(*c))?;
+            Some(tail + at + c.len_utf8())
+        };
+        let cut = at(|c| c == '\n').or_else(|| at(char::is_whitespace));
+        let cut = cut.unwrap_or_else(|| whole_character(rest, end));
+        let (part, after) = rest.split_at(cut);
+        parts.push(part);
+        rest = after;
     }
+    parts.push(rest);
+    parts
+}
+
+/// Moves a cut before a character that goes on behind it: marks, skin tones and joined emoji belong to what is before them.
+fn whole_character(text: &str, end: usize) -> usize {
+    let goes_on = |c: char| {
+        matches!(c, '\u{300}'..='\u{36f}' | '\u{200d}' | '\u{20d0}'..='\u{20ff}' | '\u{3099}' | '\u{309a}'
+            | '\u{fe00}'..='\u{fe0f}' | '\u{1f3fb}'..='\u{1f3ff}')
+    };
+    let mut cut = end;
+    for (at, before) in text[..end].char_indices().rev().take(MAX_CLUSTER_CHARS) {
+        let next = text[cut..].chars().next();
+        if !next.is_some_and(goes_on) && before != '\u{200d}' {
+            return cut;
+        }
+        cut = at;
+    }
+    end
 }
 
 /// Returns what only Slack knows of the message, empty if there is nothing.
@@ -201,6 +320,33 @@ fn metadata(subtype: Option<&str>, is_bot: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_text_is_cut_into_parts_that_are_the_text() {
+        let lines = format!("{}\n", "a".repeat(9_999)).repeat(20);
+        let words = "語 ".repeat(40_000);
+        let family = "👩\u{200d}👩\u{200d}👧🏽".repeat(8_000);
+        for text in
+            ["", "short", &"語".repeat(40_000), &lines, &words, &family, &"\u{300}".repeat(90_000)]
+        {
+            let parts = split(text);
+            assert_eq!(parts.concat(), text);
+            assert!(
+                parts.iter().all(|part| part.len() <= MAX_PART_BYTES),
+                "parts are short enough"
+            );
+            assert!(
+                text.is_empty() || parts.iter().all(|part| !part.is_empty()),
+                "parts have text"
+            );
+        }
+        assert!(
+            split(&lines)[..3].iter().all(|part| part.ends_with('\n')),
+            "parts end with a line"
+        );
+        assert!(split(&words)[..1].iter().all(|part| part.ends_with(' ')), "parts end with a word");
+        assert!(split(&family).iter().all(|part| part.starts_with('👩')), "no emoji is cut");
+    }
 
     #[test]
     fn metadata_keeps_what_is_special() {

@@ -4,6 +4,7 @@ use std::{
     collections::HashSet,
     fs::File,
     io::{self, BufRead, BufReader, ErrorKind, Read},
+    os::unix::fs::FileExt,
 };
 
 use zip::{
@@ -22,7 +23,12 @@ const MAX_NAME_BYTES: usize = 1024;
 /// Room for a name and the usual extra fields; keeps the directory itself within memory.
 const MAX_DIRECTORY_BYTES_PER_ENTRY: u64 = 1024;
 /// Head of every ZIP entry before its name: signature, versions, sizes.
-const LOCAL_HEADER_BYTES: u64 = 30;
+const LOCAL_HEADER_BYTES: usize = 30;
+/// Places of the lengths of what follows that head.
+const NAME_LENGTH: usize = 26;
+const EXTRA_LENGTH: usize = 28;
+/// Most bytes that deflate makes of one packed byte, rounded up, and of a stream that packs nothing.
+const MAX_DEFLATE_RATIO: u64 = 1_040;
 const MAX_ZIP_COMMENT_BYTES: u64 = 1 << 16;
 
 /// Holds a checked ZIP directory and the file it belongs to.
@@ -68,7 +74,7 @@ impl Entries {
                 return Err(Error::TotalTooLarge { max_bytes: limits.max_total_bytes });
             }
             directory_start = directory_start.min(entry.central_header_start());
-            places.push(Place::of(&entry, &name));
+            places.push(Place::of(&entry, &name, &file)?);
             if !names.insert(name.clone()) {
                 return Err(Error::DuplicateName { name: shortened(&name) });
             }
@@ -91,11 +97,6 @@ impl Entries {
         &self.list
     }
 
-    /// Returns the bytes the file is stated to unpack to.
-    pub(super) fn size_bytes(&self, number: usize) -> u64 {
-        self.list[number].packed.size()
-    }
-
     /// Unpacks a file; reading fails with an [`Error`] inside when it is not as stated.
     pub(super) fn reader(&mut self, number: usize) -> Result<impl BufRead, Error> {
         let Entry { name, packed } = &self.list[number];
@@ -108,7 +109,7 @@ impl Entries {
     }
 }
 
-/// The bytes of the archive that an entry takes, at the least.
+/// The bytes of the archive that an entry takes.
 struct Place {
     start: u64,
     end: u64,
@@ -116,11 +117,22 @@ struct Place {
 }
 
 impl Place {
-    fn of(entry: &ZipFileEntry<'_>, name: &str) -> Self {
+    /// Reads where an entry's packed bytes are: its own header may have more before them than the directory tells.
+    fn of(entry: &ZipFileEntry<'_>, name: &str, file: &File) -> Result<Self, Error> {
         let start = entry.header_start();
-        let header_bytes = LOCAL_HEADER_BYTES.saturating_add(name.len() as u64);
+        let mut header = [0; LOCAL_HEADER_BYTES];
+        let corrupt = || Error::Corrupt { name: shortened(name) };
+        match file.read_exact_at(&mut header, start) {
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Err(corrupt()),
+            read => read.map_err(Error::Io)?,
+        }
+        if !header.starts_with(b"PK\x03\x04") {
+            return Err(corrupt());
+        }
+        let length = |at: usize| u64::from(u16::from_le_bytes([header[at], header[at + 1]]));
+        let header_bytes = LOCAL_HEADER_BYTES as u64 + length(NAME_LENGTH) + length(EXTRA_LENGTH);
         let end = start.saturating_add(header_bytes).saturating_add(entry.compressed_size());
-        Self { start, end, name: shortened(name) }
+        Ok(Self { start, end, name: shortened(name) })
     }
 }
 
@@ -166,11 +178,19 @@ fn checked(entry: &ZipFileEntry<'_>, limits: &Limits) -> Result<String, Error> {
     if entry.size() > RATIO_JUDGED_FROM_BYTES && entry.size() > most_bytes {
         return Err(Error::RatioTooHigh { name: shown, max_ratio: limits.max_ratio });
     }
+    // No entry holds more than its packing can give.
+    let most_bytes = match entry.compression() {
+        CompressionMethod::Stored => entry.compressed_size(),
+        _ => entry.compressed_size().saturating_mul(MAX_DEFLATE_RATIO),
+    };
+    if entry.size() > most_bytes {
+        return Err(Error::SizeMismatch { name: shown });
+    }
     Ok(name)
 }
 
 /// Keeps error messages readable whatever an entry is called.
-fn shortened(name: &str) -> String {
+pub(super) fn shortened(name: &str) -> String {
     name.chars().take(120).collect()
 }
 

@@ -96,6 +96,14 @@ pub enum Error {
         /// Name of the entry, shortened.
         name: String,
     },
+    /// The file is of another system.
+    #[error("this is {what}, not a Slack export: {advice}")]
+    Foreign {
+        /// The file and the system that wrote it, such as "an export of Discord".
+        what: &'static str,
+        /// What to do.
+        advice: &'static str,
+    },
     /// A file without which an export makes no sense is not there.
     #[error("the archive is not a Slack export: it has no {file}")]
     Missing {
@@ -125,6 +133,14 @@ pub enum Error {
         file: &'static str,
         /// The limit.
         max_entries: usize,
+    },
+    /// An index holds too much text.
+    #[error("{file} has more than {max_bytes} bytes of names")]
+    IndexTooLarge {
+        /// Name of the file.
+        file: &'static str,
+        /// The limit in bytes.
+        max_bytes: usize,
     },
     /// The file itself cannot be read.
     #[error("the archive cannot be read: {0}")]

@@ -19,7 +19,7 @@ pub struct Own {
 /// Names a message that is answered.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Answered {
-    /// Name of its channel in the export.
+    /// Name of its channel in the export; its id once it is read.
     pub channel: String,
     /// When it was sent.
     pub ts: Ts,
@@ -67,6 +67,14 @@ impl Own {
             reply_to: fields.reply_to.map(answered).map_or(Some(None), |found| found.map(Some))?,
             deleted: fields.deleted_ts.map(ts).map_or(Some(None), |found| found.map(Some))?,
         })
+    }
+
+    /// Names channels by their ids. An answer to a message of a channel that the export does not have answers none.
+    pub(super) fn in_place(mut self, id: impl Fn(&str) -> Option<String>) -> Self {
+        self.reply_to = self
+            .reply_to
+            .and_then(|Answered { channel, ts }| Some(Answered { channel: id(&channel)?, ts }));
+        self
     }
 
     /// Returns whether there is nothing to say.

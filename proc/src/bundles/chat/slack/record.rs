@@ -4,13 +4,14 @@ use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
 use super::{
-    Message, Outcome, Own, Reaction, Ts, index,
-    text::{Names, plain_text},
+    Message, Outcome, Own, Reaction, Ts,
+    content::{Content, TooLong},
+    index::{self, Place},
 };
 
-const MAX_TEXT_BYTES: usize = 64 << 10;
-/// A text of the longest kind may be all `&`, each of which is `&amp;`.
-const MAX_MARKUP_BYTES: usize = 5 * MAX_TEXT_BYTES;
+/// Author of messages of which Slack did not record who wrote them.
+const UNKNOWN_AUTHOR: &str = "unknown";
+const UNKNOWN_NAME: &str = "Unknown author";
 /// What Slack says in place of a deleted message that has answers.
 pub const TOMBSTONE: &str = "tombstone";
 const MAX_KIND_CHARS: usize = 64;
@@ -36,6 +37,7 @@ struct Fields<'a> {
     text: Value,
     user: Value,
     bot_id: Value,
+    app_id: Value,
     username: Value,
     user_profile: Value,
     bot_profile: Value,
@@ -44,6 +46,11 @@ struct Fields<'a> {
     reactions: Value,
     file: Value,
     files: Value,
+    parent_user_id: Value,
+    #[serde(borrow)]
+    blocks: Option<&'a RawValue>,
+    #[serde(borrow)]
+    attachments: Option<&'a RawValue>,
     #[serde(borrow)]
     parley: Option<&'a RawValue>,
 }
@@ -54,16 +61,16 @@ enum Rejected {
     Failed(String),
 }
 
-/// Judges the element `json` of a day file of `channel`.
-pub(super) fn outcome(json: &[u8], channel: &str, names: &Names) -> Outcome {
-    match judge(json, channel, names) {
+/// Judges the element `json` of a file of the channel of `place`.
+pub(super) fn outcome(json: &[u8], place: Place<'_>) -> Outcome {
+    match judge(json, place) {
         Ok(message) => Outcome::Message(message),
         Err(Rejected::Skipped(kind)) => Outcome::Skipped(kind),
         Err(Rejected::Failed(reason)) => Outcome::Failed(reason),
     }
 }
 
-fn judge(json: &[u8], channel: &str, names: &Names) -> Result<Message, Rejected> {
+fn judge(json: &[u8], place: Place<'_>) -> Result<Message, Rejected> {
     // Checked first because serde would also take an array for the fields in order.
     if !json.starts_with(b"{") {
         return Err(failed("record is not a JSON object"));
@@ -91,23 +98,24 @@ fn judge(json: &[u8], channel: &str, names: &Names) -> Result<Message, Rejected>
 
     let text = optional_str(&fields.text).map_err(|()| failed("text is not a string"))?;
     let text = text.unwrap_or_default();
-    let too_long = || failed("text is longer than 64 KiB");
-    if text.len() > MAX_MARKUP_BYTES {
-        return Err(too_long());
-    }
     if text.contains('\0') {
         return Err(failed("text holds a NUL character"));
     }
-    let text = if deleted { String::new() } else { plain_text(text, names) };
+    let is_bot = subtype == Some("bot_message")
+        || fields.bot_id.is_string()
+        || fields.bot_profile.is_object();
+    let text = if deleted {
+        String::new()
+    } else {
+        let (blocks, attachments, files) = (fields.blocks, fields.attachments, &fields.files);
+        let content = Content { text, blocks, attachments, files, is_bot };
+        content.plain(place.names()).map_err(|TooLong| failed("text is longer than 1 MiB"))?
+    };
     if text.trim().is_empty() && !deleted {
         let has_file = fields.file.is_object()
             || fields.files.as_array().is_some_and(|files| !files.is_empty())
             || subtype == Some("file_share");
         return Err(skipped(if has_file { "file_without_text" } else { "empty" }));
-    }
-    // Names can make a text longer than its markup.
-    if text.len() > MAX_TEXT_BYTES {
-        return Err(too_long());
     }
 
     let ts = fields.ts.as_str().ok_or_else(|| failed("ts is missing or not a string"))?;
@@ -115,27 +123,49 @@ fn judge(json: &[u8], channel: &str, names: &Names) -> Result<Message, Rejected>
     let thread = optional_str(&fields.thread_ts)
         .and_then(|thread| thread.map(|text| Ts::parse(text).ok_or(())).transpose())
         .map_err(|()| failed("thread_ts is not a timestamp"))?;
-    let commenter = fields.comment.get("user").unwrap_or(&Value::Null);
-    let author = [&fields.user, commenter, &fields.bot_id, &fields.username]
-        .into_iter()
-        .find_map(|id| id.as_str().filter(|id| !id.is_empty()))
-        .ok_or_else(|| failed("record has no author"))?;
+    let author = author(&fields);
     if author.contains('\0') {
         return Err(failed("author holds a NUL character"));
     }
+    let own_name =
+        Some(&fields.username).filter(|_| is_bot).and_then(|name| index::name(Some(name)));
+    let (reactions, reactions_left_out) = reactions(&fields.reactions);
     Ok(Message {
-        channel: channel.to_owned(),
+        channel: place.channel().id.clone(),
         ts,
+        occurrence: 0,
         author: author.to_owned(),
-        author_name: author_name(&fields),
-        is_bot: subtype == Some("bot_message") || fields.bot_id.is_string(),
+        author_name: if author == UNKNOWN_AUTHOR {
+            Some(UNKNOWN_NAME.to_owned())
+        } else {
+            author_name(&fields)
+        },
+        own_name,
+        is_bot,
+        is_edited: fields.edited.is_object(),
         text,
         subtype: subtype.map(str::to_owned),
         thread: thread.filter(|parent| *parent != ts),
+        thread_author: fields.parent_user_id.as_str().map(str::to_owned),
         edited: fields.edited.get("ts").and_then(Value::as_str).and_then(Ts::parse),
-        reactions: reactions(&fields.reactions),
-        own: own.map(Box::new),
+        reactions,
+        reactions_left_out,
+        own: own.map(|own| Box::new(own.in_place(|name| place.id_of(name)))),
     })
+}
+
+/// Returns the id of who wrote a record: a person, an app, or the bare name that an app gave itself.
+fn author<'a>(fields: &'a Fields<'_>) -> &'a str {
+    let places = [
+        Some(&fields.user),
+        fields.comment.get("user"),
+        Some(&fields.bot_id),
+        fields.bot_profile.get("id"),
+        Some(&fields.username),
+        Some(&fields.app_id),
+    ];
+    let id = |value: &'a Value| value.as_str().filter(|id| !id.is_empty());
+    places.into_iter().flatten().find_map(id).unwrap_or(UNKNOWN_AUTHOR)
 }
 
 fn failed(reason: &str) -> Rejected {
@@ -168,15 +198,24 @@ fn author_name(fields: &Fields<'_>) -> Option<String> {
     places.into_iter().find_map(index::name)
 }
 
-/// Reads what is sound of the reactions: a message is not lost for one of them.
-fn reactions(list: &Value) -> Vec<Reaction> {
+/// Reads what is sound of the reactions, and counts the others: a message is not lost for one of them.
+fn reactions(list: &Value) -> (Vec<Reaction>, u64) {
     let text = |value: &Value| {
         value.as_str().filter(|text| !text.is_empty() && !text.contains('\0')).map(str::to_owned)
     };
     let reaction = |value: &Value| {
-        let users = value.get("users")?.as_array()?.iter().filter_map(text).collect();
-        Some(Reaction { name: text(value.get("name")?)?, users })
+        let users: Vec<String> = value.get("users")?.as_array()?.iter().filter_map(text).collect();
+        let count = value.get("count").and_then(Value::as_u64).unwrap_or(0);
+        let count = count.max(users.len().try_into().unwrap_or(0));
+        let name = text(value.get("name")?)?;
+        if users.is_empty() { None } else { Some(Reaction { name, users, count }) }
     };
-    let found = list.as_array().into_iter().flatten().filter_map(reaction);
-    found.filter(|reaction| !reaction.users.is_empty()).collect()
+    let (mut found, mut left_out) = (Vec::new(), 0);
+    for value in list.as_array().into_iter().flatten() {
+        match reaction(value) {
+            Some(reaction) => found.push(reaction),
+            None => left_out += 1,
+        }
+    }
+    (found, left_out)
 }

@@ -1,6 +1,9 @@
 //! Splits a JSON array into its elements as it streams by, so one bad element spoils no other.
 
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, Read};
+
+/// Bytes of a file with nothing but `null` and space.
+const MAX_NULL_BYTES: u64 = 64;
 
 /// Holds one element of the array, or what stands in its place.
 #[derive(PartialEq, Eq, Debug)]
@@ -44,7 +47,13 @@ impl<R: BufRead> Splitter<R> {
     /// Returns the next item, or `None` at the end; fails only if the source does.
     pub(super) fn next(&mut self) -> io::Result<Option<Item<'_>>> {
         if self.place == Place::Start {
-            if self.next_visible()? != Some(b'[') {
+            let first = self.next_visible()?;
+            // Slack writes an empty list so.
+            if first == Some(b'n') && self.is_null()? {
+                self.place = Place::Done;
+                return Ok(None);
+            }
+            if first != Some(b'[') {
                 return Ok(Some(self.broken("the file is not a JSON array")));
             }
             self.source.consume(1);
@@ -70,6 +79,13 @@ impl<R: BufRead> Splitter<R> {
         }
         self.place = Place::Done;
         Ok(None)
+    }
+
+    /// Returns whether the file holds `null` and nothing else; takes it if so.
+    fn is_null(&mut self) -> io::Result<bool> {
+        let mut rest = Vec::new();
+        self.source.by_ref().take(MAX_NULL_BYTES).read_to_end(&mut rest)?;
+        Ok(rest.trim_ascii_end() == b"null")
     }
 
     fn broken(&mut self, reason: &'static str) -> Item<'static> {
@@ -201,6 +217,9 @@ mod tests {
             ("\u{feff}[ \n]\n", vec![]),
             ("", vec![none]),
             ("{}", vec![none]),
+            (" null\n", vec![]),
+            ("nul", vec![none]),
+            ("nullx", vec![none]),
             ("[", vec![never]),
             ("[1", vec![never]),
             ("[1,", vec!["1", never]),

@@ -1,14 +1,30 @@
 //! Turns Slack's message markup into the plain text a reader would have seen.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
+
+use super::content::MAX_TEXT_BYTES;
 
 /// Holds the names by which ids are shown in texts.
 #[derive(Default, Debug)]
 pub(super) struct Names {
     /// Names of members by id.
-    pub(super) people: HashMap<String, String>,
+    pub(super) people: HashMap<String, Arc<str>>,
     /// Names of channels by id.
     pub(super) channels: HashMap<String, String>,
+}
+
+impl Names {
+    /// Returns how a text shows the user of this id; `label` is the name that the text has itself.
+    pub(super) fn user(&self, id: &str, label: Option<&str>) -> String {
+        let name = self.people.get(id).map(|name| &**name).or(label).unwrap_or(id);
+        format!("@{}", name.strip_prefix('@').unwrap_or(name))
+    }
+
+    /// Returns how a text shows the channel of this id; `label` is the name that the text has itself.
+    pub(super) fn channel(&self, id: &str, label: Option<&str>) -> String {
+        let name = label.or_else(|| self.channels.get(id).map(String::as_str));
+        format!("#{}", name.unwrap_or(id))
+    }
 }
 
 /// Returns `markup` as plain text; what is not Slack's markup stays as it is.
@@ -16,6 +32,10 @@ pub(super) fn plain_text(markup: &str, names: &Names) -> String {
     let mut plain = String::with_capacity(markup.len());
     let mut rest = markup;
     while let Some((before, tail)) = rest.split_once('<') {
+        if plain.len() > MAX_TEXT_BYTES {
+            // Names are longer than ids: the text is too long already.
+            return plain;
+        }
         unescape(before, &mut plain);
         let tag = tail.find(['<', '>']).filter(|&at| tail[at..].starts_with('>'));
         if let Some((text, after)) =
@@ -37,16 +57,14 @@ fn shown(tag: &str, names: &Names) -> Option<String> {
     let (target, label) = tag.split_once('|').unwrap_or((tag, ""));
     let label = Some(unescaped(label)).filter(|label| !label.is_empty());
     if let Some(id) = target.strip_prefix('@').filter(|id| is_id(id)) {
-        let name = names.people.get(id).cloned().or(label).unwrap_or_else(|| id.to_owned());
-        return Some(format!("@{}", name.strip_prefix('@').unwrap_or(&name)));
+        return Some(names.user(id, label.as_deref()));
     }
     if let Some(id) = target.strip_prefix('#').filter(|id| is_id(id)) {
-        let name = label.or_else(|| names.channels.get(id).cloned());
-        return Some(format!("#{}", name.as_deref().unwrap_or(id)));
+        return Some(names.channel(id, label.as_deref()));
     }
     if let Some(command) = target.strip_prefix('!') {
         return match command {
-            "here" | "channel" | "everyone" => Some(format!("@{command}")),
+            "here" | "channel" | "group" | "everyone" => Some(format!("@{command}")),
             _ => {
                 let group = || command.strip_prefix("subteam^").filter(|id| is_id(id));
                 label.or_else(|| group().map(|id| format!("@{id}")))
@@ -56,19 +74,30 @@ fn shown(tag: &str, names: &Names) -> Option<String> {
     link(&unescaped(target), label)
 }
 
-fn link(url: &str, label: Option<String>) -> Option<String> {
+/// Returns a link as a reader sees it and can follow it; `None` if it is none.
+pub(super) fn link(url: &str, label: Option<String>) -> Option<String> {
     let (scheme, rest) = url.split_once(':')?;
     let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
         && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+.-".contains(c));
     if !is_scheme || rest.is_empty() || url.contains(char::is_whitespace) {
         return None;
     }
-    // Slack adds these schemes to what the author typed, so the address alone is what was seen.
+    // Slack adds a scheme to what the author typed, so the label is what was seen. It says no less than the address.
+    let is_whole = |label: &String| bare(label) == bare(url);
     let address = if matches!(scheme, "mailto" | "tel") { rest } else { url };
     Some(match label {
-        Some(label) if label != address && label != url => format!("{label} ({address})"),
-        _ => address.to_owned(),
+        Some(label) if is_whole(&label) => label,
+        Some(label) => format!("{label} ({address})"),
+        None => address.to_owned(),
     })
+}
+
+/// Returns an address without what is added to it when it is made a link of.
+fn bare(address: &str) -> &str {
+    let schemes = ["https://", "http://", "mailto:", "tel:", "ftp://"];
+    let without = schemes.iter().find_map(|scheme| address.strip_prefix(scheme));
+    let without = without.unwrap_or(address);
+    without.strip_suffix('/').unwrap_or(without)
 }
 
 fn is_id(id: &str) -> bool {
@@ -107,7 +136,7 @@ mod tests {
     #[test]
     fn converts_each_kind_of_markup() {
         let names = Names {
-            people: [("U1".to_owned(), "Anna <3 &amp;".to_owned())].into(),
+            people: [("U1".to_owned(), "Anna <3 &amp;".into())].into(),
             channels: [("C1".to_owned(), "general".to_owned())].into(),
         };
         for (markup, plain) in [
@@ -124,6 +153,10 @@ mod tests {
             ("<http://a.b/?x=1&amp;y|site>", "site (http://a.b/?x=1&y)"),
             ("<http://a.b/?x&amp;y|http://a.b/?x&amp;y>", "http://a.b/?x&y"),
             ("<https://a.b>", "https://a.b"),
+            ("<http://a.b|a.b> <https://a.b/|a.b>", "a.b a.b"),
+            ("<https://a.b/c|a.b/c> <https://a.b/c|a.b>", "a.b/c a.b (https://a.b/c)"),
+            ("<https://a.b|http://a.b> <https://evil.b|a.b>", "http://a.b a.b (https://evil.b)"),
+            ("<tel:+491|+491> <!group>", "+491 @group"),
             ("<mailto:a@b|a@b> <mailto:a@b|Anna> <mailto:a@b>", "a@b Anna (a@b) a@b"),
             ("&lt;@U1&gt; &amp;lt; &amp;amp; & &quot;", "<@U1> &lt; &amp; & &quot;"),
             ("a < b > c <joe> <", "a < b > c <joe> <"),

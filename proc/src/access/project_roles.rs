@@ -67,7 +67,8 @@ impl ProjectRoles {
         if let Some(Known { role, .. }) = self.fresh(acting) {
             return Ok(role);
         }
-        self.ask(acting, trace).await
+        // On the heap, as a call to ingress is rare beside attempts, whose tasks would all have room for it.
+        Box::pin(self.ask(acting, trace)).await
     }
 
     /// Returns the user's role in the project as it is now; `None` for a stranger.

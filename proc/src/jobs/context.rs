@@ -36,7 +36,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// cancelled, drained or another worker's: what it must not lose it puts into the checkpoint.
 #[derive(Clone)]
 pub(crate) struct JobContext {
-    tools: Tools,
+    tools: Arc<Tools>,
     job: Arc<Job>,
     claim: Claim,
     stop: CancellationToken,
@@ -81,7 +81,12 @@ pub(crate) struct ArtifactWriter {
 }
 
 impl JobContext {
-    pub(super) fn new(tools: Tools, job: Arc<Job>, claim: Claim, stop: CancellationToken) -> Self {
+    pub(super) fn new(
+        tools: Arc<Tools>,
+        job: Arc<Job>,
+        claim: Claim,
+        stop: CancellationToken,
+    ) -> Self {
         let latest = Latest { job: Some(job.clone()), advances: 0 };
         let log = Arc::new(LogWriter::new());
         Self { tools, job, claim, stop, latest: Arc::new(Mutex::new(latest)), log }

@@ -114,7 +114,7 @@ impl Refusal {
 
 #[derive(Debug)]
 struct Inner {
-    tools: Tools,
+    tools: Arc<Tools>,
     /// New with every start, so that nothing an earlier process held is taken for ours.
     worker: Uuid,
     lease: Lease,
@@ -138,7 +138,7 @@ impl Engine {
     pub(crate) fn new(tools: Tools, config: &JobsConfig) -> Self {
         let inner = Inner {
             lease: Lease::new(&tools.store, config.proc_lease),
-            tools,
+            tools: Arc::new(tools),
             queue: Queue::new(config.proc_queue_limit.clone()),
             lanes: [Kind::Jobs, Kind::Deliveries].map(|kind| Lane::new(kind, config.proc_workers)),
             worker: Uuid::now_v7(),
@@ -185,7 +185,7 @@ impl Engine {
         owner: &UserId,
         patience: Duration,
     ) -> Result<Job, Error> {
-        let Tools { store, bus, .. } = &self.inner.tools;
+        let Tools { store, bus, .. } = &*self.inner.tools;
         let mut notices = bus.subscribe(&Topic::user(owner));
         let patience = sleep(patience);
         tokio::pin!(patience);
@@ -363,7 +363,7 @@ impl Engine {
 
     /// Returns why the job's owner may not call its operation now, if they may not.
     pub(crate) async fn may_run(&self, job: &Job) -> Result<Result<(), Refusal>, ApiError> {
-        let Tools { registry, roles, .. } = &self.inner.tools;
+        let Tools { registry, roles, .. } = &*self.inner.tools;
         let declared = registry.find(&job.bundle, &job.operation).await?;
         // The attempt tells of an operation that is gone.
         let Some(declared) = declared else { return Ok(Ok(())) };

@@ -117,7 +117,7 @@ impl Engine {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {
-                    stopped(&mut task).await;
+                    Box::pin(stopped(&mut task)).await;
                     break Ended::Stopped;
                 }
                 joined = task.join_next() => break Ended::Done(match joined {
@@ -126,11 +126,12 @@ impl Engine {
                     _ => Err(JobError::permanent("internal", "the operation broke")),
                 }),
                 () = &mut timeout => {
-                    stopped(&mut task).await;
+                    Box::pin(stopped(&mut task)).await;
                     break Ended::Done(Err(JobError::transient("timeout", "the operation took too long")));
                 }
                 _ = beat.tick() => {
-                    context.announce().await;
+                    // On the heap, as most jobs end before it.
+                    Box::pin(context.announce()).await;
                 }
                 () = &mut log => {}
             }

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use reqwest::{Client, Method, RequestBuilder, Response, header::RETRY_AFTER};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, header::RETRY_AFTER};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -21,6 +21,8 @@ use crate::{
 
 /// Time that a client waits for an answer: longer than the judge allows, so that a late one is told from none.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Time that the cluster has to recover from the last fault before its logs are read.
+const RECOVERY: Duration = Duration::from_secs(20);
 /// The longest that a client waits before it comes back, whatever it was told: a run is short.
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_millis(600);
 /// Requests at once while everything is made ready.
@@ -100,15 +102,24 @@ impl World {
         self.http.request(method, format!("{}{path}", self.url)).bearer_auth(user.token())
     }
 
-    /// Sends a request that is to succeed, while nothing happens to the cluster.
+    /// Sends a request that is to succeed, while nothing happens to the cluster. It is sent again while the cluster
+    /// recovers from the last fault.
     pub(crate) async fn must(&self, request: RequestBuilder) -> anyhow::Result<Value> {
-        let response = request.timeout(PATIENCE * 4).send().await?;
-        let (status, url) = (response.status(), response.url().path().to_owned());
-        let body = response.text().await?;
-        if !status.is_success() {
-            bail!("{url} answered {status}: {body}");
+        let until = Instant::now() + RECOVERY;
+        loop {
+            let again = request.try_clone().context("the body of a request is a stream")?;
+            let response = again.timeout(PATIENCE * 4).send().await?;
+            let (status, url) = (response.status(), response.url().path().to_owned());
+            let pause = wait(&response).unwrap_or(LONGEST_WAIT);
+            let body = response.text().await?;
+            if status.is_success() {
+                return Ok(serde_json::from_str(&body).unwrap_or_default());
+            }
+            if status != StatusCode::SERVICE_UNAVAILABLE || Instant::now() >= until {
+                bail!("{url} answered {status}: {body}");
+            }
+            tokio::time::sleep(pause).await;
         }
-        Ok(serde_json::from_str(&body).unwrap_or_default())
     }
 
     /// Sends a request once, and notes it if it fails.

@@ -206,6 +206,9 @@ impl Tx<'_> {
         let tag = self.tag();
         let sent_at = text.and_then(|text| text.sent_at);
         let (position, previous) = self.advance(topic, 1, tag, sent_at)?;
+        if let Some(sent_at) = sent_at {
+            self.note_sent(topic, sent_at);
+        }
         let entry = Entry::new(topic, position, kind, data, self.now());
         let entry = Arc::new(Entry { previous, ..entry });
         self.write_rows(

@@ -2,6 +2,8 @@
 
 pub(crate) mod many;
 
+use std::time::Duration;
+
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use shared::{
@@ -240,16 +242,13 @@ pub(crate) fn send<'a>(
             },
         )?;
     }
-    let (id, now, topic) = (MessageId::mint(), tx.now(), caller.topic());
+    let id = MessageId::mint();
     let digest = draft.digest();
-    // Later than the last message that was sent in the project, whatever the clock says: history is in the order of the log.
-    let made = tx.find(
+    let created_at = time_of_send(tx, &caller)?;
+    let inserted = tx.execute(
         "INSERT INTO messages (id, project_id, channel, author, text, reply_to, metadata, created_at, client_key, request) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, \
-         COALESCE((SELECT CASE WHEN l.at >= $8 THEN l.at + 1 END FROM (SELECT COALESCE(t.sent_at, (SELECT MAX(m.created_at) \
-         FROM messages m WHERE m.project_id = $2 AND m.import_id IS NULL)) AS at FROM topics t WHERE t.name = $11) l), $8), \
-         $9, $10) \
-         ON CONFLICT (project_id, author, client_key) WHERE client_key IS NOT NULL DO NOTHING RETURNING created_at",
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
+         ON CONFLICT (project_id, author, client_key) WHERE client_key IS NOT NULL DO NOTHING",
         &[
             id.into(),
             caller.project.into(),
@@ -258,17 +257,15 @@ pub(crate) fn send<'a>(
             (&draft.text).into(),
             draft.reply_to.into(),
             draft.metadata.as_ref().into(),
-            now.into(),
+            created_at.into(),
             draft.key.as_ref().into(),
             draft.key.as_ref().map(|_| digest.as_slice()).map_or(Value::Null, Value::Bytes),
-            topic.as_str().into(),
         ],
-        |row| row.get::<Timestamp>(0),
     )?;
-    let Some(created_at) = made else {
+    if inserted == 0 {
         let before = sent_before(tx, &caller, draft, &digest)?;
         return Ok((caller, Sent::Before(before)));
-    };
+    }
     let message = Message {
         id,
         project_id: caller.project,
@@ -285,6 +282,19 @@ pub(crate) fn send<'a>(
     };
     record_text(tx, &caller, CREATED, &message)?;
     Ok((caller, Sent::New(message)))
+}
+
+/// Returns the time of a new message: later than that of the last one that was sent in the project, whatever the clock says.
+/// So history is in the order of the log.
+fn time_of_send(tx: &Tx<'_>, caller: &Granted<'_, Member>) -> Result<Timestamp, ApiError> {
+    let mut last = tx.last_sent(&caller.topic())?;
+    if last.is_none() {
+        // Nothing was sent since the project was made, or since the upgrade of a database of version 0.1.0.
+        let sql =
+            "SELECT MAX(created_at) FROM messages WHERE project_id = $1 AND import_id IS NULL";
+        last = tx.find(sql, &[caller.project.into()], |row| row.get(0))?.flatten();
+    }
+    Ok(last.map_or(tx.now(), |last| tx.now().max(last.after(Duration::from_millis(1)))))
 }
 
 /// Appends an event that has the message's text.

@@ -29,7 +29,7 @@ use super::{
     progress::Progress,
     value::Home,
 };
-use crate::journal::Topic;
+use crate::{journal::Topic, time::Timestamp};
 
 /// How long a statement may run.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -80,6 +80,8 @@ pub(super) struct Postgres {
     /// A statement since [`Postgres::forget_changes`] has changed something, or has failed.
     is_changed: Cell<bool>,
     is_in_transaction: Cell<bool>,
+    /// Times of the last messages that were sent to the topics that the transaction has locked.
+    last_sent: RefCell<HashMap<Box<str>, Timestamp>>,
     /// The last connection did not answer in time.
     was_late: Cell<bool>,
     reply_timeout: Cell<Duration>,
@@ -112,6 +114,7 @@ impl Server {
             stale: Cell::new(false),
             is_changed: Cell::new(false),
             is_in_transaction: Cell::new(false),
+            last_sent: RefCell::default(),
             was_late: Cell::new(false),
             reply_timeout: Cell::new(REPLY_TIMEOUT),
             progress: progress.clone(),
@@ -177,16 +180,17 @@ impl Postgres {
     /// Opens a transaction that has the rows of `topics`, taken in one order by everybody; returns the topics that it does
     /// not have, and why.
     pub(super) fn begin(&self, topics: &[&Topic], locking: Locking) -> Result<Vec<Absent>, Error> {
+        self.last_sent.borrow_mut().clear();
         if topics.is_empty() {
             return self.batch("BEGIN").map(|()| Vec::new());
         }
         let names: Vec<&str> = topics.iter().map(|topic| topic.as_str()).collect();
         let statement = self.prepare(match locking {
             Locking::Wait => {
-                "SELECT name FROM topics WHERE name = ANY($1) ORDER BY name FOR UPDATE"
+                "SELECT name, sent_at FROM topics WHERE name = ANY($1) ORDER BY name FOR UPDATE"
             }
             Locking::Skip => {
-                "SELECT name FROM topics WHERE name = ANY($1) ORDER BY name FOR UPDATE SKIP LOCKED"
+                "SELECT name, sent_at FROM topics WHERE name = ANY($1) ORDER BY name FOR UPDATE SKIP LOCKED"
             }
         })?;
         self.is_in_transaction.set(true);
@@ -195,6 +199,12 @@ impl Postgres {
             try_join(client.batch_execute("BEGIN"), client.query(&statement, &[&names])).await
         });
         let ((), rows) = begin.map_err(|failure| self.note(failure))?;
+        for row in &rows {
+            if let Some(sent_at) = row.try_get::<_, Option<i64>>(1)? {
+                let sent_at = Timestamp::from_ms(sent_at);
+                self.last_sent.borrow_mut().insert(row.try_get(0)?, sent_at);
+            }
+        }
         if rows.len() == names.len() {
             return Ok(Vec::new());
         }
@@ -209,6 +219,17 @@ impl Postgres {
             is_locked: locked.contains(topic.as_str()),
         });
         Ok(absent.collect())
+    }
+
+    /// Returns when the last message was sent to a topic that the transaction has locked. `None` for another topic.
+    pub(super) fn last_sent(&self, topic: &Topic) -> Option<Timestamp> {
+        self.last_sent.borrow().get(topic.as_str()).copied()
+    }
+
+    pub(super) fn note_sent(&self, topic: &Topic, at: Timestamp) {
+        if let Some(last) = self.last_sent.borrow_mut().get_mut(topic.as_str()) {
+            *last = at;
+        }
     }
 
     /// Commits. With `has_evidence` the transaction's fate can be found out by another one, so that a late answer is not

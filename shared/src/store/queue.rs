@@ -1,8 +1,10 @@
 //! Writes that wait for a thread. Writes of one topic are with one thread at a time: together if they came while it was
 //! busy, and without waiting for each other in the database.
 //!
-//! A topic may be locked by another process, and for long. A thread waits for such a lock only if it has nothing else to
-//! do in its transaction, and most threads never do. So writes of other topics go on, and the locked topic is tried again.
+//! A topic may be locked by another process, and for long. A transaction of several topics skips such a topic, which is tried
+//! again soon, with others: most locks are held for a commit. A thread waits for a lock only if its transaction holds no
+//! other, at most half of the threads do, and a topic that was tried with others is waited for after a while only. So writes
+//! of other topics go on, and few transactions are of one topic.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -18,7 +20,9 @@ use crate::journal::Topic;
 /// Threads that may wait for a topic's lock at once. The others serve the topics that are free.
 const MAX_WAITING_THREADS: usize = WRITERS / 2;
 /// How soon a locked topic is tried again while no thread waits for it.
-const LOCKED_RETRY: Duration = Duration::from_millis(5);
+const LOCKED_RETRY: Duration = Duration::from_millis(4);
+/// Time for which a locked topic is tried again with others, before a thread waits for it.
+const LOCK_WAIT_AFTER: Duration = Duration::from_millis(20);
 
 /// The end where writes come in. The queue is closed when it is gone.
 pub(super) struct Writes {
@@ -66,11 +70,19 @@ struct State {
     waiting: VecDeque<Waiting>,
     /// Topics that a thread is writing to.
     busy: HashSet<Topic>,
-    /// Topics that another process had, and when they may be tried again.
-    locked: HashMap<Topic, Instant>,
+    /// Topics that another process had.
+    locked: HashMap<Topic, Locked>,
     /// Threads that may be waiting for a topic's lock.
     waiting_threads: usize,
     is_closed: bool,
+}
+
+/// A topic that another process had when it was tried.
+#[derive(Copy, Clone, Debug)]
+struct Locked {
+    since: Instant,
+    /// When the topic may be tried again with others.
+    retry_at: Instant,
 }
 
 struct Waiting {
@@ -142,22 +154,7 @@ impl Queue {
 
     /// Gives back the topics of a group that was taken with `locking`, and writes whose topics another process has.
     pub(super) fn done(&self, topics: &[Topic], locking: Locking, locked: Vec<Box<dyn Write>>) {
-        let mut state = self.lock();
-        if locking == Locking::Wait {
-            state.waiting_threads -= 1;
-        }
-        for topic in topics {
-            state.busy.remove(topic);
-            state.locked.remove(topic);
-        }
-        let retry_at = Instant::now() + LOCKED_RETRY;
-        for work in locked.into_iter().rev() {
-            if let Some(topic) = work.topic() {
-                state.locked.insert(topic.clone(), retry_at);
-            }
-            state.waiting.push_front(Waiting { work, _room: None });
-        }
-        drop(state);
+        self.lock().done(topics, locking, locked, Instant::now());
         self.came.notify_one();
     }
 
@@ -178,6 +175,30 @@ impl State {
         self.leases.is_empty() && self.waiting.is_empty()
     }
 
+    fn done(
+        &mut self,
+        topics: &[Topic],
+        locking: Locking,
+        locked: Vec<Box<dyn Write>>,
+        now: Instant,
+    ) {
+        if locking == Locking::Wait {
+            self.waiting_threads -= 1;
+        }
+        let mut locked_before = HashMap::new();
+        for topic in topics {
+            self.busy.remove(topic);
+            locked_before.extend(self.locked.remove(topic).map(|locked| (topic, locked)));
+        }
+        for work in locked.into_iter().rev() {
+            if let Some(topic) = work.topic() {
+                let since = locked_before.get(topic).map_or(now, |locked| locked.since);
+                self.locked.insert(topic.clone(), Locked { since, retry_at: now + LOCKED_RETRY });
+            }
+            self.waiting.push_front(Waiting { work, _room: None });
+        }
+    }
+
     fn take(&mut self, most: usize, now: Instant) -> Option<Group> {
         let may_wait = self.waiting_threads < MAX_WAITING_THREADS;
         let (mut writes, mut expired) = (Vec::<Box<dyn Write>>::new(), Vec::new());
@@ -194,13 +215,17 @@ impl State {
                     continue;
                 }
                 let topic = next.work.topic();
-                let retry_at = topic.and_then(|topic| self.locked.get(topic));
-                let waits = retry_at.is_some() && may_wait && writes.is_empty();
+                let locked = topic.and_then(|topic| self.locked.get(topic));
+                let waits = locked.is_some_and(|locked| locked.since + LOCK_WAIT_AFTER <= now)
+                    && may_wait
+                    && writes.is_empty();
                 let is_alone = is_alone(&*next.work);
                 let is_held = topic
                     .is_some_and(|topic| self.busy.contains(topic) || passed.contains(topic))
                     || (awaited.is_some() && awaited.as_ref() != topic)
-                    || (awaited.is_none() && !waits && retry_at.is_some_and(|at| *at > now));
+                    || (awaited.is_none()
+                        && !waits
+                        && locked.is_some_and(|locked| locked.retry_at > now));
                 if is_held || (is_alone && !writes.is_empty()) {
                     passed.extend(topic.cloned());
                     left.push(next);
@@ -278,7 +303,16 @@ mod tests {
 
         /// Takes what can be done now; another thread does.
         fn group(&self) -> Option<Group> {
-            self.queue.lock().take(8, Instant::now())
+            self.group_at(Instant::now())
+        }
+
+        fn group_at(&self, now: Instant) -> Option<Group> {
+            self.queue.lock().take(8, now)
+        }
+
+        /// Hands all writes of a group back, as other processes have their topics.
+        fn locked_at(&self, group: Group, now: Instant) {
+            self.queue.lock().done(&group.topics, group.locking, group.writes, now);
         }
 
         fn take(&self) -> Vec<Option<Topic>> {
@@ -329,25 +363,31 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_thread_waits_for_a_locked_topic_alone_and_most_threads_never_do() {
+    async fn locked_topics_are_tried_again_together_before_threads_wait_for_them_alone() {
         let fixture = fixture();
         let topics = [(); 4].map(|()| Topic::project(ProjectId::mint()));
         for topic in &topics {
             fixture.add(Some(topic), false).await;
         }
-        let group = fixture.group().expect("all are free");
+        let began = Instant::now();
+        let group = fixture.group_at(began).expect("all are free");
         assert_eq!((group.writes.len(), group.locking), (4, Locking::Skip));
-        fixture.queue.done(&group.topics, group.locking, group.writes);
-        let mut waiting = Vec::new();
+        fixture.locked_at(group, began);
+        assert!(fixture.group_at(began).is_none(), "a locked topic is not tried again at once");
+        let retry_at = began + LOCKED_RETRY;
+        let group = fixture.group_at(retry_at).expect("they are tried again");
+        assert_eq!((group.writes.len(), group.locking), (4, Locking::Skip), "tried together");
+        let wait_at = began + LOCK_WAIT_AFTER;
+        fixture.locked_at(group, wait_at);
         for topic in &topics[..MAX_WAITING_THREADS] {
-            let group = fixture.group().expect("it was handed back");
+            let group = fixture.group_at(wait_at).expect("they were handed back");
             assert_eq!((&group.topics[..], group.locking), (&[topic.clone()][..], Locking::Wait));
-            waiting.push(group);
         }
         let idle = Topic::jobs();
         fixture.add(Some(&idle), false).await;
-        assert_eq!(fixture.take(), [Some(idle)], "the locked ones are tried again later");
-        let Taken::Group(again) = fixture.queue.take(8, None) else { panic!("it is later") };
+        let group = fixture.group_at(wait_at).expect("a topic is free");
+        assert_eq!(group.topics, [idle], "the locked ones are tried again later");
+        let again = fixture.group_at(wait_at + LOCKED_RETRY).expect("it is later");
         assert_eq!((&again.topics[..], again.locking), (&sorted(&topics[2..])[..], Locking::Skip));
     }
 

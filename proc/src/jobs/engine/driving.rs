@@ -111,8 +111,8 @@ impl Engine {
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // Beside the operation, whose time is not spent on it, and to the last line before the job's end is written.
         let end = CancellationToken::new();
-        let log = context.write_log(&end, shutdown);
-        tokio::pin!(log);
+        // On the heap, as the log of most jobs is empty.
+        let mut log = Box::pin(context.write_log(&end, shutdown));
         let ended = loop {
             tokio::select! {
                 biased;

@@ -3,10 +3,14 @@
 mod feed;
 mod figures;
 mod index;
+#[cfg(test)]
+mod isolation;
 mod query;
+mod ranking;
 mod rebuild;
 mod retriever;
 mod schema;
+mod statistics;
 mod text;
 mod wish;
 mod words;
@@ -35,7 +39,9 @@ pub(crate) use self::{
 use self::{
     figures::Figures,
     index::Index,
+    query::Searched,
     schema::{Fields, Place, Scope},
+    statistics::{Statistics, TotalsCache},
     text::Asked,
 };
 
@@ -66,6 +72,7 @@ struct Inner {
     building: Mutex<HashMap<ProjectId, (u64, u64)>>,
     folder: PathBuf,
     figures: Figures,
+    totals: TotalsCache,
 }
 
 /// What can be searched now.
@@ -102,6 +109,7 @@ impl Search {
             building: Mutex::default(),
             folder: index.folder().to_owned(),
             figures: Figures::default(),
+            totals: TotalsCache::default(),
         };
         let inner = Arc::new(inner);
         let feed = Feed::new(index, inner.clone(), store)?;
@@ -122,11 +130,17 @@ impl Search {
         let permit = self.inner.running.clone().acquire_owned().await?;
         let searches = self.inner.figures.searches.clone();
         let now = self.inner.store.now();
+        let inner = self.inner.clone();
         let look = move || {
             let _permit = permit;
             let began = Instant::now();
             let (asked, channel) = (Asked::read(&text), channel.as_deref());
-            let found = query::find(&searcher, fields, scope, channel, &asked, limit, now);
+            let statistics = Statistics::read(&searcher, fields, scope, &inner.totals);
+            let found = statistics.and_then(|statistics| {
+                let searched =
+                    Searched { searcher: &searcher, fields, scope, statistics: &statistics };
+                searched.find(channel, &asked, limit, now)
+            });
             searches.observe(began.elapsed());
             found
         };

@@ -68,7 +68,7 @@ impl Index {
                 Files::create_in_dir(&folder, schema)?
             }
         };
-        files.tokenizers().register(words::NAME, words::analyzer());
+        files.tokenizers().register(words::NAME, words::scoped());
         let reader = reader(&files)?;
         let writer = writer(&files, memory)?;
         Ok(Self { fields, folder, reader, writer, changed: false, _lock: lock })
@@ -113,7 +113,7 @@ impl Index {
             id => message.id.0.as_bytes().as_slice(),
             scope => of.bytes(),
             channel => message.channel.as_str(),
-            text => message.text.as_str(),
+            text => of.header() + &message.text,
             high => first,
             low => second,
             asks => message.asks(),
@@ -157,6 +157,21 @@ impl Index {
         self.writer.rollback()?;
         self.changed = false;
         Ok(())
+    }
+
+    /// Commits, and merges all segments into one unless a merge of some is under way.
+    #[cfg(test)]
+    pub(super) fn merge(&mut self) -> anyhow::Result<Searcher> {
+        let searcher = self.commit()?;
+        let segments = searcher.segment_readers().iter();
+        let segments: Vec<_> = segments.map(tantivy::SegmentReader::segment_id).collect();
+        if !segments.is_empty()
+            && let Err(error) = self.writer.merge(&segments).wait()
+        {
+            tracing::debug!(%error, "the segments are being merged already");
+        }
+        self.reader.reload()?;
+        Ok(self.reader.searcher())
     }
 
     /// Returns the folder of the index's files.

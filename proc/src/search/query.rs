@@ -1,23 +1,21 @@
 //! From what was asked to what the index looks up: words by their rarity, neighbours together, misspelt words too, and of two
 //! equal messages the newer one.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
-use shared::{ids::MessageId, time::Timestamp};
+use shared::time::Timestamp;
 use tantivy::{
-    DocId, Score, Searcher, SegmentReader, Term,
-    collector::TopDocs,
-    query::{
-        BooleanQuery, BoostQuery, ConstScoreQuery, FuzzyTermQuery, Occur, PhraseQuery, Query,
-        TermQuery,
-    },
+    Score, Searcher, Term,
+    query::{BooleanQuery, FuzzyTermQuery, Occur, PhraseQuery, Query, TermQuery},
     schema::IndexRecordOption,
 };
-use uuid::Uuid;
+use tantivy_fst::Automaton;
 
 use super::{
     Hit,
+    ranking::{Meaning, Nature, Ranking, Source},
     schema::{Fields, Scope},
+    statistics::Statistics,
     text::{Asked, Word},
 };
 
@@ -44,53 +42,219 @@ const ASKING: Score = 0.75;
 const FRAGMENT: Score = 6.0;
 /// How much of its score a message loses each time that its age doubles, from a month on.
 const AGEING: f32 = 0.02;
+const DAY_MS: i64 = 86_400_000;
 const MONTH_MS: f32 = 30.0 * 86_400_000.0;
 
-/// Returns the best messages of a scope for what was asked.
-pub(super) fn find(
-    searcher: &Searcher,
-    fields: Fields,
-    scope: Scope,
-    channel: Option<&str>,
-    asked: &Asked,
-    limit: usize,
-    now: Timestamp,
-) -> tantivy::Result<Vec<Hit>> {
-    let Some(relevance) = relevance(searcher, fields, asked)? else { return Ok(Vec::new()) };
-    let filter = |term| -> Box<dyn Query> {
-        let query = TermQuery::new(term, IndexRecordOption::Basic);
-        Box::new(ConstScoreQuery::new(Box::new(query), 0.0))
-    };
-    let mut clauses = vec![(Occur::Must, filter(scope.term(fields))), (Occur::Must, relevance)];
-    if let Some(channel) = channel {
-        clauses.push((Occur::Must, filter(Term::from_field_text(fields.channel, channel))));
-    }
-    for phrase in &asked.phrases {
-        clauses.push((Occur::Must, together(fields, phrase, 0)));
-    }
-    let ranked = TopDocs::with_limit(limit).tweak_score(move |segment: &SegmentReader| {
-        let high = segment.fast_fields().u64("high").ok();
-        let asks = segment.fast_fields().bool("asks").ok();
-        let lengths = segment.get_fieldnorms_reader(fields.text).ok();
-        move |document: DocId, score: Score| {
-            let high = high.as_ref().and_then(|high| high.first(document)).unwrap_or(0);
-            let asks = asks.as_ref().and_then(|asks| asks.first(document)).unwrap_or(false);
-            let length = lengths.as_ref().map_or(1, |lengths| lengths.fieldnorm(document));
-            let asking = if asks { ASKING } else { 1.0 };
-            // Of equal ones the newer is the first.
-            (score * asking * weight(length) / ageing(high, now), high)
+/// The build of a project that is searched.
+pub(super) struct Searched<'a> {
+    pub(super) searcher: &'a Searcher,
+    pub(super) fields: Fields,
+    pub(super) scope: Scope,
+    pub(super) statistics: &'a Statistics<'a>,
+}
+
+impl Searched<'_> {
+    /// Returns the best messages for what was asked, only of `channel` if there is one.
+    pub(super) fn find(
+        &self,
+        channel: Option<&str>,
+        asked: &Asked,
+        limit: usize,
+        now: Timestamp,
+    ) -> tantivy::Result<Vec<Hit>> {
+        let mut meanings = self.meanings(asked)?;
+        if meanings.is_empty() {
+            return Ok(Vec::new());
         }
-    });
-    let found = searcher.search(&BooleanQuery::new(clauses), &ranked)?;
-    let hits = found.into_iter().map(|((score, _), address)| {
-        let columns = searcher.segment_reader(address.segment_ord).fast_fields();
-        let half = |name| -> tantivy::Result<u64> {
-            Ok(columns.u64(name)?.first(address.doc_id).unwrap_or(0))
+        let mut filters: Vec<(Occur, Box<dyn Query>)> = Vec::new();
+        if let Some(channel) = channel {
+            let term = Term::from_field_text(self.fields.channel, channel);
+            filters.push((Occur::Must, Box::new(TermQuery::new(term, IndexRecordOption::Basic))));
+        }
+        for phrase in &asked.phrases {
+            meanings.push(vec![self.together(phrase, 0, 1.0)?]);
+            filters.push((Occur::Must, self.matches(phrase)));
+        }
+        let filter =
+            (!filters.is_empty()).then(|| Box::new(BooleanQuery::new(filters)) as Box<dyn Query>);
+        // A day is exact enough, and a search that is repeated has the same scores.
+        let today = Timestamp::from_ms(now.as_ms() / DAY_MS * DAY_MS);
+        let adjust = |score: Score, nature: Nature| {
+            let asking = if nature.asks { ASKING } else { 1.0 };
+            score * asking * weight(nature.length) / ageing(nature.high, today)
         };
-        let id = Uuid::from_u64_pair(half("high")?, half("low")?);
-        Ok(Hit { message: MessageId(id), score })
-    });
-    hits.collect()
+        let ranking = Ranking { meanings, filter };
+        ranking.best(self.searcher, self.fields, self.statistics, limit, adjust)
+    }
+
+    /// Returns the meanings of the rarest words, and of neighbours among them.
+    fn meanings(&self, asked: &Asked) -> tantivy::Result<Vec<Meaning>> {
+        let mut known = Vec::new();
+        for word in asked.words.iter().filter(|word| word.matters) {
+            known.push((self.statistics.frequency(&self.term(&word.text))?, word));
+        }
+        known.sort_by_key(|(frequency, word)| (*frequency, word.position));
+        known.truncate(MOST_WORDS);
+        let mut meanings = Vec::new();
+        let mut typos = 0;
+        for (frequency, word) in &known {
+            let mut meaning = Meaning::new();
+            if *frequency > 0 {
+                meaning.push(self.single(&word.text, *frequency, 1.0));
+            }
+            let may_be_wrong = *frequency < RARE && typos < MOST_TYPOS;
+            if let Some(distance) = tolerance(word).filter(|_| may_be_wrong) {
+                typos += 1;
+                meaning.extend(self.corrections(&word.text, distance, *frequency)?);
+            }
+            if !meaning.is_empty() {
+                meanings.push(meaning);
+            }
+        }
+        known.retain(|(frequency, _)| *frequency > 0);
+        known.sort_by_key(|(_, word)| word.position);
+        let pairs = known.windows(2).filter_map(|pair| {
+            let [(_, one), (_, next)] = pair else { return None };
+            (1..=2).contains(&next.position.saturating_sub(one.position)).then_some([one, next])
+        });
+        for [one, next] in pairs.take(MOST_PAIRS) {
+            meanings.push(vec![self.together(&[(*one).clone(), (*next).clone()], 1, PAIR)?]);
+        }
+        Ok(meanings)
+    }
+
+    fn term(&self, word: &str) -> Term {
+        self.scope.word(self.fields, word)
+    }
+
+    fn single(&self, word: &str, frequency: u64, weight: Score) -> Source {
+        Source::Word { term: self.term(word), frequency, weight }
+    }
+
+    /// Returns words as far from each other as they are in the question, or `slop` more.
+    fn together(&self, words: &[Word], slop: u32, weight: Score) -> tantivy::Result<Source> {
+        Ok(match words {
+            [word] => {
+                self.single(&word.text, self.statistics.frequency(&self.term(&word.text))?, weight)
+            }
+            words => Source::Together { phrase: self.phrase(words, slop), weight },
+        })
+    }
+
+    fn phrase(&self, words: &[Word], slop: u32) -> PhraseQuery {
+        let first = words.first().map_or(0, |word| word.position);
+        let terms = words.iter().map(|word| (word.position - first, self.term(&word.text)));
+        PhraseQuery::new_with_offset_and_slop(terms.collect(), slop)
+    }
+
+    /// Returns a condition that a message has words as they stand.
+    fn matches(&self, words: &[Word]) -> Box<dyn Query> {
+        match words {
+            [word] => Box::new(TermQuery::new(self.term(&word.text), IndexRecordOption::Basic)),
+            words => Box::new(self.phrase(words, 0)),
+        }
+    }
+
+    /// Returns the words of the project that a misspelt one may stand for.
+    fn corrections(&self, word: &str, distance: u8, frequency: u64) -> tantivy::Result<Meaning> {
+        let mut found: Vec<(String, u64, Score)> = Vec::new();
+        for distance in 1..=distance {
+            let weight = if distance == 1 { NEAR } else { FAR };
+            for (other, often) in self.near(word, distance)? {
+                let is_new = other != word && found.iter().all(|(known, ..)| *known != other);
+                if is_new && often >= (OFTENER * frequency).max(1) {
+                    found.push((other, often, weight));
+                }
+            }
+        }
+        found.sort_by(|(word, often, weight), (other, other_often, other_weight)| {
+            other_weight.total_cmp(weight).then(other_often.cmp(often)).then(word.cmp(other))
+        });
+        found.truncate(MOST_MEANINGS);
+        let sources =
+            found.iter().map(|(other, often, weight)| self.single(other, *often, *weight));
+        Ok(sources.collect())
+    }
+
+    /// Returns words of the project so many letters away, with the number of messages that have them: the first
+    /// [`MOST_COMPARED`] by their letters, in whatever segments they lie.
+    fn near(&self, word: &str, distance: u8) -> tantivy::Result<BTreeMap<String, u64>> {
+        let mut found = BTreeMap::new();
+        let term = Term::from_field_text(self.fields.text, word);
+        let near = FuzzyTermQuery::new(term, distance, true);
+        for segment in self.searcher.segment_readers() {
+            let index = segment.inverted_index(self.fields.text)?;
+            let automaton = Behind { header: self.scope.header(), word: near.automaton()? };
+            let header = automaton.header.len();
+            let mut terms = index.terms().search(automaton).into_stream()?;
+            let mut compared = 0;
+            while terms.advance() && compared < MOST_COMPARED {
+                let Ok(other) = std::str::from_utf8(&terms.key()[header..]) else { continue };
+                let often = match segment.alive_bitset() {
+                    None => terms.value().doc_freq,
+                    Some(alive) => index
+                        .read_postings_from_terminfo(terms.value(), IndexRecordOption::Basic)?
+                        .doc_freq_given_deletes(alive),
+                };
+                if often > 0 {
+                    compared += 1;
+                    *found.entry(other.to_owned()).or_insert(0) += u64::from(often);
+                }
+            }
+        }
+        while found.len() > MOST_COMPARED {
+            found.pop_last();
+        }
+        Ok(found)
+    }
+}
+
+/// Matches the terms of one build whose words an automaton matches.
+struct Behind<A> {
+    header: String,
+    word: A,
+}
+
+/// How far a term was read.
+#[derive(Clone)]
+enum Read<S> {
+    /// So many bytes of the header.
+    Header(usize),
+    Word(S),
+    Mismatch,
+}
+
+impl<A: Automaton> Automaton for Behind<A>
+where
+    A::State: Clone,
+{
+    type State = Read<A::State>;
+
+    fn start(&self) -> Self::State {
+        Read::Header(0)
+    }
+
+    fn is_match(&self, state: &Self::State) -> bool {
+        matches!(state, Read::Word(state) if self.word.is_match(state))
+    }
+
+    fn can_match(&self, state: &Self::State) -> bool {
+        match state {
+            Read::Header(_) => true,
+            Read::Word(state) => self.word.can_match(state),
+            Read::Mismatch => false,
+        }
+    }
+
+    fn accept(&self, state: &Self::State, byte: u8) -> Self::State {
+        match state {
+            Read::Header(at) if self.header.as_bytes().get(*at) != Some(&byte) => Read::Mismatch,
+            Read::Header(at) if at + 1 == self.header.len() => Read::Word(self.word.start()),
+            Read::Header(at) => Read::Header(at + 1),
+            Read::Word(state) => Read::Word(self.word.accept(state, byte)),
+            Read::Mismatch => Read::Mismatch,
+        }
+    }
 }
 
 /// Returns what a message of so many words keeps of its score.
@@ -108,65 +272,6 @@ fn ageing(high: u64, now: Timestamp) -> f32 {
     1.0 + AGEING * (age / MONTH_MS).max(1.0).log2()
 }
 
-/// Returns what ranks messages, `None` if nothing was asked.
-fn relevance(
-    searcher: &Searcher,
-    fields: Fields,
-    asked: &Asked,
-) -> tantivy::Result<Option<Box<dyn Query>>> {
-    let mut known = Vec::new();
-    for word in asked.words.iter().filter(|word| word.matters) {
-        known.push((searcher.doc_freq(&term(fields, &word.text))?, word));
-    }
-    known.sort_by_key(|(frequency, word)| (*frequency, word.position));
-    known.truncate(MOST_WORDS);
-    let mut clauses: Vec<Box<dyn Query>> = Vec::new();
-    let mut typos = 0;
-    for (frequency, word) in &known {
-        if *frequency > 0 {
-            clauses.push(single(fields, &word.text, 1.0));
-        }
-        let may_be_wrong = *frequency < RARE && typos < MOST_TYPOS;
-        if let Some(distance) = tolerance(word).filter(|_| may_be_wrong) {
-            typos += 1;
-            clauses.extend(meanings(searcher, fields, &word.text, distance, *frequency)?);
-        }
-    }
-    known.retain(|(frequency, _)| *frequency > 0);
-    known.sort_by_key(|(_, word)| word.position);
-    let pairs = known.windows(2).filter_map(|pair| {
-        let [(_, one), (_, next)] = pair else { return None };
-        (1..=2).contains(&next.position.saturating_sub(one.position)).then_some([one, next])
-    });
-    for [one, next] in pairs.take(MOST_PAIRS) {
-        let pair = together(fields, &[(*one).clone(), (*next).clone()], 1);
-        clauses.push(Box::new(BoostQuery::new(pair, PAIR)));
-    }
-    // What is only a phrase ranks by its words, common as they may be.
-    Ok((!clauses.is_empty()).then(|| Box::new(BooleanQuery::union(clauses)) as Box<dyn Query>))
-}
-
-fn term(fields: Fields, word: &str) -> Term {
-    Term::from_field_text(fields.text, word)
-}
-
-fn single(fields: Fields, word: &str, weight: Score) -> Box<dyn Query> {
-    let query = TermQuery::new(term(fields, word), IndexRecordOption::WithFreqs);
-    Box::new(BoostQuery::new(Box::new(query), weight))
-}
-
-/// Finds words as far from each other as they are in the question, or `slop` more.
-fn together(fields: Fields, words: &[Word], slop: u32) -> Box<dyn Query> {
-    match words {
-        [word] => single(fields, &word.text, 1.0),
-        words => {
-            let first = words.first().map_or(0, |word| word.position);
-            let terms = words.iter().map(|word| (word.position - first, term(fields, &word.text)));
-            Box::new(PhraseQuery::new_with_offset_and_slop(terms.collect(), slop))
-        }
-    }
-}
-
 /// Returns how many letters of a word may be wrong, `None` if it is too short, or no word at all, to tell.
 fn tolerance(word: &Word) -> Option<u8> {
     match word.letters {
@@ -175,44 +280,6 @@ fn tolerance(word: &Word) -> Option<u8> {
         5..=8 => Some(1),
         _ => Some(2),
     }
-}
-
-/// Returns the words of the index that a misspelt one may stand for.
-fn meanings(
-    searcher: &Searcher,
-    fields: Fields,
-    word: &str,
-    distance: u8,
-    frequency: u64,
-) -> tantivy::Result<Vec<Box<dyn Query>>> {
-    let mut found: HashMap<String, (u64, Score)> = HashMap::new();
-    for distance in 1..=distance {
-        let weight = if distance == 1 { NEAR } else { FAR };
-        let near = FuzzyTermQuery::new(term(fields, word), distance, true);
-        for segment in searcher.segment_readers() {
-            let index = segment.inverted_index(fields.text)?;
-            let mut terms = index.terms().search(near.automaton()?).into_stream()?;
-            let mut compared = 0;
-            while terms.advance() && compared < MOST_COMPARED {
-                compared += 1;
-                let Ok(other) = std::str::from_utf8(terms.key()) else { continue };
-                if other != word {
-                    let entry = found.entry(other.to_owned()).or_insert((0, weight));
-                    // The nearer ones were counted in the round before.
-                    if entry.1.total_cmp(&weight).is_eq() {
-                        entry.0 += u64::from(terms.value().doc_freq);
-                    }
-                }
-            }
-        }
-    }
-    let mut found: Vec<_> = found.into_iter().collect();
-    found.retain(|(_, (often, _))| *often >= (OFTENER * frequency).max(1));
-    found.sort_by(|(_, (often, weight)), (_, (other_often, other_weight))| {
-        other_weight.total_cmp(weight).then(other_often.cmp(often))
-    });
-    found.truncate(MOST_MEANINGS);
-    Ok(found.into_iter().map(|(other, (_, weight))| single(fields, &other, weight)).collect())
 }
 
 #[cfg(test)]

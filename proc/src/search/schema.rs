@@ -1,5 +1,6 @@
 //! What the index has of a message, and of a log.
 
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 use shared::{
     ids::{MessageId, ProjectId},
@@ -23,6 +24,7 @@ pub(super) struct Fields {
     /// Which build of which project, or [`PLACES`].
     pub(super) scope: Field,
     pub(super) channel: Field,
+    /// Words, each behind the header of its build.
     pub(super) text: Field,
     /// The two halves of the message's id, of which the first begins with its time.
     pub(super) high: Field,
@@ -63,7 +65,7 @@ impl Fields {
 }
 
 /// Which build of a project a document is of: what is being built is not found until it is whole.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Scope {
     pub(super) project: ProjectId,
     pub(super) build: u32,
@@ -76,6 +78,16 @@ impl Scope {
 
     pub(super) fn bytes(self) -> Vec<u8> {
         [self.project.0.as_bytes().as_slice(), &self.build.to_be_bytes()].concat()
+    }
+
+    /// Returns the [`words::HEADER_BYTES`] bytes with which each term of the build begins, so that no two builds share a term.
+    pub(super) fn header(self) -> String {
+        BASE64_URL_SAFE_NO_PAD.encode(self.bytes())
+    }
+
+    /// Returns the term of a word.
+    pub(super) fn word(self, fields: Fields, word: &str) -> Term {
+        Term::from_field_text(fields.text, &(self.header() + word))
     }
 }
 

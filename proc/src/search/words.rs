@@ -1,12 +1,12 @@
 //! Cuts a text into words: `apt-get`, `/etc/fstab` and `10.04` are found whole and by their parts.
 
 use tantivy::tokenizer::{
-    AsciiFoldingFilter, Language, LowerCaser, RemoveLongFilter, Stemmer, TextAnalyzer, Token,
-    TokenStream, Tokenizer,
+    AsciiFoldingFilter, BoxTokenStream, Language, LowerCaser, RemoveLongFilter, Stemmer,
+    TextAnalyzer, Token, TokenStream, Tokenizer,
 };
 
 /// The name that the index has for it: another way of cutting is another name, which makes the index another one.
-pub(super) const NAME: &str = "words-1";
+pub(super) const NAME: &str = "words-2";
 /// Longer words, in bytes, are nobody's search: keys, encoded files.
 const LONGEST: usize = 64;
 
@@ -18,6 +18,61 @@ pub(super) fn analyzer() -> TextAnalyzer {
         .filter(AsciiFoldingFilter)
         .filter(Stemmer::new(Language::English))
         .build()
+}
+
+/// Bytes before the text of a message that name its build, as each of its words does.
+pub(super) const HEADER_BYTES: usize = 27;
+
+/// Returns what makes terms of a header and a text.
+pub(super) fn scoped() -> TextAnalyzer {
+    TextAnalyzer::builder(Scoped { words: analyzer(), token: Token::default() }).build()
+}
+
+/// Puts the header of a text before each of its words.
+#[derive(Clone)]
+struct Scoped {
+    words: TextAnalyzer,
+    token: Token,
+}
+
+struct ScopedStream<'a> {
+    header: &'a str,
+    words: BoxTokenStream<'a>,
+    token: &'a mut Token,
+}
+
+impl Tokenizer for Scoped {
+    type TokenStream<'a> = ScopedStream<'a>;
+
+    fn token_stream<'a>(&'a mut self, text: &'a str) -> ScopedStream<'a> {
+        let (header, text) = text.split_at_checked(HEADER_BYTES).unwrap_or((text, ""));
+        self.token.reset();
+        ScopedStream { header, words: self.words.token_stream(text), token: &mut self.token }
+    }
+}
+
+impl TokenStream for ScopedStream<'_> {
+    fn advance(&mut self) -> bool {
+        if !self.words.advance() {
+            return false;
+        }
+        let Token { offset_from, offset_to, position, ref text, .. } = *self.words.token();
+        self.token.offset_from = offset_from + self.header.len();
+        self.token.offset_to = offset_to + self.header.len();
+        self.token.position = position;
+        self.token.text.clear();
+        self.token.text.push_str(self.header);
+        self.token.text.push_str(text);
+        true
+    }
+
+    fn token(&self) -> &Token {
+        self.token
+    }
+
+    fn token_mut(&mut self) -> &mut Token {
+        self.token
+    }
 }
 
 /// Where a word is, and which one it is.

@@ -155,6 +155,80 @@ async fn only_who_is_a_member_now_finds_anything() {
     finds(&project, "secret", &["a secret of ours"]).await;
 }
 
+/// Identity and score of each hit, in order.
+fn places(hits: &[Value]) -> Vec<(String, Value)> {
+    hits.iter().map(|hit| (text(&hit["id"]), hit["score"].clone())).collect()
+}
+
+#[tokio::test]
+async fn nothing_that_is_written_in_another_project_changes_a_search() {
+    let mut parley = Parley::start().await;
+    let mut project = parley.as_user("grace").project().await;
+    let other = parley.as_user("ada").project().await;
+    project.send("the codename quuxelbarn is a decoy").await;
+    project.send("the codename is not zyzzogeton").await;
+    finds(&project, "decoy", &["the codename quuxelbarn is a decoy"]).await;
+    let questions = ["quuxelbart", "zyzzogeton", "codename", "the decoy", "codename decoy"];
+    let mut before = Vec::new();
+    for question in questions {
+        before.push(places(&search(&project, question).await));
+    }
+    assert_eq!(before[0].len(), 1, "a word with its last letter changed finds the message");
+    for round in 0..3 {
+        let mut last = Value::Null;
+        for word in ["quuxelbart", "quuxelbarm", "zyzzogeton", "codename", "decoy"] {
+            last = other.send(&format!("{word} of round {round}")).await;
+        }
+        finds(
+            &other,
+            &format!("\"decoy of round {round}\""),
+            &[&format!("decoy of round {round}")],
+        )
+        .await;
+        if round == 1 {
+            other.delete(&format!("/messages/{}", text(&last["id"]))).await.is(200);
+            has_documents(&parley, 11).await;
+        }
+        if round == 2 {
+            assert!(parley.terminate().await.success(), "a clean end");
+            let restarted = Parley::start_in(&parley.dir, &[]).await;
+            project = Project { client: restarted.as_user("grace"), id: project.id.clone() };
+            parley = restarted;
+            has_documents(&parley, 16).await;
+            break;
+        }
+        for (question, before) in questions.iter().zip(&before) {
+            assert_eq!(
+                places(&search(&project, question).await),
+                *before,
+                "{question} in round {round}"
+            );
+        }
+    }
+    for (question, before) in questions.iter().zip(&before) {
+        assert_eq!(
+            places(&search(&project, question).await),
+            *before,
+            "{question} after a restart"
+        );
+    }
+    other_project_is_deleted(&parley, &other.id).await;
+    for (question, before) in questions.iter().zip(&before) {
+        assert_eq!(
+            places(&search(&project, question).await),
+            *before,
+            "{question} after a deletion"
+        );
+    }
+}
+
+/// Deletes ada's project and waits until the index has only the two messages of the first one.
+async fn other_project_is_deleted(parley: &Parley, id: &str) {
+    let other = Project { client: parley.as_user("ada"), id: id.to_owned() };
+    other.delete("").await.is(204);
+    has_documents(parley, 2).await;
+}
+
 #[tokio::test]
 async fn an_owner_has_the_index_built_anew() {
     let parley = Parley::start().await;

@@ -44,8 +44,8 @@ async fn add(
             let channel = messages::store::channel_of_undeleted(tx, caller, id)?;
             let added = store::add(tx, id, &emoji, &caller.user, tx.now())?
                 .ok_or(ApiError::Conflict("a message has at most 50 kinds of reaction"))?;
-            if added {
-                record(tx, caller, "reaction.added", id, &channel, &emoji)?;
+            if added.is_changed {
+                record(tx, caller, "reaction.added", id, &channel, &added.emoji)?;
             }
             messages::store::get(tx, caller, id).map(Json)
         })
@@ -60,8 +60,9 @@ async fn remove(
     member
         .write(move |tx, caller| {
             let channel = messages::store::channel_of_undeleted(tx, caller, id)?;
-            if store::remove(tx, id, &emoji, &caller.user)? {
-                record(tx, caller, "reaction.removed", id, &channel, &emoji)?;
+            let removed = store::remove(tx, id, &emoji, &caller.user)?;
+            if removed.is_changed {
+                record(tx, caller, "reaction.removed", id, &channel, &removed.emoji)?;
             }
             messages::store::get(tx, caller, id).map(Json)
         })

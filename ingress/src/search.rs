@@ -1,11 +1,12 @@
 //! Search in a project: proc's index says what fits best, and the caller reads what they may of it.
 
+mod operators;
 mod snippet;
 
 use std::collections::HashMap;
 
 use axum::extract::State;
-use proto::{FindRequest, search_client::SearchClient};
+use proto::{Filter, FindRequest, FindResponse, search_client::SearchClient};
 use serde::{Deserialize, Serialize};
 use shared::{
     grpc::{Calls, Peer},
@@ -14,7 +15,10 @@ use shared::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use self::snippet::snippet;
+use self::{
+    operators::Typed,
+    snippet::{Highlight, Snippet, Wanted, snippet},
+};
 use crate::{
     access::{As, Viewer},
     error::ApiError,
@@ -42,8 +46,8 @@ pub(crate) struct Finder {
 
 #[derive(Deserialize, utoipa::IntoParams)]
 struct Asked {
-    /// What is looked for, 1 to 2,000 characters: text without syntax, but for quotation marks around what is to be found
-    /// as it is.
+    /// Words, 1 to 2,000 characters. `"…"` is found as it is, and `-word` is not to be there. `from:`, `in:`, `before:`,
+    /// `after:` and `has:link` narrow the search; other operators are text.
     #[param(required = true)]
     q: Option<String>,
     /// How many messages: 1 to 50, 20 if nobody says.
@@ -92,6 +96,8 @@ struct Found {
     score: f32,
     /// At most 200 characters of its text, around what was looked for.
     snippet: String,
+    /// The words of the snippet that were looked for, in order.
+    highlights: Vec<Highlight>,
 }
 
 #[utoipa::path(get, path = "/{project}/search", params(Asked), responses((status = 200, body = FoundMessages)))]
@@ -100,18 +106,32 @@ async fn search(
     viewer: As<Viewer>,
     Query(asked): Query<Asked>,
 ) -> Result<Json<FoundMessages>, ApiError> {
-    // Nothing is looked for on behalf of strangers.
-    viewer.read(|_, _| Ok(())).await?;
     let (text, limit) = asked.checked()?;
-    let scores = finder.find(viewer.project, text, asked.channel.as_ref(), limit + SPARE).await?;
-    let ids: Vec<MessageId> = scores.iter().map(|(id, _)| *id).collect();
-    let found = viewer.read(move |reader, caller| store::many::whole(reader, caller, &ids)).await?;
-    let scores: HashMap<MessageId, f32> = scores.into_iter().collect();
-    let messages = found.into_iter().take(usize::try_from(limit).unwrap_or(0)).map(|message| {
+    let typed = Typed::read(text);
+    let text = typed.text.trim().to_owned();
+    // Nothing is looked for on behalf of strangers.
+    let project = viewer.project;
+    let filter =
+        viewer.read(move |reader, caller| Ok(typed.filter(reader, project, &caller.user)?)).await?;
+    let found = finder.find(project, &text, filter, asked.channel.as_ref(), limit + SPARE).await?;
+    let ids: Vec<MessageId> = found.scores.iter().map(|(id, _)| *id).collect();
+    let messages =
+        viewer.read(move |reader, caller| store::many::whole(reader, caller, &ids)).await?;
+    let scores: HashMap<MessageId, f32> = found.scores.into_iter().collect();
+    let wanted = Wanted::new(found.words);
+    let messages = messages.into_iter().take(usize::try_from(limit).unwrap_or(0)).map(|message| {
         let score = scores.get(&message.id).copied().unwrap_or_default();
-        Found { snippet: snippet(&message.text, text), message, score }
+        let Snippet { text: snippet, highlights } = snippet(&message.text, &wanted);
+        Found { message, score, snippet, highlights }
     });
     Ok(Json(FoundMessages { messages: messages.collect(), next: None }))
+}
+
+/// What proc's index found.
+struct Matches {
+    scores: Vec<(MessageId, f32)>,
+    /// The terms that were looked up.
+    words: Vec<String>,
 }
 
 impl Finder {
@@ -124,17 +144,22 @@ impl Finder {
         &self,
         project: ProjectId,
         text: &str,
+        filter: Filter,
         channel: Option<&ChannelName>,
         limit: u32,
-    ) -> Result<Vec<(MessageId, f32)>, ApiError> {
+    ) -> Result<Matches, ApiError> {
         let request = FindRequest {
             project_id: project.to_string(),
             text: text.to_owned(),
             limit,
             channel: channel.map(ToString::to_string),
+            filter: Some(filter),
         };
         let answer = SearchClient::new(self.calls.clone()).find(request).await;
-        let hits = answer.map_err(|status| unanswered(&status))?.into_inner().hits.into_iter();
-        Ok(hits.filter_map(|hit| Some((hit.message_id.parse().ok()?, hit.score))).collect())
+        let FindResponse { hits, words } =
+            answer.map_err(|status| unanswered(&status))?.into_inner();
+        let scores = hits.into_iter();
+        let scores = scores.filter_map(|hit| Some((hit.message_id.parse().ok()?, hit.score)));
+        Ok(Matches { scores: scores.collect(), words })
     }
 }

@@ -17,7 +17,7 @@ use tonic::{Request, Response, Status};
 use crate::{
     answers::{self, Answers},
     jobs::{Filter, list},
-    search::Search,
+    search::{Results, Search},
 };
 
 /// Jobs in a page of those that have not ended, and bytes after which a page takes no further one.
@@ -86,14 +86,24 @@ struct Searching {
 #[tonic::async_trait]
 impl search_server::Search for Searching {
     async fn find(&self, request: Request<FindRequest>) -> Result<Response<FindResponse>, Status> {
-        let FindRequest { project_id, text, limit, channel } = request.into_inner();
+        let FindRequest { project_id, text, limit, channel, filter } = request.into_inner();
         let project =
             project_id.parse().map_err(|_| Status::invalid_argument("project_id is not valid"))?;
         let limit = usize::try_from(limit.clamp(1, MOST_HITS)).unwrap_or(1);
-        let found = self.search.find(project, &text, channel.as_deref(), limit).await;
-        let hits = found.map_err(|error| internal(&*error))?.into_iter();
+        let mut filter = filter.unwrap_or_default();
+        if let Some(channel) = channel {
+            // Both have to hold: a channel that is not among the others leaves nothing.
+            let is_among = filter.channels.is_empty() || filter.channels.contains(&channel);
+            if !is_among {
+                return Ok(Response::new(FindResponse::default()));
+            }
+            filter.channels = vec![channel];
+        }
+        let found = self.search.find(project, &text, filter, limit).await;
+        let Results { hits, words, .. } = found.map_err(|error| internal(&*error))?;
+        let hits = hits.into_iter();
         let hits = hits.map(|hit| Hit { message_id: hit.message.to_string(), score: hit.score });
-        Ok(Response::new(FindResponse { hits: hits.collect() }))
+        Ok(Response::new(FindResponse { hits: hits.collect(), words }))
     }
 }
 

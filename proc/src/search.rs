@@ -1,5 +1,6 @@
 //! Search over chat: an index of every project's messages, kept by each proc for itself, and what is found in it.
 
+mod earlier;
 mod feed;
 mod figures;
 mod index;
@@ -22,6 +23,7 @@ use std::{
     time::Instant,
 };
 
+use proto::Filter;
 use serde::{Deserialize, Serialize};
 use shared::{
     ids::{MessageId, ProjectId},
@@ -31,20 +33,23 @@ use shared::{
 use tantivy::{Searcher, collector::Count, query::TermQuery, schema::IndexRecordOption};
 use tokio::sync::{Semaphore, watch};
 
+use self::{
+    earlier::Earlier,
+    figures::Figures,
+    index::Index,
+    query::{Found, Searched},
+    schema::{Fields, Place, Scope},
+    statistics::{Statistics, TotalsCache},
+    text::{Asked, Style},
+};
 pub(crate) use self::{
     feed::Feed,
     rebuild::Reindex,
     retriever::{Error, Passage, Retriever},
 };
-use self::{
-    figures::Figures,
-    index::Index,
-    query::Searched,
-    schema::{Fields, Place, Scope},
-    statistics::{Statistics, TotalsCache},
-    text::Asked,
-};
 
+/// The share of a question's words, by their rarity, that the best message has to have to be an answer.
+const MIN_STRENGTH: f32 = 0.33;
 /// Searches that run at once; more wait.
 const SEARCHES: usize = 4;
 
@@ -53,6 +58,16 @@ const SEARCHES: usize = 4;
 pub(crate) struct Hit {
     pub(crate) message: MessageId,
     pub(crate) score: f32,
+}
+
+/// The result of a search.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Results {
+    pub(crate) hits: Vec<Hit>,
+    /// The terms that were looked up; those that stand together are joined by spaces.
+    pub(crate) words: Vec<String>,
+    /// The share of the words, by their rarity, that the best message has.
+    strength: f32,
 }
 
 /// Asks this proc's index; a clone asks the same one.
@@ -65,6 +80,8 @@ struct Inner {
     store: Store,
     fields: Fields,
     shown: RwLock<Shown>,
+    /// The index of an earlier version, for projects that are not built anew yet.
+    earlier: RwLock<Option<Arc<Earlier>>>,
     running: Arc<Semaphore>,
     /// Told of each commit.
     commits: watch::Sender<()>,
@@ -104,6 +121,7 @@ impl Search {
                 wishes: None,
                 logs: 0,
             }),
+            earlier: RwLock::new(index.earlier.clone()),
             running: Arc::new(Semaphore::new(SEARCHES)),
             commits: watch::Sender::default(),
             building: Mutex::default(),
@@ -116,35 +134,66 @@ impl Search {
         Ok((Self { inner }, feed))
     }
 
-    /// Returns at most `limit` messages of the project for what a user wrote, best first; only of `channel` if there is one.
+    /// Returns at most `limit` messages of the project for what somebody typed, best first, of those that the filter lets pass.
     pub(crate) async fn find(
         &self,
         project: ProjectId,
         text: &str,
-        channel: Option<&str>,
+        filter: Filter,
+        limit: usize,
+    ) -> anyhow::Result<Results> {
+        let is_narrowed = filter != Filter::default();
+        let style = if is_narrowed { Style::Narrowed } else { Style::Typed };
+        self.search(project, text.to_owned(), style, filter, limit).await
+    }
+
+    /// Returns at most `limit` messages of the project that may answer a question, best first; none if not even the best one
+    /// has enough of the question's words.
+    pub(crate) async fn answers(
+        &self,
+        project: ProjectId,
+        question: &str,
         limit: usize,
     ) -> anyhow::Result<Vec<Hit>> {
-        let Some((searcher, build)) = self.inner.shown(project) else { return Ok(Vec::new()) };
-        let (text, channel) = (text.to_owned(), channel.map(ToOwned::to_owned));
+        let filter = Filter::default();
+        let found =
+            self.search(project, question.to_owned(), Style::Question, filter, limit).await?;
+        tracing::debug!(project.id = %project, found.strength, "looked for answers");
+        Ok(if found.strength < MIN_STRENGTH { Vec::new() } else { found.hits })
+    }
+
+    async fn search(
+        &self,
+        project: ProjectId,
+        text: String,
+        style: Style,
+        filter: Filter,
+        limit: usize,
+    ) -> anyhow::Result<Results> {
+        let Some((searcher, build)) = self.inner.shown(project) else {
+            let Some(earlier) = self.inner.earlier() else { return Ok(Results::default()) };
+            let _permit = self.inner.running.clone().acquire_owned().await?;
+            let look = move || earlier.find(project, &text, &filter, limit);
+            return Ok(tokio::task::spawn_blocking(look).await??);
+        };
         let (fields, scope) = (self.inner.fields, Scope { project, build });
         let permit = self.inner.running.clone().acquire_owned().await?;
-        let searches = self.inner.figures.searches.clone();
         let now = self.inner.store.now();
         let inner = self.inner.clone();
         let look = move || {
             let _permit = permit;
             let began = Instant::now();
-            let (asked, channel) = (Asked::read(&text), channel.as_deref());
             let statistics = Statistics::read(&searcher, fields, scope, &inner.totals);
             let found = statistics.and_then(|statistics| {
                 let searched =
                     Searched { searcher: &searcher, fields, scope, statistics: &statistics };
-                searched.find(channel, &asked, limit, now)
+                searched.find(&filter, &Asked::read(&text, style), limit, now)
             });
-            searches.observe(began.elapsed());
+            inner.figures.searches.observe(began.elapsed());
             found
         };
-        Ok(tokio::task::spawn_blocking(look).await??)
+        let Found { hits, words, strength } = tokio::task::spawn_blocking(look).await??;
+        Ok(Results { hits, words: words.into_iter().collect(), strength })
     }
 
     /// Returns how many messages of the project can be found.
@@ -157,6 +206,19 @@ impl Search {
 }
 
 impl Inner {
+    fn earlier(&self) -> Option<Arc<Earlier>> {
+        self.earlier.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Removes the index of an earlier version.
+    fn drop_earlier(&self) {
+        let earlier = self.earlier.write().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(earlier) = earlier {
+            earlier.remove();
+            tracing::info!("removed the index of an earlier version");
+        }
+    }
+
     fn shown(&self, project: ProjectId) -> Option<(Searcher, u32)> {
         let shown = self.shown.read().unwrap_or_else(PoisonError::into_inner);
         let build = shown.places.get(&project)?.build;

@@ -2078,7 +2078,7 @@ pub struct Entry {
 pub struct FindRequest {
     #[prost(string, tag = "1")]
     pub project_id: ::prost::alloc::string::String,
-    /// What the user wrote: text, in which nothing but quotation marks has a meaning.
+    /// The words that are looked for, without operators of `filter`; quotation marks and a minus before a word have a meaning.
     #[prost(string, tag = "2")]
     pub text: ::prost::alloc::string::String,
     /// Hits at most.
@@ -2087,11 +2087,35 @@ pub struct FindRequest {
     /// Only what is in this channel.
     #[prost(string, optional, tag = "4")]
     pub channel: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(message, optional, tag = "5")]
+    pub filter: ::core::option::Option<Filter>,
+}
+/// The operators of a search.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Filter {
+    /// Ids of users, any of whom wrote the message; of anybody when there are none.
+    #[prost(string, repeated, tag = "1")]
+    pub authors: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Channels, any of which has the message; any channel when there are none.
+    #[prost(string, repeated, tag = "2")]
+    pub channels: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Only messages that were sent before this time.
+    #[prost(int64, optional, tag = "3")]
+    pub before_ms: ::core::option::Option<i64>,
+    /// Only messages that were sent at this time or later.
+    #[prost(int64, optional, tag = "4")]
+    pub after_ms: ::core::option::Option<i64>,
+    /// Only messages with a link.
+    #[prost(bool, tag = "5")]
+    pub has_link: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct FindResponse {
     #[prost(message, repeated, tag = "1")]
     pub hits: ::prost::alloc::vec::Vec<Hit>,
+    /// The terms that were looked up, also corrected and completed ones; terms that stand together are joined by spaces.
+    #[prost(string, repeated, tag = "2")]
+    pub words: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Hit {

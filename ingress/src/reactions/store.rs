@@ -108,7 +108,54 @@ pub(crate) fn of_messages(
             }
         }
     }
+    for (message, kinds) in &mut found {
+        merge_same(reader, viewer, *message, kinds)?;
+    }
     Ok(found)
+}
+
+/// Merges kinds that look the same, as earlier versions stored them apart: in the earliest spelling, each user once.
+fn merge_same(
+    reader: &Reader<'_>,
+    viewer: &UserId,
+    message: MessageId,
+    kinds: &mut Vec<Reaction>,
+) -> Result<(), Error> {
+    let mut merged: Vec<(String, Vec<Reaction>)> = Vec::new();
+    for kind in kinds.drain(..) {
+        let key = kind.emoji.key();
+        match merged.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, same)) => same.push(kind),
+            None => merged.push((key, vec![kind])),
+        }
+    }
+    for (_, mut same) in merged {
+        let mut first = same.remove(0);
+        if !same.is_empty() {
+            let spellings =
+                std::iter::once(&first.emoji).chain(same.iter().map(|kind| &kind.emoji));
+            let mut params: Vec<Value<'_>> = vec![message.into(), viewer.into()];
+            params.extend(spellings.map(Value::from));
+            let numbers: Vec<String> =
+                (3..=params.len()).map(|number| format!("${number}")).collect();
+            let numbers = numbers.join(", ");
+            let sql = format!(
+                "SELECT user_id FROM reactions WHERE message_id = $1 AND emoji IN ({numbers}) GROUP BY user_id \
+                 ORDER BY CASE WHEN user_id = $2 THEN 0 ELSE 1 END, MIN(at), user_id"
+            );
+            let users = reader.query(&sql, &params, |row| row.parse::<UserId>(0))?;
+            // The viewer is a parameter of both, so that both have the same list.
+            let sql = format!(
+                "SELECT more FROM reaction_counts WHERE message_id = $1 AND emoji IN ({numbers}) AND $2 <> ''"
+            );
+            let more =
+                reader.query(&sql, &params, |row| row.get::<i64>(0))?.into_iter().sum::<i64>();
+            first.count = (users.len() as u64).saturating_add(more.try_into().unwrap_or(0));
+            first.users = users.into_iter().take(MAX_SHOWN_USERS).collect();
+        }
+        kinds.push(first);
+    }
+    Ok(())
 }
 
 /// Returns the reactions to a message as `viewer` sees them.
@@ -129,55 +176,79 @@ pub(crate) fn whole(reader: &Reader<'_>, message: MessageId) -> Result<Vec<React
         Ok((row.parse::<Emoji>(0)?, row.parse::<UserId>(1)?, row.get::<i64>(2)?))
     })?;
     let mut kinds: Vec<Reaction> = Vec::new();
-    let mut places: HashMap<Emoji, usize> = HashMap::new();
+    let mut places: HashMap<String, usize> = HashMap::new();
+    let (mut seen, mut counted) = (HashSet::new(), HashSet::new());
     for (emoji, user, more) in rows {
-        let place = match places.entry(emoji) {
+        let place = match places.entry(emoji.key()) {
             Entry::Occupied(place) => *place.get(),
             Entry::Vacant(place) => {
-                let emoji = place.key().clone();
-                kinds.push(Reaction { emoji, users: vec![], count: more.try_into().unwrap_or(0) });
+                kinds.push(Reaction { emoji: emoji.clone(), users: vec![], count: 0 });
                 *place.insert(kinds.len() - 1)
             }
         };
-        kinds[place].count += 1;
-        kinds[place].users.push(user);
+        if counted.insert(emoji) {
+            kinds[place].count += u64::try_from(more).unwrap_or(0);
+        }
+        if seen.insert((place, user.clone())) {
+            kinds[place].count += 1;
+            kinds[place].users.push(user);
+        }
     }
     Ok(kinds)
 }
 
-/// Adds a reaction; returns whether it is new, `None` if the message has too many kinds already.
+/// A reaction that was asked for: the spelling of its kind at the message, and whether anything changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Changed {
+    pub(super) emoji: Emoji,
+    pub(super) is_changed: bool,
+}
+
+/// Adds a reaction, in the spelling that its kind has at the message; returns `None` if the message has too many kinds already.
 pub(super) fn add(
     tx: &mut Tx<'_>,
     message: MessageId,
     emoji: &Emoji,
     user: &UserId,
     now: Timestamp,
-) -> Result<Option<bool>, Error> {
+) -> Result<Option<Changed>, Error> {
     let sql = "SELECT 1 FROM reactions WHERE message_id = $1 AND emoji = $2 LIMIT 1";
-    if tx.find(sql, &[message.into(), emoji.into()], |_| Ok(()))?.is_none() {
-        let sql = format!(
-            "SELECT COUNT(*) FROM (SELECT DISTINCT emoji FROM reactions WHERE message_id = $1 LIMIT {MAX_KINDS}) kinds"
-        );
-        let kinds = tx.find(&sql, &[message.into()], |row| row.get::<i64>(0))?;
-        if kinds.is_some_and(|kinds| usize::try_from(kinds).is_ok_and(|kinds| kinds >= MAX_KINDS)) {
+    let mut emoji = emoji.clone();
+    if tx.find(sql, &[message.into(), (&emoji).into()], |_| Ok(()))?.is_none() {
+        let sql = "SELECT emoji FROM reactions WHERE message_id = $1 GROUP BY emoji ORDER BY MIN(at), emoji";
+        let kinds = tx.query(sql, &[message.into()], |row| row.parse::<Emoji>(0))?;
+        let key = emoji.key();
+        let keys: Vec<String> = kinds.iter().map(Emoji::key).collect();
+        if let Some(place) = keys.iter().position(|known| *known == key) {
+            emoji.clone_from(&kinds[place]);
+        } else if keys.iter().collect::<HashSet<_>>().len() >= MAX_KINDS {
             return Ok(None);
         }
     }
     let sql = "INSERT INTO reactions (message_id, emoji, user_id, at) VALUES ($1, $2, $3, $4) \
                ON CONFLICT (message_id, emoji, user_id) DO NOTHING";
-    let made = tx.execute(sql, &[message.into(), emoji.into(), user.into(), now.into()])?;
-    Ok(Some(made > 0))
+    let made = tx.execute(sql, &[message.into(), (&emoji).into(), user.into(), now.into()])?;
+    Ok(Some(Changed { emoji, is_changed: made > 0 }))
 }
 
-/// Takes a reaction away; returns whether there was one.
+/// Takes a reaction away, in whatever spellings the user has it.
 pub(super) fn remove(
     tx: &mut Tx<'_>,
     message: MessageId,
     emoji: &Emoji,
     user: &UserId,
-) -> Result<bool, Error> {
+) -> Result<Changed, Error> {
+    let sql =
+        "SELECT emoji FROM reactions WHERE message_id = $1 AND user_id = $2 ORDER BY at, emoji";
+    let mut same = tx.query(sql, &[message.into(), user.into()], |row| row.parse::<Emoji>(0))?;
+    let key = emoji.key();
+    same.retain(|other| other.key() == key);
     let sql = "DELETE FROM reactions WHERE message_id = $1 AND emoji = $2 AND user_id = $3";
-    Ok(tx.execute(sql, &[message.into(), emoji.into(), user.into()])? > 0)
+    for other in &same {
+        tx.execute(sql, &[message.into(), other.into(), user.into()])?;
+    }
+    let is_changed = !same.is_empty();
+    Ok(Changed { emoji: same.into_iter().next().unwrap_or_else(|| emoji.clone()), is_changed })
 }
 
 /// Deletes every reaction to a message.
@@ -207,13 +278,14 @@ impl Imported {
     /// Takes each kind with its users, once each, and the number of users that it had; kinds beyond [`MAX_KINDS`] are counted.
     pub(crate) fn new(reactions: impl IntoIterator<Item = (Emoji, Vec<UserId>, u64)>) -> Self {
         let mut merged: Vec<(Emoji, Vec<UserId>, u64)> = Vec::new();
-        let mut places: HashMap<Emoji, usize> = HashMap::new();
+        let mut places: HashMap<String, usize> = HashMap::new();
         let mut left_out = 0;
         for (emoji, users, count) in reactions {
-            let place = *places.entry(emoji.clone()).or_insert(merged.len());
+            let key = emoji.key();
+            let place = *places.entry(key.clone()).or_insert(merged.len());
             if place == merged.len() {
                 if place == MAX_KINDS {
-                    places.remove(&emoji);
+                    places.remove(&key);
                     left_out += 1;
                     continue;
                 }
@@ -252,21 +324,26 @@ impl Imported {
         let pairs = tx.query(sql, &[message.into()], |row| {
             Ok((row.parse::<Emoji>(0)?, row.parse::<UserId>(1)?))
         })?;
-        let mut there: HashMap<Emoji, HashSet<UserId>> = HashMap::new();
+        // Kinds that look the same are one, in the spelling that is there.
+        let mut there: HashMap<String, (Emoji, HashSet<UserId>)> = HashMap::new();
         for (emoji, user) in pairs {
-            there.entry(emoji).or_default().insert(user);
+            let kind = there.entry(emoji.key()).or_insert_with(|| (emoji, HashSet::new()));
+            kind.1.insert(user);
         }
         let mut is_changed = false;
         for (kind, at) in self.kinds.iter().zip(first_at.as_ms()..) {
-            if !there.contains_key(&kind.emoji) && there.len() >= MAX_KINDS {
+            let key = kind.emoji.key();
+            if !there.contains_key(&key) && there.len() >= MAX_KINDS {
                 continue;
             }
-            let users = there.entry(kind.emoji.clone()).or_default();
+            let (emoji, users) =
+                there.entry(key).or_insert_with(|| (kind.emoji.clone(), HashSet::new()));
+            let emoji = &*emoji;
             let room = MAX_IMPORTED_USERS.saturating_sub(users.len());
             let missing = kind.users.iter().filter(|user| !users.contains(*user));
             let missing: Vec<&UserId> = missing.take(room).collect();
             let at = Value::from(Timestamp::from_ms(at));
-            let row = |user| [message.into(), (&kind.emoji).into(), Value::from(user), at];
+            let row = |user| [message.into(), emoji.into(), Value::from(user), at];
             let rows: Vec<Value<'_>> = missing.iter().copied().flat_map(row).collect();
             let sql = "INSERT INTO reactions (message_id, emoji, user_id, at)";
             tx.execute_rows(sql, "ON CONFLICT (message_id, emoji, user_id) DO NOTHING", 4, &rows)?;
@@ -275,7 +352,7 @@ impl Imported {
                 let sql = "INSERT INTO reaction_counts (message_id, emoji, more) VALUES ($1, $2, $3) \
                            ON CONFLICT (message_id, emoji) DO UPDATE SET more = excluded.more \
                            WHERE reaction_counts.more < excluded.more";
-                let params = [message.into(), (&kind.emoji).into(), kind.more.into()];
+                let params = [message.into(), emoji.into(), kind.more.into()];
                 is_changed |= tx.execute(sql, &params)? > 0;
             }
         }
@@ -328,20 +405,16 @@ mod tests {
         let shown = store.write(move |tx| {
             let now = Timestamp::now();
             for user in users(120) {
-                assert_eq!(add(tx, one, &emoji(0), &user, now)?, Some(true), "a new reaction");
+                assert!(is_new(add(tx, one, &emoji(0), &user, now)?), "a new reaction");
             }
             let last = users(120).remove(119);
-            assert_eq!(
-                add(tx, one, &emoji(0), &last, now)?,
-                Some(false),
-                "the same reaction again"
-            );
+            assert!(!is_new(add(tx, one, &emoji(0), &last, now)?), "the same reaction again");
             for kind in 1..MAX_KINDS {
-                assert_eq!(add(tx, one, &emoji(kind), &last, now)?, Some(true), "kind {kind}");
+                assert!(is_new(add(tx, one, &emoji(kind), &last, now)?), "kind {kind}");
             }
             assert_eq!(add(tx, one, &emoji(MAX_KINDS), &last, now)?, None, "a kind too many");
-            assert!(remove(tx, one, &emoji(1), &last)?, "a reaction that is there");
-            assert!(!remove(tx, one, &emoji(1), &last)?, "a reaction that is gone");
+            assert!(remove(tx, one, &emoji(1), &last)?.is_changed, "a reaction that is there");
+            assert!(!remove(tx, one, &emoji(1), &last)?.is_changed, "a reaction that is gone");
             Imported::new([(emoji(7), users(1_200), 0)]).insert(tx, other, now)?;
             let shown = of_messages(tx, &last, &[one, other])?;
             let whole = whole(tx, other)?;
@@ -360,6 +433,73 @@ mod tests {
             (1_200, MAX_SHOWN_USERS)
         );
         assert_eq!((whole[0].count, whole[0].users.len()), (1_200, MAX_IMPORTED_USERS));
+    }
+
+    fn is_new(changed: Option<Changed>) -> bool {
+        changed.expect("the message has room for the kind").is_changed
+    }
+
+    on_both_stores!(kinds_that_look_the_same_are_one);
+
+    async fn kinds_that_look_the_same_are_one(home: Home) {
+        let folder = tempfile::tempdir().expect("a folder for data");
+        let store = match home.url() {
+            None => Store::open(folder.path(), &Bus::default()),
+            Some(url) => Store::connect(&url, &Bus::default(), None),
+        };
+        let store = store.expect("the database opens");
+        let message = MessageId::mint();
+        let done = store.write(move |tx| {
+            let [ada, grace, bob]: [UserId; 3] =
+                ["ada", "grace", "bob"].map(|user| user.parse().unwrap());
+            // An earlier version kept spellings apart.
+            let sql =
+                "INSERT INTO reactions (message_id, emoji, user_id, at) VALUES ($1, $2, $3, $4)";
+            for (at, (emoji, user)) in
+                (1..).zip([("+1", &ada), ("👍", &ada), ("👍\u{fe0f}", &grace), ("🎉", &ada)])
+            {
+                let at = Timestamp::from_ms(at);
+                tx.execute(sql, &[message.into(), emoji.into(), user.into(), at.into()])?;
+            }
+            let kind = |emoji: &str, users: &[&UserId]| Reaction {
+                emoji: emoji.parse().unwrap(),
+                users: users.iter().map(|user| (*user).clone()).collect(),
+                count: users.len().try_into().unwrap(),
+            };
+            let tada = kind("🎉", &[&ada]);
+            let expected = [kind("+1", &[&ada, &grace]), tada.clone()];
+            assert_eq!(of_message(tx, &ada, message)?, expected, "two kinds");
+            assert_eq!(whole(tx, message)?, expected, "two kinds in an export");
+
+            let thumb: Emoji = "thumbsup".parse().unwrap();
+            let added =
+                add(tx, message, &thumb, &bob, Timestamp::from_ms(9))?.expect("there is room");
+            assert_eq!(
+                (added.emoji.as_str(), added.is_changed),
+                ("+1", true),
+                "in the spelling of the kind"
+            );
+            let removed = remove(tx, message, &"👍".parse().unwrap(), &ada)?;
+            assert_eq!(
+                (removed.emoji.as_str(), removed.is_changed),
+                ("+1", true),
+                "both spellings"
+            );
+            let left = of_message(tx, &bob, message)?;
+            assert_eq!(left[0].users, [bob, grace], "the others keep theirs: {left:?}");
+            assert_eq!(left[1], tada, "{left:?}");
+            Ok::<_, Error>(())
+        });
+        done.await.expect("the database is there");
+    }
+
+    #[test]
+    fn an_import_merges_kinds_that_look_the_same() {
+        let kind = |text: &str, count| (text.parse().unwrap(), users(count), 0);
+        let merged = Imported::new([kind("+1", 2), kind("👍", 3), kind("👍🏽", 1)]);
+        let kinds: Vec<_> =
+            merged.kinds.iter().map(|kind| (kind.emoji.as_str(), kind.users.len())).collect();
+        assert_eq!(kinds, [("+1", 3), ("👍🏽", 1)], "each user once, skin tones apart");
     }
 
     fn users(count: usize) -> Vec<UserId> {

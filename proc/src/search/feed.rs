@@ -111,6 +111,12 @@ impl Feed {
         let project = |log: &str| log.strip_prefix("project/")?.parse::<ProjectId>().ok();
         let places = places.into_iter().filter_map(|(log, place)| Some((project(&log)?, place)));
         self.places = places.collect();
+        if let Some(earlier) = self.shared.earlier() {
+            for (project, Place { wish, .. }) in earlier.projects() {
+                let new = Place { position: None, build: 0, wish };
+                self.places.entry(project).or_insert(new);
+            }
+        }
         self.building.clear();
         self.shared.building().clear();
         self.moved.clear();
@@ -286,6 +292,12 @@ impl Feed {
             let (places, logs) = (&self.places, self.logs());
             let moved = self.moved.drain().filter_map(|id| Some((id, *places.get(&id)?)));
             self.shared.show(searcher, moved, logs, self.wishes.clone());
+        }
+        if let Some(earlier) = self.shared.earlier() {
+            let is_built = |project| self.places.get(&project).is_none_or(|place| place.build > 0);
+            if earlier.projects().all(|(project, _)| is_built(project)) {
+                self.shared.drop_earlier();
+            }
         }
         Ok(())
     }

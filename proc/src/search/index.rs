@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     fs::{self, File, TryLockError},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use anyhow::{Context as _, bail};
@@ -19,6 +20,7 @@ use tantivy::{
 };
 
 use super::{
+    earlier::Earlier,
     schema::{Fields, PLACES, Place, Scope, Told},
     words,
 };
@@ -30,6 +32,8 @@ const MOST_DELETED: f32 = 0.3;
 pub(super) struct Index {
     pub(super) fields: Fields,
     folder: PathBuf,
+    /// The index of an earlier version, if that was there.
+    pub(super) earlier: Option<Arc<Earlier>>,
     reader: IndexReader,
     writer: IndexWriter,
     /// Something was written since the last commit.
@@ -53,13 +57,22 @@ impl Index {
                 return Err(error).context("failed to lock the index");
             }
         }
-        let folder = folder.join("index");
+        let (folder, earlier) = (folder.join("index"), folder.join("index-old"));
         let (schema, fields) = Fields::schema();
         let files = match files(&folder, &schema) {
             Ok(Some(files)) => files,
             found => {
-                if let Err(error) = found {
-                    tracing::warn!(%error, "the index cannot be read and is built anew");
+                match found {
+                    Err(error) => {
+                        tracing::warn!(%error, "the index cannot be read and is built anew");
+                    }
+                    Ok(_) if folder.join("meta.json").exists() && !earlier.exists() => {
+                        tracing::info!(
+                            "the index is of an earlier version: it is searched until a new one is built"
+                        );
+                        fs::rename(&folder, &earlier)?;
+                    }
+                    Ok(_) => {}
                 }
                 if folder.exists() {
                     fs::remove_dir_all(&folder)?;
@@ -68,10 +81,11 @@ impl Index {
                 Files::create_in_dir(&folder, schema)?
             }
         };
-        files.tokenizers().register(words::NAME, words::scoped());
+        files.tokenizers().register(words::NAME, words::analyzer());
         let reader = reader(&files)?;
         let writer = writer(&files, memory)?;
-        Ok(Self { fields, folder, reader, writer, changed: false, _lock: lock })
+        let earlier = Earlier::open(&earlier).map(Arc::new);
+        Ok(Self { fields, folder, earlier, reader, writer, changed: false, _lock: lock })
     }
 
     /// Returns how far each log is.
@@ -107,12 +121,13 @@ impl Index {
 
     /// Adds a message that is not in the index.
     pub(super) fn add(&mut self, of: Scope, message: &Told) -> anyhow::Result<()> {
-        let Fields { id, scope, channel, text, high, low, asks, .. } = self.fields;
+        let Fields { id, scope, channel, author, text, high, low, asks, .. } = self.fields;
         let (first, second) = message.id.0.as_u64_pair();
         self.writer.add_document(doc!(
             id => message.id.0.as_bytes().as_slice(),
             scope => of.bytes(),
             channel => message.channel.as_str(),
+            author => message.author.as_str(),
             text => of.header() + &message.text,
             high => first,
             low => second,

@@ -3,6 +3,7 @@
 use std::{collections::HashMap, path::Path};
 
 use proptest::prelude::*;
+use proto::Filter;
 use shared::{
     ids::{MessageId, ProjectId},
     time::Timestamp,
@@ -14,7 +15,7 @@ use super::{
     query::Searched,
     schema::{Scope, Told},
     statistics::{Statistics, TotalsCache},
-    text::Asked,
+    text::{Asked, Style},
 };
 
 const MEMORY_BYTES: usize = 15_000_000;
@@ -65,7 +66,8 @@ fn text(words: &[usize]) -> String {
 }
 
 fn message(words: &[usize]) -> Told {
-    Told { id: MessageId::mint(), channel: "general".into(), text: text(words) }
+    let (channel, author) = ("general".into(), "ada".into());
+    Told { id: MessageId::mint(), channel, author, text: text(words) }
 }
 
 /// Identity and bits of the score of each hit, in order.
@@ -80,10 +82,10 @@ fn hits(searcher: &Searcher, index: &Index, scope: Scope) -> HashMap<String, Hit
     let pairs = VOCABULARY.windows(2).map(|pair| pair.join(" "));
     questions.extend(pairs.chain(["quuxelbarm", "\"the printer\"", "pritner"].map(Into::into)));
     let find = |question: String| {
-        let asked = Asked::read(&question);
+        let asked = Asked::read(&question, Style::Typed);
         let now = Timestamp::from_ms(1_800_000_000_000);
-        let found = searched.find(None, &asked, 50, now).expect("a search");
-        (question, found.iter().map(|hit| (hit.message, hit.score.to_bits())).collect())
+        let found = searched.find(&Filter::default(), &asked, 50, now).expect("a search");
+        (question, found.hits.iter().map(|hit| (hit.message, hit.score.to_bits())).collect())
     };
     questions.into_iter().map(find).collect()
 }

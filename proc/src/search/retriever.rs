@@ -88,7 +88,7 @@ impl Retriever {
         limit: usize,
     ) -> Result<Vec<Passage>, Error> {
         let limit = limit.min(MOST);
-        let hits = self.search.find(project, question, None, limit + SPARE).await?;
+        let hits = self.search.answers(project, question, limit + SPARE).await?;
         let mut passages = self.read(user, project, trace, &hits).await?;
         let mut said = HashSet::new();
         passages.retain(|passage| said.insert(passage.text.clone()));

@@ -24,6 +24,7 @@ pub(super) struct Fields {
     /// Which build of which project, or [`PLACES`].
     pub(super) scope: Field,
     pub(super) channel: Field,
+    pub(super) author: Field,
     /// Words, each behind the header of its build.
     pub(super) text: Field,
     /// The two halves of the message's id, of which the first begins with its time.
@@ -45,15 +46,18 @@ impl Fields {
             .set_tokenizer(words::NAME)
             .set_index_option(IndexRecordOption::WithFreqsAndPositions);
         let indexed = || BytesOptions::default().set_indexed();
-        let name = TextFieldIndexing::default()
-            .set_tokenizer("raw")
-            .set_fieldnorms(false)
-            .set_index_option(IndexRecordOption::Basic);
+        let name = || {
+            let indexing = TextFieldIndexing::default()
+                .set_tokenizer("raw")
+                .set_fieldnorms(false)
+                .set_index_option(IndexRecordOption::Basic);
+            TextOptions::default().set_indexing_options(indexing)
+        };
         let fields = Self {
             id: schema.add_bytes_field("id", indexed()),
             scope: schema.add_bytes_field("scope", indexed()),
-            channel: schema
-                .add_text_field("channel", TextOptions::default().set_indexing_options(name)),
+            channel: schema.add_text_field("channel", name()),
+            author: schema.add_text_field("author", name()),
             text: schema.add_text_field("text", TextOptions::default().set_indexing_options(words)),
             high: schema.add_u64_field("high", FAST),
             low: schema.add_u64_field("low", FAST),
@@ -107,6 +111,7 @@ pub(super) struct Place {
 pub(super) struct Told {
     pub(super) id: MessageId,
     pub(super) channel: String,
+    pub(super) author: String,
     pub(super) text: String,
 }
 
@@ -125,7 +130,8 @@ mod tests {
     #[test]
     fn a_mark_at_the_end_of_a_sentence_asks() {
         let asks = |text: &str| {
-            Told { id: MessageId::mint(), channel: String::new(), text: text.into() }.asks()
+            let (channel, author) = (String::new(), String::new());
+            Told { id: MessageId::mint(), channel, author, text: text.into() }.asks()
         };
         assert!(asks("how?") && asks("how? by hand") && asks("what???"));
         assert!(!asks("by hand") && !asks("see http://example.org/?q=1"));

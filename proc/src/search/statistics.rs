@@ -60,6 +60,17 @@ impl<'a> Statistics<'a> {
         self.totals.documents
     }
 
+    /// Returns how much a word counts that so many messages have: its inverse document frequency.
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a rarity need not be exact, only always the same"
+    )]
+    pub(super) fn rarity(&self, frequency: u64) -> f32 {
+        let documents = self.totals.documents;
+        let frequency = frequency.min(documents);
+        (1.0 + ((documents - frequency) as f32 + 0.5) / (frequency as f32 + 0.5)).ln()
+    }
+
     /// Returns the mean number of tokens of a message.
     #[expect(
         clippy::cast_precision_loss,

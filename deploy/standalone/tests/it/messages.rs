@@ -93,17 +93,20 @@ async fn an_edit_a_deletion_and_reactions_are_seen_by_all() {
     grace.call("PUT", &reaction, &json!({})).await.is(200);
     // Once more changes nothing and tells nobody.
     grace.call("PUT", &reaction, &json!({})).await.is(200);
-    let reacted = grace.call("PUT", &format!("{path}/reactions/+1"), &json!({})).await.is(200);
+    for same in ["+1", ":+1:", "thumbsup", "👍\u{fe0f}"] {
+        grace.call("PUT", &format!("{path}/reactions/{same}"), &json!({})).await.is(200);
+    }
+    let reacted = grace.call("PUT", &format!("{path}/reactions/👍🏽"), &json!({})).await.is(200);
     // The caller is the first of the users.
-    let expected = |users: [&str; 2]| json!([{"emoji": "👍", "users": users, "count": 2}, {"emoji": "+1", "users": ["grace"], "count": 1}]);
+    let expected = |users: [&str; 2]| json!([{"emoji": "👍", "users": users, "count": 2}, {"emoji": "👍🏽", "users": ["grace"], "count": 1}]);
     assert_eq!(reacted["reactions"], expected(["grace", "ada"]));
     assert_eq!(ada.get(&path).await.is(200)["reactions"], expected(["ada", "grace"]));
     for user in ["ada", "grace"] {
         let told = stream.expect("reaction.added").await;
         assert_eq!((&told["actor"], &told["reaction"]["message_id"]), (&json!(user), &json!(id)));
     }
-    assert_eq!(stream.expect("reaction.added").await["reaction"]["emoji"], "+1");
-    grace.delete(&reaction).await.is(200);
+    assert_eq!(stream.expect("reaction.added").await["reaction"]["emoji"], "👍🏽");
+    grace.delete(&format!("{path}/reactions/thumbsup")).await.is(200);
     grace.delete(&reaction).await.is(200);
     assert_eq!(stream.expect("reaction.removed").await["reaction"]["emoji"], "👍");
 

@@ -3,6 +3,7 @@
 mod feed;
 mod input;
 mod questions;
+mod table;
 
 use std::time::Instant;
 
@@ -65,6 +66,7 @@ async fn a_message_is_found_within_two_seconds_as_it_is_now() {
     let more = hit.as_object_mut().expect("a message");
     assert_eq!(more.remove("snippet").as_ref(), Some(&sent["text"]));
     assert!(more.remove("score").and_then(|score| score.as_f64()).is_some_and(|score| score > 0.0));
+    assert_eq!(more.remove("highlights"), Some(json!([{"start": 4, "end": 11}])));
     assert_eq!(hit, sent, "it is the message, as every other route shows it");
 
     let path = format!("/messages/{}", text(&sent["id"]));
@@ -168,6 +170,7 @@ async fn nothing_that_is_written_in_another_project_changes_a_search() {
     project.send("the codename quuxelbarn is a decoy").await;
     project.send("the codename is not zyzzogeton").await;
     finds(&project, "decoy", &["the codename quuxelbarn is a decoy"]).await;
+    has_documents(&parley, 2).await;
     let questions = ["quuxelbart", "zyzzogeton", "codename", "the decoy", "codename decoy"];
     let mut before = Vec::new();
     for question in questions {

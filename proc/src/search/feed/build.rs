@@ -99,5 +99,5 @@ impl Feed {
 /// Reads a message as ingress gives it.
 pub(super) fn told(message: proto::Message) -> Option<Told> {
     let id: MessageId = message.id.parse().ok()?;
-    Some(Told { id, channel: message.channel, text: message.text })
+    Some(Told { id, channel: message.channel, author: message.author, text: message.text })
 }

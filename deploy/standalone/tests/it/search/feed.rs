@@ -9,6 +9,7 @@ use crate::{
     archive::{Real, import, upload},
     job::{run, submit, until_state},
     project::Project,
+    relay::{Relay, Wire},
     support::{Parley, eventually, text},
 };
 
@@ -153,4 +154,34 @@ async fn a_build_is_the_same_as_the_log() {
         before.retain(|id| after.contains(id));
         assert_eq!(before.len(), after.len(), "{query}");
     }
+}
+
+#[tokio::test]
+async fn an_index_of_an_earlier_version_answers_until_it_is_built_anew() {
+    let dir = Arc::new(tempfile::tempdir().unwrap());
+    let id = crate::fixture::restore_sqlite(&dir);
+    let relay = Relay::start().await;
+    // The index is read anew through the relay; what was found is read beside it.
+    relay.set(Wire::Cut);
+    let flags = ["--ingress-grpc-url", &relay.url, "--journal-max-age", "36500d"];
+    let parley = Parley::start_in(&dir, &flags).await;
+    relay.leads_to(&parley.internal("ingress"));
+    let old = dir.path().join("search/index-old");
+    assert!(old.exists(), "the index of before is kept");
+    let project = Project { client: parley.as_user("ada"), id };
+    let texts = |hits: &[Value]| crate::support::column(&json!(hits), "text");
+    assert_eq!(
+        texts(&search(&project, "fixture hello").await)[0],
+        "hello, fixture",
+        "the old index answers"
+    );
+    assert!(search(&project, "hello from:ada").await.is_empty(), "it knows no authors");
+    relay.set(Wire::Whole);
+    let is_built = async || !old.exists();
+    eventually("the index of before is gone", is_built).await;
+    assert_eq!(
+        texts(&search(&project, "hello from:ada").await),
+        ["hello, fixture"],
+        "the new index answers"
+    );
 }

@@ -35,7 +35,8 @@ pub fn keep_accents(word: &str) -> String {
     let word = without_ignorable(word);
     let folded = CASES.fold_string(&NFKC.normalize(&word)).into_owned();
     let plain = folded.replace("i\u{307}", "i").replace(['’', '‘', 'ʼ'], "'");
-    NFC.normalize(&plain).into_owned()
+    // Normal forms of a few characters have spaces.
+    NFC.normalize(&plain).chars().filter(|char| !char.is_whitespace()).collect()
 }
 
 /// Returns a word as it is compared: what [`keep_accents`] returns, without accents and with one form for each letter.

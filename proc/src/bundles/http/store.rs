@@ -191,3 +191,65 @@ fn read(row: &Row<'_>) -> Result<Registered, store::Error> {
         name,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use cluster::{on_both_stores, scratch::Home};
+    use shared::{bus::Bus, store::Store};
+
+    use super::*;
+
+    on_both_stores!(old_secrets_and_deleted_bundles_are_kept_for_a_day_and_no_longer);
+
+    async fn old_secrets_and_deleted_bundles_are_kept_for_a_day_and_no_longer(home: Home) {
+        let (folder, bus) = (tempfile::tempdir().unwrap(), Bus::default());
+        let store = match home.url() {
+            Some(url) => Store::connect(&url, &bus, None).unwrap(),
+            None => Store::open(folder.path(), &bus).unwrap(),
+        };
+        let now = store.now();
+        let (soon, past) = (now.after(GRACE / 2), now.before(GRACE * 2));
+        for (name, old_until, deleted_at) in [
+            ("rotated", Some(soon), None),
+            ("rotated_long_ago", Some(past), None),
+            ("deleted", None, Some(now)),
+            ("deleted_long_ago", None, Some(past)),
+        ] {
+            let insert = move |tx: &mut Tx<'_>| {
+                let manifest = r#"{"version": "1", "description": "d", "operations": []}"#;
+                let sql = "INSERT INTO http_bundles (name, revision, url, secret, manifest, updated_at, old_secret, \
+                           old_until, deleted_at) VALUES ($1, $2, 'https://h/', 'new', $3, 0, $4, $5, $6)";
+                let old = old_until.map(|_| "old");
+                let revision = Value::Uuid(Uuid::now_v7());
+                let params = [
+                    name.into(),
+                    revision,
+                    manifest.into(),
+                    old.into(),
+                    old_until.into(),
+                    deleted_at.into(),
+                ];
+                tx.execute(sql, &params)
+            };
+            assert_eq!(store.write(insert).await.unwrap(), 1);
+        }
+        let good = async |name: &'static str| {
+            let found = store.read(move |reader| find_kept(reader, name)).await;
+            let found: Option<Registered> = found.map_err(|error: store::Error| error).unwrap();
+            found.map(|bundle| bundle.secrets(now).len())
+        };
+        // The clock decides, whether or not anything was tidied.
+        assert_eq!(good("rotated_long_ago").await, Some(1), "an old secret is good for ever");
+        assert_eq!(good("deleted_long_ago").await, Some(0), "a deleted bundle is known for ever");
+        assert!(store.read(has_expired).await.unwrap());
+        store.write(expire).await.unwrap();
+        assert!(!store.read(has_expired).await.unwrap(), "it is tidied for ever");
+        assert_eq!(good("rotated").await, Some(2));
+        assert_eq!(good("rotated_long_ago").await, Some(1));
+        assert_eq!(good("deleted").await, Some(1));
+        assert_eq!(good("deleted_long_ago").await, None);
+        let live: Vec<Registered> = store.read(list).await.unwrap();
+        let live: Vec<&str> = live.iter().map(|bundle| &*bundle.name).collect();
+        assert_eq!(live, ["rotated", "rotated_long_ago"]);
+    }
+}

@@ -44,6 +44,10 @@ pub(crate) trait Operation: Send + Sync + 'static {
     fn role(&self) -> Role;
     /// Returns how long an attempt may take.
     fn timeout(&self) -> Duration;
+    /// Returns after how long an attempt is stopped, `None` where the operation bounds itself.
+    fn limit(&self) -> Option<Duration> {
+        Some(self.timeout())
+    }
     /// Returns how many minutes its jobs go before others that became due with them.
     fn priority(&self) -> i64 {
         0

@@ -16,6 +16,7 @@ use shared::{
 };
 
 use crate::{
+    jobs::machine::RetryPolicy,
     search::{Feed, Search},
     storage::StorageLimit,
 };
@@ -82,6 +83,15 @@ pub struct JobsConfig {
     /// How long a worker that is not heard of keeps its job.
     #[arg(long, env = "PROC_LEASE", default_value = "30s", value_parser = duration)]
     pub proc_lease: Duration,
+    /// Time over which the three attempts of a job are spread, at least, so that a bundle which restarts is back for the last.
+    #[arg(long, env = "PROC_RETRY_SPREAD", default_value = "2m", value_parser = duration)]
+    pub proc_retry_spread: Duration,
+}
+
+impl JobsConfig {
+    pub(crate) fn retries(&self) -> RetryPolicy {
+        RetryPolicy { spread: self.proc_retry_spread }
+    }
 }
 
 /// Settings of answers.

@@ -31,7 +31,7 @@ pub(crate) use self::{
     machine::{Job, JobError, Progress, Share},
     queue::QueueLimit,
     repair::repair,
-    store::{Filter, Idempotency, apply_all, find, list, submit},
+    store::{Filter, Idempotency, apply, apply_all, find, list, submit, unfinished},
 };
 use crate::{
     access::{Cancellable, Mine, Own, visible},
@@ -92,6 +92,8 @@ impl From<NewJob> for Job {
             priority: 0,
             share: None,
             unique_key: None,
+            snoozed: Duration::ZERO,
+            snoozed_at: None,
             progress: Progress::default(),
             checkpoint: None,
             result: None,

@@ -121,7 +121,9 @@ impl App {
         let writer = answers::Writer::new(&config.answers)?;
         let secrets = shared::secrets::seal_all(common, &parts.store, SECRET_COLUMNS).await?;
         let outgoing = Outgoing::new(&config.http_bundles, secrets)?;
-        let http_bundles = HttpBundles::new(parts.store.clone(), outgoing.clone(), &base);
+        let retries = config.jobs.retries();
+        let http_bundles = HttpBundles::new(parts.store.clone(), outgoing.clone(), &base, retries);
+        http_bundles.put_limits().await.context("failed to write the limits of bundles")?;
         let reindex = vec![Arc::new(Reindex::new(search.clone())) as _];
         let deliver = Deliver::new(outgoing.clone(), config.jobs.proc_workers);
         let with_demo = config.jobs.proc_demo_bundle.unwrap_or(addr.ip().is_loopback());
@@ -254,6 +256,8 @@ impl App {
         lifecycle.spawn("job hints", engine.listen(lifecycle.shutdown()));
         // There is nothing here that outlives a request.
         lifecycle.spawn("ended sessions", endings.run(drop, lifecycle.shutdown()));
+        let expire = http_bundles.clone().expire_accepted(lifecycle.shutdown());
+        lifecycle.spawn("accepted jobs", expire);
         lifecycle.spawn("bundle cancels", http_bundles.tell_of_cancels(lifecycle.shutdown()));
         let deps = SweepDeps { store, blobs, answers, job_age, uploads: config.uploads };
         deps.start(&sweeps, &lifecycle);

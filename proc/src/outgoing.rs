@@ -1,6 +1,7 @@
 //! Calls of URLs that users have given: signed, to where the guard allows, and to nowhere that their answers name.
 
 mod address;
+mod connected;
 mod sealed;
 mod signature;
 
@@ -18,6 +19,7 @@ use self::{
 };
 pub(crate) use self::{
     address::{Address, Refused},
+    connected::Connected,
     sealed::{BUNDLE, OLD_BUNDLE, OLD_WEBHOOK, SECRET_COLUMNS, Sealed, WEBHOOK},
     signature::{NoSecret, Secret, SignedHead},
 };
@@ -61,6 +63,7 @@ impl Outgoing {
             // Each call looks the name up, and is guarded, anew.
             .pool_max_idle_per_host(0)
             .connect_timeout(CONNECT)
+            .connector_layer(connected::NoteConnections)
             .tcp_keepalive(KEEPALIVE)
             .tcp_keepalive_interval(KEEPALIVE)
             .tcp_keepalive_retries(2)

@@ -19,7 +19,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub(crate) use self::{firing::Scheduler, repair::repair, schedule::Schedule, store::find};
 use self::{
-    schedule::{Change, Missed, Status},
+    schedule::{Change, Missed, Overlap, Status},
     times::{Invalid, Times},
 };
 use crate::{
@@ -99,6 +99,8 @@ struct NewSchedule {
     time_zone: String,
     #[serde(default)]
     missed: Missed,
+    #[serde(default)]
+    overlap: Overlap,
 }
 
 fn utc() -> String {
@@ -131,11 +133,13 @@ async fn create(
         cron: new.cron,
         time_zone: times.zone().to_owned(),
         missed: new.missed,
+        overlap: new.overlap,
         state: Status::Active,
         reason: None,
         next_fire_at: Some(times.first(now)?),
         last_fire_at: None,
         last_job_id: None,
+        last_skipped_at: None,
         created_at: now,
         updated_at: now,
     };

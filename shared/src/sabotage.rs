@@ -27,6 +27,12 @@ pub enum Sabotage {
     NoRedaction,
     /// Whatever belongs to a lease that has run out is taken over at once, also after the database was away.
     ReapAtOnce,
+    /// A wait for a bundle counts as an attempt.
+    SnoozeCounts,
+    /// A bundle that asks for time is called before it is over.
+    CallEarly,
+    /// A job that its bundle has accepted keeps its worker until it ends.
+    WaitHoldsWorker,
     /// Each process goes by its own machine's clock instead of the database's.
     WallClock,
 }

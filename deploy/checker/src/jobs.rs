@@ -1,6 +1,7 @@
 //! `checker jobs`: many jobs while their workers are killed, frozen for longer than their lease, and asked to end. Each
 //! job's whole life is read off its owner's stream, so it holds for either database in the same way.
 
+pub mod bundle;
 mod follower;
 mod home;
 pub mod judge;
@@ -24,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::home::Database;
 use self::{
+    bundle::{Bundles, OPERATIONS},
     follower::follow,
     home::{Home, Taken},
     judge::{Counts, History, Owned, judge},
@@ -87,6 +89,8 @@ pub struct Report {
     pub taken: BTreeMap<&'static str, usize>,
     /// How often a job was taken from its worker, or handed back by it.
     pub interrupted: usize,
+    /// How often bundles behind a URL were called.
+    pub calls: usize,
     pub counts: Counts,
     /// Where the processes ended well when they were asked to.
     pub stop: Result<(), String>,
@@ -119,6 +123,10 @@ pub async fn run(options: Options) -> anyhow::Result<Report> {
     let Options { database, load, seed, progress, .. } = options.clone();
     let home = Home::start(&options).await?;
     progress(&format!("{database}, seed {seed}"));
+    let bundles = Bundles::start(&home.proc_url(), load.counts)?;
+    for (name, url) in &bundles.urls {
+        submitter::register(&home, name, url).await?;
+    }
     let seen = Arc::new(Seen::default());
     seen.with(|history| {
         let owners = OWNERS.map(|_| Owned::default()).into();
@@ -169,10 +177,24 @@ pub async fn run(options: Options) -> anyhow::Result<Report> {
     clients.join_all().await;
     let mut history = seen.with(std::mem::take);
     history.excused = taken.values().sum::<usize>() * home.jobs_a_process();
+    history.calls = bundles.calls();
+    history.expected_accepted = expected_accepted(&load, &home);
+    let calls = history.calls.calls;
     let interrupted = history.owners.iter().map(Owned::interrupted).sum();
     let stop = home.stop().await.map_err(|error| format!("{error:#}"));
     let counts = judge(&history);
-    Ok(Report { database, seed, jobs: load.jobs, taken, interrupted, counts, stop })
+    Ok(Report { database, seed, jobs: load.jobs, taken, interrupted, calls, counts, stop })
+}
+
+/// Returns how many accepted jobs wait at once if they hold no workers, or `None` if too few are made to tell.
+fn expected_accepted(load: &Load, home: &Home) -> Option<usize> {
+    let workers = home.jobs_a_process() * home.workers();
+    // One of the operations, which are half of the jobs, accepts.
+    let accepted = u32::try_from(load.jobs / (2 * OPERATIONS.len())).ok()?;
+    let at_once =
+        bundle::SHORTEST_WORK.as_secs_f64() * f64::from(accepted) / load.lasts.as_secs_f64();
+    let expected = u32::try_from(workers).ok()?;
+    (at_once > 1.5 * f64::from(expected)).then_some(workers + 1)
 }
 
 /// Takes workers away until the time is over, then leaves all there.
@@ -199,8 +221,11 @@ async fn take_away(
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { database, seed, jobs, taken, interrupted, counts, stop } = self;
-        writeln!(f, "{database}, seed {seed}: {jobs} jobs, {interrupted} interruptions")?;
+        let Self { database, seed, jobs, taken, interrupted, calls, counts, stop } = self;
+        writeln!(
+            f,
+            "{database}, seed {seed}: {jobs} jobs, {calls} calls, {interrupted} interruptions"
+        )?;
         for (what, count) in taken {
             writeln!(f, "{count:>14} times {what}")?;
         }

@@ -1,12 +1,15 @@
 //! Bundles behind a URL, in any language: registered by an admin, called over HTTP, signed both ways.
 
+mod accepted;
 mod admin;
 mod answer;
+mod away;
 mod callback;
 mod calls;
 mod cancels;
 mod client;
 mod deleted;
+mod limits;
 mod manifest;
 mod operation;
 mod store;
@@ -24,13 +27,14 @@ use uuid::Uuid;
 
 pub(crate) use self::manifest::Name;
 use self::{
+    away::Away,
     client::Caller,
     manifest::{Manifest, OperationManifest},
     operation::HttpOperation,
     store::Registered,
 };
 use super::{Declared, Offer};
-use crate::{outgoing::Outgoing, state::AppState};
+use crate::{jobs::machine::RetryPolicy, outgoing::Outgoing, state::AppState};
 
 /// The bundles that admins have registered; a clone is the same ones.
 ///
@@ -40,6 +44,7 @@ pub(crate) struct HttpBundles {
     store: Store,
     caller: Caller,
     callbacks: Arc<str>,
+    retries: RetryPolicy,
     /// By name.
     ready: Arc<Mutex<HashMap<String, Ready>>>,
 }
@@ -53,10 +58,20 @@ struct Ready {
 
 impl HttpBundles {
     /// Calls by `outgoing`; `base` is where bundles reach proc.
-    pub(crate) fn new(store: Store, outgoing: Outgoing, base: &str) -> Self {
+    pub(crate) fn new(store: Store, outgoing: Outgoing, base: &str, retries: RetryPolicy) -> Self {
         let callbacks = format!("{}/api/integrations/callbacks", base.trim_end_matches('/')).into();
-        let caller = Caller { outgoing, clock: store.clock().clone() };
-        Self { store, caller, callbacks, ready: Arc::default() }
+        let caller = Caller { outgoing, clock: store.clock().clone(), away: Away::default() };
+        Self { store, caller, callbacks, retries, ready: Arc::default() }
+    }
+
+    /// Writes down how many jobs of each operation run at once, which an earlier version did not.
+    pub(crate) async fn put_limits(&self) -> Result<(), Error> {
+        limits::put_all(&self.store).await
+    }
+
+    /// Ends accepted jobs whose time is over, until shutdown.
+    pub(crate) async fn expire_accepted(self, shutdown: CancellationToken) {
+        accepted::run(self.store, self.retries, shutdown).await;
     }
 
     /// Tells bundles of jobs that are not wanted any more, and ends jobs of bundles that were deleted, until shutdown.

@@ -39,6 +39,8 @@ pub(super) struct Counts {
     /// Were handed back or lost their worker, and go on with the next that is free.
     pub(super) interrupted: i64,
     pub(super) running: i64,
+    /// Of those that run, wait for their bundle to call back, which takes no worker.
+    pub(super) accepted: i64,
     /// Of those that wait, could begin now.
     pub(super) due: i64,
     /// Come back later, since an attempt failed.
@@ -58,6 +60,7 @@ impl Counts {
             queued: sum(|depth| depth.queued),
             interrupted: sum(|depth| depth.interrupted),
             running: sum(|depth| depth.running),
+            accepted: sum(|depth| depth.accepted),
             due: sum(|depth| depth.due),
             retrying: sum(|depth| depth.retrying),
             snoozed: sum(|depth| depth.snoozed),

@@ -173,6 +173,36 @@ impl JobContext {
         self.tools.store.write_in(log, append).await
     }
 
+    /// Leaves the job to its bundle, which has accepted it, unless `accept` returns lines that the bundle said already. While
+    /// the database is away it waits: the bundle is at work, and no other call is to be made.
+    pub(crate) async fn leave<T: Send + 'static>(
+        &self,
+        accept: impl Fn(&mut Tx<'_>) -> Result<Vec<T>, shared::store::Error> + Clone + Send + 'static,
+    ) -> Result<Vec<T>, JobError> {
+        let (id, claim, log) = (self.job.id, self.claim, Topic::user(&self.job.owner));
+        // Lines are written by the job's worker alone.
+        self.log.flushed().await;
+        loop {
+            let accept = accept.clone();
+            let leave = move |tx: &mut Tx<'_>| {
+                store::check(tx, id, claim)?;
+                let said = accept(tx)?;
+                if said.is_empty() {
+                    store::apply(tx, id, Command::Accept { claim })?;
+                }
+                Ok(said)
+            };
+            match self.tools.store.write_in(log.clone(), leave).await {
+                Err(Error::Store(error)) if error.is_temporary() => {
+                    tracing::debug!(job.id = %id, %error, "an accepted job waits for the database");
+                    let pause = self.stop.run_until_cancelled(sleep(RETRY_PAUSE)).await;
+                    pause.ok_or_else(|| self.refused(&error.into()))?;
+                }
+                left => return left.map_err(|error| self.refused(&error)),
+            }
+        }
+    }
+
     /// Begins an artifact.
     pub(crate) fn artifact(&self, name: &'static str, media_type: &'static str) -> ArtifactWriter {
         // The fence keeps a worker that lost the job from writing over its successor's.

@@ -36,7 +36,7 @@ use self::{
 };
 use super::{
     Error,
-    machine::{Claim, Command, Job, Refused, State as JobState},
+    machine::{Claim, Command, Job, Refused, RetryPolicy, State as JobState},
     queue::{Queue, QueueLimit},
     store::{
         self,
@@ -119,6 +119,7 @@ struct Inner {
     worker: Uuid,
     lease: Lease,
     finishing: Finishing,
+    retries: RetryPolicy,
     /// Attempts that run here, by job and fence, with what stops each. A job that was lost and claimed again has two of
     /// them until the first has stopped.
     running: Mutex<BTreeMap<(JobId, i64), CancellationToken>>,
@@ -143,6 +144,7 @@ impl Engine {
             lanes: [Kind::Jobs, Kind::Deliveries].map(|kind| Lane::new(kind, config.proc_workers)),
             worker: Uuid::now_v7(),
             finishing: Finishing::default(),
+            retries: config.retries(),
             running: Mutex::default(),
             tasks: TaskTracker::new(),
             at_work: OnceLock::new(),
@@ -155,6 +157,11 @@ impl Engine {
     /// Returns what a submission of who has these roles is held to.
     pub(crate) fn limit(&self, roles: Roles) -> QueueLimit {
         self.inner.queue.limit(roles, Instant::now())
+    }
+
+    /// Returns what work of Parley's own making is held to: half of the queue, so that the other half is for those who ask.
+    pub(crate) fn limit_aside(&self) -> QueueLimit {
+        self.limit(Roles::default()).half()
     }
 
     /// Ends a job that has not ended; whatever its worker still does comes to nothing. Asked twice, it is as it should be.
@@ -296,8 +303,8 @@ impl Engine {
     async fn put_back(&self, claimed: Vec<(Arc<Job>, Slot)>) {
         let worker = self.inner.worker;
         let back = claimed.into_iter().map(async |(job, slot)| {
-            let claim = Claim { worker, fence: job.fence };
-            let snooze = Command::Snooze { claim, wait: INGRESS_AWAY };
+            let claim = Claim { worker: Some(worker), fence: job.fence };
+            let snooze = Command::Snooze { claim, wait: INGRESS_AWAY, reason: None };
             if let Err(error) = self.apply(&job.owner, job.id, snooze).await {
                 tracing::warn!(job.id = %job.id, %error, "a job could not be put back");
                 self.inner.unclear.store(true, Ordering::Relaxed);

@@ -28,6 +28,11 @@ pub(crate) fn routes(store: Store, metrics: Metrics) -> Router {
     });
     gauge("jobs_due", "Jobs of all proc that could begin now", |counts, _| counts.due);
     gauge("jobs_running", "Jobs of all proc that run", |counts, _| counts.running);
+    gauge(
+        "jobs_accepted",
+        "Jobs of all proc that wait for their bundle to call back",
+        |counts, _| counts.accepted,
+    );
     gauge("jobs_parked", "Jobs of all proc that were given up", |_, parked| parked);
     #[expect(clippy::cast_possible_truncation, reason = "whole seconds of some days at most")]
     gauge(

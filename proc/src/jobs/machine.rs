@@ -9,10 +9,14 @@ use serde_json::Value;
 use shared::time::Timestamp;
 use uuid::Uuid;
 
-pub(crate) use self::job::{Claim, Job, JobError, Progress, Share, State};
+pub(crate) use self::job::{Attempted, Claim, Job, JobError, Progress, Share, State};
 
 /// How often a job may take its worker with it, without getting any further, before it is given up.
 const MAX_CRASHES: i64 = 3;
+/// Longest time that a job waits in all for a bundle that is away or asks for time.
+pub(crate) const MAX_SNOOZE: Duration = Duration::from_hours(24);
+/// Shortest and longest wait of a job whose bundle does not say when to come back.
+const SNOOZE_BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 
 /// What may be asked of a job.
 #[derive(Clone, Debug)]
@@ -27,8 +31,10 @@ pub(crate) enum Command {
     Succeed { claim: Claim, result: RawJson },
     /// The attempt failed; if another is left it begins after `backoff`.
     Fail { claim: Claim, error: JobError, backoff: Duration },
-    /// The worker cannot go on before `wait` has passed; that counts as no attempt.
-    Snooze { claim: Claim, wait: Duration },
+    /// Puts the job back for `wait`, which counts as no attempt. With a reason the wait counts towards [`MAX_SNOOZE`].
+    Snooze { claim: Claim, wait: Duration, reason: Option<JobError> },
+    /// Leaves the job without a worker: its bundle has accepted it and calls back.
+    Accept { claim: Claim },
     /// The worker is going away.
     HandBack { claim: Claim },
     /// The worker is gone.
@@ -50,6 +56,7 @@ impl Command {
             | Self::Succeed { claim, .. }
             | Self::Fail { claim, .. }
             | Self::Snooze { claim, .. }
+            | Self::Accept { claim }
             | Self::Lose { claim }
             | Self::HandBack { claim } => Some(*claim),
             Self::Claim { .. } | Self::Abandon { .. } | Self::Cancel | Self::Retry => None,
@@ -117,6 +124,7 @@ pub(crate) fn transition(
             job.fence += 1;
             job.worker = Some(worker);
             job.started_at = job.started_at.or(Some(now));
+            job.snoozed += job.snoozed_at.take().map_or(Duration::ZERO, |since| now.since(since));
             Some(Event::Started)
         }
         Command::Advance { claim, progress, checkpoint } => {
@@ -152,12 +160,14 @@ pub(crate) fn transition(
                 Some(end(&mut job, State::Failed, Event::Failed, now))
             }
         }
-        Command::Snooze { claim, wait } => {
+        Command::Snooze { claim, wait, reason } => {
             prove(&job, claim)?;
-            release(&mut job, State::Queued);
-            job.attempt -= 1;
-            job.run_after = now.after(wait);
-            Some(Event::Retrying)
+            Some(snooze(&mut job, wait, reason, now))
+        }
+        Command::Accept { claim } => {
+            prove(&job, claim)?;
+            job.worker = None;
+            None
         }
         Command::HandBack { claim } => {
             prove(&job, claim)?;
@@ -196,6 +206,7 @@ pub(crate) fn transition(
             release(&mut job, State::Queued);
             // What was done stays done: the checkpoint and its progress are kept.
             (job.attempt, job.crashes, job.error) = (0, 0, None);
+            (job.snoozed, job.snoozed_at) = (Duration::ZERO, None);
             (job.run_after, job.started_at, job.finished_at) = (now, None, None);
             Some(Event::Queued)
         }
@@ -205,8 +216,30 @@ pub(crate) fn transition(
 
 fn prove(job: &Job, claim: Claim) -> Result<(), Refused> {
     let theirs =
-        job.state == State::Running && job.fence == claim.fence && job.worker == Some(claim.worker);
+        job.state == State::Running && job.fence == claim.fence && job.worker == claim.worker;
     if theirs { Ok(()) } else { Err(Refused::Stale) }
+}
+
+/// Puts a job back, or ends it where the wait for its reason would be too long in all.
+fn snooze(job: &mut Job, wait: Duration, reason: Option<JobError>, now: Timestamp) -> Event {
+    job.attempt -= 1;
+    match reason {
+        Some(reason) if wait > MAX_SNOOZE.saturating_sub(job.snoozed) => {
+            let message = format!("{}; a job waits for 24 hours at most", reason.message);
+            job.error = Some(JobError { message, ..reason });
+            // Operators find it by this among the jobs that were given up.
+            job.snoozed = MAX_SNOOZE;
+            return end(job, State::Failed, Event::Failed, now);
+        }
+        Some(reason) => {
+            job.snoozed_at = Some(now);
+            job.error = Some(reason);
+        }
+        None => {}
+    }
+    release(job, State::Queued);
+    job.run_after = now.after(wait);
+    Event::Retrying
 }
 
 fn release(job: &mut Job, state: State) {
@@ -221,11 +254,32 @@ fn end(job: &mut Job, state: State, event: Event, now: Timestamp) -> Event {
     event
 }
 
-/// Returns how long to wait before the attempt after `attempt`: twice as long each time, with `jitter` from 0 to 1
-/// spreading it, at most a minute and a half.
-pub(crate) fn backoff(attempt: i64, jitter: f64) -> Duration {
-    let doubled = u32::try_from(attempt.clamp(0, 6)).unwrap_or(0);
-    Duration::from_secs(1 << doubled).min(Duration::from_mins(1)).mul_f64(0.5 + jitter)
+/// Retry policy of jobs: their three attempts are spread over a time, so that a bundle which restarts is back for the last.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct RetryPolicy {
+    /// Time between the first attempt's end and the last one's start, at least.
+    pub(crate) spread: Duration,
+}
+
+impl RetryPolicy {
+    /// Returns how long to wait before the attempt after `attempt`: a sixteenth of the spread, then the rest of it. `jitter`
+    /// from 0 to 1 adds up to a quarter.
+    pub(crate) fn backoff(self, attempt: i64, jitter: f64) -> Duration {
+        let sixteenths = if attempt <= 1 { 1 } else { 15 };
+        (self.spread * sixteenths / 16).mul_f64(1.0 + jitter / 4.0)
+    }
+}
+
+/// Returns how long to put a job back that has been put back for `snoozed` in all: half as long again, with `jitter` from 0
+/// to 1 adding up to a quarter, and never beyond [`MAX_SNOOZE`].
+pub(crate) fn snooze_backoff(snoozed: Duration, jitter: f64) -> Duration {
+    let (shortest, longest) = SNOOZE_BACKOFF;
+    let wait = (snoozed / 2).clamp(shortest, longest).mul_f64(1.0 + jitter / 4.0);
+    match MAX_SNOOZE.saturating_sub(snoozed) {
+        // Over the limit, so that the job is given up.
+        Duration::ZERO => wait,
+        left => wait.min(left),
+    }
 }
 
 #[cfg(test)]

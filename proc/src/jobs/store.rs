@@ -27,9 +27,9 @@ use shared::{
     time::Timestamp,
 };
 
-/// A job that was given up: it failed in its last attempt, or took more workers with it than `MAX_CRASHES`. Spelled as in
-/// the index.
-const PARKED: &str = "j.state = 'failed' AND (j.attempt >= j.max_attempts OR j.crashes > 3)";
+/// A job that was given up: it failed in its last attempt, took more workers with it than `MAX_CRASHES`, or waited for
+/// `MAX_SNOOZE`. Spelled as in the index.
+const PARKED: &str = "j.state = 'failed' AND (j.attempt >= j.max_attempts OR j.crashes > 3 OR j.snoozed_ms >= 86400000)";
 
 /// Jobs that have not ended: those who wait and those who run have an index each.
 const UNFINISHED: &str = "(SELECT * FROM jobs WHERE state IN ('queued', 'interrupted') \
@@ -85,7 +85,7 @@ fn apply_to(
             None => Err(Error::NotFound),
             Some(job) => {
                 let job = sabotaged(tx, Job::clone(job), &command);
-                machine::transition(job, command, now).map_err(Error::from)
+                machine::transition(job, sabotaged_snooze(tx, command), now).map_err(Error::from)
             }
         };
         outcomes.push(outcome.map(|(job, event)| {
@@ -145,9 +145,22 @@ pub(crate) fn end_all(tx: &mut Tx<'_>, ends: &[&End]) -> Result<Vec<Outcome>, st
 fn sabotaged(tx: &Tx<'_>, job: Job, command: &Command) -> Job {
     match command.claim() {
         Some(Claim { worker, fence }) if tx.sabotage == Some(Sabotage::NoFence) => {
-            Job { state: State::Running, worker: Some(worker), fence, ..job }
+            Job { state: State::Running, worker, fence, ..job }
         }
         _ => job,
+    }
+}
+
+/// Leaves the command as it is, unless the deliberate bug is about snoozes.
+fn sabotaged_snooze(tx: &Tx<'_>, command: Command) -> Command {
+    match (tx.sabotage, command) {
+        (Some(Sabotage::SnoozeCounts), Command::Snooze { claim, wait, reason: Some(error) }) => {
+            Command::Fail { claim, error, backoff: wait }
+        }
+        (Some(Sabotage::CallEarly), Command::Snooze { claim, wait, reason }) => {
+            Command::Snooze { claim, wait: wait / 4, reason }
+        }
+        (_, command) => command,
     }
 }
 
@@ -157,7 +170,7 @@ pub(crate) fn check(reader: &Reader<'_>, id: JobId, claim: Claim) -> Result<(), 
         "SELECT 1 FROM jobs WHERE id = $1 AND state = 'running' AND fence = $2 AND worker = $3";
     let held = reader.find(
         sql,
-        &[id.into(), claim.fence.into(), Value::Uuid(claim.worker)],
+        &[id.into(), claim.fence.into(), claim.worker.map_or(Value::Null, Value::Uuid)],
         |_| Ok(()),
     )?;
     held.ok_or(Error::Refused(machine::Refused::Stale))
@@ -167,7 +180,7 @@ pub(crate) fn check(reader: &Reader<'_>, id: JobId, claim: Claim) -> Result<(), 
 pub(crate) fn check_log(reader: &Reader<'_>, id: JobId, claim: Claim) -> Result<(), Error> {
     let sql = "SELECT 1 FROM jobs WHERE id = $1 AND ((state = 'running' AND fence = $2 AND worker = $3) \
                OR (state = 'cancelled' AND fence = $2 + 1))";
-    let params = [id.into(), claim.fence.into(), Value::Uuid(claim.worker)];
+    let params = [id.into(), claim.fence.into(), claim.worker.map_or(Value::Null, Value::Uuid)];
     let held = reader.find(sql, &params, |_| Ok(()))?;
     held.ok_or(Error::Refused(machine::Refused::Stale))
 }
@@ -176,6 +189,18 @@ pub(crate) fn check_log(reader: &Reader<'_>, id: JobId, claim: Claim) -> Result<
 pub(crate) fn find(reader: &Reader<'_>, id: JobId) -> Result<Job, Error> {
     let sql = format!("SELECT {COLUMNS} FROM jobs j WHERE j.id = $1");
     reader.find(&sql, &[id.into()], read)?.ok_or(Error::NotFound)
+}
+
+/// Returns an owner's jobs that have not ended and whose idempotency key begins in this way.
+pub(crate) fn unfinished(
+    reader: &Reader<'_>,
+    owner: &UserId,
+    keys: &str,
+) -> Result<Vec<JobId>, store::Error> {
+    let sql = format!(
+        "SELECT j.id FROM {UNFINISHED} j WHERE j.owner = $1 AND substr(j.idempotency, 1, length($2)) = $2"
+    );
+    reader.query(&sql, &[owner.into(), keys.into()], |row| row.get(0))
 }
 
 /// Returns at most `limit` jobs, newest first.

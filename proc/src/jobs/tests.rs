@@ -92,7 +92,7 @@ async fn progress_is_told_while_work_goes_on(home: Home) {
 async fn a_cancel_while_running_is_final(home: Home) {
     let mut fixture = Fixture::new(home, &[]);
     fixture.start();
-    let job = fixture.submit("demo", "count", json!({"to": 10_000, "delay_ms": 50})).await;
+    let job = fixture.submit("demo", "count", json!({"to": 6_000, "delay_ms": 50})).await;
     fixture.event("job.progress").await;
     let cancelled = fixture.engine.cancel(&fixture.mine(&job)).await.unwrap();
     assert_eq!(cancelled.state, State::Cancelled);

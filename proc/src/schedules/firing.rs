@@ -4,7 +4,6 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use shared::{
-    auth::Roles,
     ids::{ScheduleId, TraceId},
     journal::Topic,
     store::Store,
@@ -178,7 +177,7 @@ impl Scheduler {
         let mut job = Job::from(new);
         job.made_at(self.store.now());
         declared.prepare(&mut job);
-        let limit = self.engine.limit(Roles::default());
+        let limit = self.engine.limit_aside();
         let submit = move |tx: &mut shared::store::Tx<'_>| {
             store::fire(tx, &fire, fire.makes_job.then_some((&job, &limit)))
         };

@@ -23,6 +23,19 @@ pub(super) enum Missed {
     Once,
 }
 
+/// Rule for a time at which an earlier job of the schedule has not ended.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Overlap {
+    /// No job is made for the time.
+    #[default]
+    Skip,
+    /// A job is made beside the others.
+    Queue,
+    /// The others are cancelled, and a job is made.
+    CancelRunning,
+}
+
 /// Whether a schedule fires.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -51,6 +64,26 @@ impl FromStr for Missed {
 
     fn from_str(text: &str) -> Result<Self, ()> {
         Self::ALL.into_iter().find(|missed| missed.as_str() == text).ok_or(())
+    }
+}
+
+impl Overlap {
+    const ALL: [Self; 3] = [Self::Skip, Self::Queue, Self::CancelRunning];
+
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Skip => "skip",
+            Self::Queue => "queue",
+            Self::CancelRunning => "cancel_running",
+        }
+    }
+}
+
+impl FromStr for Overlap {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        Self::ALL.into_iter().find(|overlap| overlap.as_str() == text).ok_or(())
     }
 }
 
@@ -90,6 +123,7 @@ pub(crate) struct Schedule {
     /// The zone whose clocks it goes by.
     pub(super) time_zone: String,
     pub(super) missed: Missed,
+    pub(super) overlap: Overlap,
     pub(super) state: Status,
     /// Why it was disabled.
     pub(super) reason: Option<String>,
@@ -98,6 +132,8 @@ pub(crate) struct Schedule {
     /// The time for which it fired last.
     pub(super) last_fire_at: Option<Timestamp>,
     pub(super) last_job_id: Option<JobId>,
+    /// The last time for which it made no job, as an earlier one had not ended.
+    pub(super) last_skipped_at: Option<Timestamp>,
     pub(super) created_at: Timestamp,
     pub(super) updated_at: Timestamp,
 }
@@ -112,6 +148,7 @@ pub(super) struct Change {
     #[schema(value_type = Option<Value>)]
     pub(super) data: Option<GivenInput>,
     pub(super) missed: Option<Missed>,
+    pub(super) overlap: Option<Overlap>,
     /// `false` stops it, `true` lets it go on, also after it was disabled.
     pub(super) active: Option<bool>,
 }
@@ -135,6 +172,7 @@ impl Schedule {
             time_zone: change.time_zone.unwrap_or(self.time_zone),
             data: change.data.map_or(self.data, GivenInput::into_value),
             missed: change.missed.unwrap_or(self.missed),
+            overlap: change.overlap.unwrap_or(self.overlap),
             updated_at: now,
             ..self
         };

@@ -26,6 +26,7 @@ use crate::{
 on_both_stores!(
     a_time_is_one_job_however_many_replicas_there_are,
     what_was_missed_is_skipped_or_made_up_for_by_one_job,
+    a_time_before_the_last_job_has_ended_goes_by_the_rule,
     a_schedule_waits_for_room_in_the_queue,
     a_time_is_one_submission_even_if_it_comes_again,
     a_project_has_no_more_schedules_than_it_may_have,
@@ -130,11 +131,13 @@ fn schedule(cron: &str, missed: Missed) -> Schedule {
         cron: cron.into(),
         time_zone: "UTC".into(),
         missed,
+        overlap: Overlap::Queue,
         state: Status::Active,
         reason: None,
         next_fire_at: Some(noon()),
         last_fire_at: None,
         last_job_id: None,
+        last_skipped_at: None,
         created_at: noon().before(MINUTE),
         updated_at: noon().before(MINUTE),
     }
@@ -191,6 +194,40 @@ async fn what_was_missed_is_skipped_or_made_up_for_by_one_job(home: Home) {
     assert!(replica.fire(&seen, now).await.unwrap());
     assert_eq!(replica.find(hourly.id).await.last_fire_at, seen.next_fire_at);
     assert_eq!(replica.jobs().await.len(), 2);
+}
+
+async fn a_time_before_the_last_job_has_ended_goes_by_the_rule(home: Home) {
+    let replica = Replica::open(home.url().as_deref(), &[]);
+    let expected = [
+        (Overlap::Skip, vec!["queued"], Some(noon().after(MINUTE))),
+        (Overlap::Queue, vec!["queued", "queued"], None),
+        (Overlap::CancelRunning, vec!["queued", "cancelled"], None),
+    ];
+    for (overlap, states, skipped_at) in expected {
+        let schedule = Schedule { overlap, ..schedule("* * * * *", Missed::Skip) };
+        // Another's job of the same owner is none of its business.
+        let other = Schedule { overlap, ..self::schedule("* * * * *", Missed::Skip) };
+        let before = replica.jobs().await.len();
+        for schedule in [&schedule, &other] {
+            assert!(replica.insert(schedule).await);
+        }
+        assert!(replica.fire(&schedule, noon()).await.unwrap());
+        let seen = replica.find(schedule.id).await;
+        let first = seen.last_job_id;
+        assert!(replica.fire(&seen, noon().after(MINUTE)).await.unwrap());
+        assert!(!replica.fire(&seen, noon().after(MINUTE)).await.unwrap(), "its time is gone");
+        let seen = replica.find(schedule.id).await;
+        assert_eq!((seen.last_skipped_at, seen.overlap), (skipped_at, overlap));
+        assert_eq!(seen.next_fire_at, Some(noon().after(MINUTE * 2)));
+        assert_eq!(seen.last_job_id == first, skipped_at.is_some(), "{overlap:?}");
+        // The newest first.
+        let jobs = replica.jobs().await;
+        let made = jobs[..jobs.len() - before].iter();
+        let made: Vec<_> = made.map(|job| job.state.as_str()).collect();
+        assert_eq!(made, states, "{overlap:?}");
+        assert!(replica.fire(&other, noon()).await.unwrap());
+        assert_eq!(replica.find(other.id).await.last_fire_at, Some(noon()), "{overlap:?}");
+    }
 }
 
 async fn a_schedule_waits_for_room_in_the_queue(home: Home) {

@@ -32,6 +32,7 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0029_last_sent.sql"),
     include_str!("migrations/0026_bundles.sql"),
     include_str!("migrations/0027_imports.sql"),
+    include_str!("migrations/0025_waiting.sql"),
 ];
 
 /// Held by the replica that migrates; the number means nothing.

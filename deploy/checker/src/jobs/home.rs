@@ -55,6 +55,7 @@ impl Home {
         let all = cluster::Options::new(&folder)
             .set("PROC_LEASE", &format!("{}s", LEASE.as_secs()))
             .set("PROC_QUEUE_LIMIT", "1000000")
+            .set("PROC_HTTP_BUNDLES_LOOPBACK", "true")
             .set("DRAIN_SPREAD", "100ms")
             .set("KEEPALIVE_INTERVAL", "2s")
             .without_rate_limits();

@@ -4,6 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use uuid::Uuid;
 
+use super::bundle::Calls;
+
 /// What all clients saw.
 #[derive(Clone, Debug, Default)]
 pub struct History {
@@ -12,6 +14,10 @@ pub struct History {
     pub counts: u64,
     /// Number of interruptions that the faults explain: as many as the affected workers can have had jobs.
     pub excused: usize,
+    /// What the bundles behind a URL saw.
+    pub calls: Calls,
+    /// How many accepted jobs must have waited at once: more than there are workers. `None` where too few were made for that.
+    pub expected_accepted: Option<usize>,
 }
 
 /// What an owner's clients saw.
@@ -89,12 +95,18 @@ pub struct Counts {
     pub charged: usize,
     /// Interruptions that no fault explains: the job was taken from a worker that was there.
     pub stolen: usize,
+    /// Bundles that were called sooner than they asked, for a job that was never interrupted.
+    pub early: usize,
+    /// Bundles that were called again for a job that they had accepted and called back for.
+    pub called_again: usize,
+    /// Accepted jobs held workers: no more of them waited at once than there are.
+    pub held: usize,
 }
 
 impl Counts {
     /// Returns each with its name.
     #[must_use]
-    pub fn named(&self) -> [(&'static str, usize); 11] {
+    pub fn named(&self) -> [(&'static str, usize); 14] {
         [
             ("lost", self.lost),
             ("ended twice", self.ended_twice),
@@ -107,6 +119,9 @@ impl Counts {
             ("failed", self.failed),
             ("charged for a lost worker", self.charged),
             ("taken from a live worker", self.stolen),
+            ("called sooner than asked", self.early),
+            ("called again after a callback", self.called_again),
+            ("waits that hold workers", self.held),
         ]
     }
 }
@@ -120,6 +135,15 @@ pub fn judge(history: &History) -> Counts {
     }
     let interrupted: usize = history.owners.iter().map(Owned::interrupted).sum();
     counts.stolen = interrupted.saturating_sub(history.excused);
+    let told = history.owners.iter().flat_map(|owned| &owned.told);
+    let was_interrupted: HashSet<Uuid> =
+        told.filter(|told| told.kind == "job.interrupted").map(|told| told.job).collect();
+    // A worker that was taken away before it wrote down that it was asked to wait is excused.
+    let early = history.calls.early.iter().filter(|job| !was_interrupted.contains(job));
+    counts.early = early.count();
+    counts.called_again = history.calls.again.len();
+    let is_held = |expected: &usize| history.calls.most_accepted < *expected;
+    counts.held = usize::from(history.expected_accepted.as_ref().is_some_and(is_held));
     counts
 }
 

@@ -9,7 +9,12 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 use uuid::Uuid;
 
-use super::{Seen, home::Home, judge::Last};
+use super::{
+    OWNERS, SUBMITTERS, Seen,
+    bundle::{Bundles, OPERATIONS},
+    home::Home,
+    judge::Last,
+};
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -54,12 +59,21 @@ pub(super) async fn project(home: &Home, owner: &str) -> anyhow::Result<String> 
     Ok(made["id"].as_str().context("a project has an id")?.to_owned())
 }
 
+/// Registers a bundle behind a URL.
+pub(super) async fn register(home: &Home, name: &str, url: &str) -> anyhow::Result<()> {
+    let path = format!("{}/api/integrations/admin/bundles/{name}", home.proc_url());
+    let request = client()?.put(path).bearer_auth("dev-admin");
+    ask(&request.json(&Bundles::registration(name, url))).await.map(drop)
+}
+
 /// A client of an owner.
 pub(super) struct Submitter {
+    /// Where the bundles are.
     url: String,
     number: usize,
     owner: &'static str,
-    body: Value,
+    project: String,
+    counts: u64,
     pause: Duration,
 }
 
@@ -72,10 +86,20 @@ impl Submitter {
         counts: u64,
         pause: Duration,
     ) -> Self {
-        let path = "/api/integrations/bundles/demo/operations/count";
-        let url = format!("{}{path}", home.proc_url());
-        let body = json!({"project_id": project, "data": {"to": counts, "delay_ms": 15}});
-        Self { url, number, owner, body, pause }
+        let url = format!("{}/api/integrations/bundles", home.proc_url());
+        Self { url, number, owner, project: project.to_owned(), counts, pause }
+    }
+
+    /// Returns the operation of a job, and its input: half of them count, each other half waits for its bundle in some way.
+    fn operation(&self, number: usize) -> (String, Value) {
+        // The jobs of one client are as far apart as there are clients.
+        let place = number / (OWNERS.len() * SUBMITTERS);
+        if let Some(operation) = OPERATIONS.get(place % (2 * OPERATIONS.len())) {
+            let path = operation.replace('.', "/operations/");
+            return (format!("{}/{path}", self.url), json!({}));
+        }
+        let data = json!({"to": self.counts, "delay_ms": 15});
+        (format!("{}/demo/operations/count", self.url), data)
     }
 
     /// Submits the jobs of these numbers, each when it is its turn.
@@ -91,8 +115,10 @@ impl Submitter {
             let mut tick = interval_at(turn, PAUSE);
             tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
             tick.tick().await;
-            let request = client.post(&self.url).bearer_auth(format!("dev-{}", self.owner));
-            let request = request.header("idempotency-key", number.to_string()).json(&self.body);
+            let (url, data) = self.operation(number);
+            let request = client.post(url).bearer_auth(format!("dev-{}", self.owner));
+            let request = request.header("idempotency-key", number.to_string());
+            let request = request.json(&json!({"project_id": self.project, "data": data}));
             let job = ask(&request).await?;
             let job = job["id"].as_str().context("a job has an id")?.parse()?;
             seen.with(|history| history.owners[self.number].submitted.push(job));

@@ -76,6 +76,24 @@ async fn workers_that_go_by_clocks_of_their_own_are_noticed() {
     assert!(report.counts.stolen > 0);
 }
 
+/// Reads from a report how often a bug was noticed.
+#[cfg(debug_assertions)]
+type Count = fn(&checker::jobs::judge::Counts) -> usize;
+
+#[cfg(debug_assertions)]
+#[tokio::test]
+async fn waits_that_are_no_waits_are_noticed() {
+    let counted: [(&str, Count); 3] = [
+        ("snooze-counts", |counts| counts.charged + counts.failed),
+        ("call-early", |counts| counts.early),
+        ("wait-holds-worker", |counts| counts.held),
+    ];
+    for (bug, count) in counted {
+        let report = report(Database::Sqlite, LOAD, SEED, Some(bug)).await;
+        assert!(count(&report.counts) > 0, "{bug} was not noticed");
+    }
+}
+
 #[cfg(debug_assertions)]
 #[tokio::test]
 async fn workers_that_are_believed_without_a_fence_are_noticed() {

@@ -84,3 +84,72 @@ async fn every_replica_knows_a_bundle_at_once_and_cancels_what_another_runs() {
     }
     whole.cluster.stop().await.expect("every part ends well");
 }
+
+#[tokio::test]
+async fn an_accepted_job_outlives_the_replica_that_called_and_ends_by_its_deadline_on_another() {
+    let whole = Whole::start(|options| {
+        let settings =
+            [("PROC_HTTP_BUNDLES_LOOPBACK", "true"), ("PROC_LEASE", "1s"), ("PROC_WORKERS", "1")];
+        for (name, value) in settings {
+            options.settings.push((name.into(), value.into()));
+        }
+    })
+    .await;
+    let mut sample = Command::new("python3");
+    sample.args([SAMPLE, "--port", "0"]).env("BUNDLE_SECRET", SECRET).kill_on_drop(true);
+    let mut sample = sample.stdout(Stdio::piped()).spawn().expect("python3 starts");
+    let mut said = BufReader::new(sample.stdout.take().expect("a pipe")).lines();
+    let url = said.next_line().await.expect("text").expect("a URL");
+    let manifest = Command::new("python3").args([SAMPLE, "--manifest"]).output().await;
+    let mut manifest: Value =
+        serde_json::from_slice(&manifest.expect("python3 starts").stdout).expect("a manifest");
+    (manifest["url"], manifest["secret"]) = (json!(url), json!(SECRET));
+    let procs = [whole.cluster.proc_url(0), whole.cluster.proc_url(1)];
+    let project = whole.project().await;
+    for (bundle, timeout_seconds) in [("long", 600), ("short", 5)] {
+        manifest["operations"][1]["timeout_seconds"] = json!(timeout_seconds);
+        let path = format!("{}/api/integrations/admin/bundles/{bundle}", procs[1]);
+        let put = whole.http.put(path).bearer_auth("dev-admin").json(&manifest);
+        assert_eq!(put.send().await.expect("an answer").status(), 201);
+    }
+    let show = async |id: &str| -> Value {
+        let url = format!("{}/api/integrations/jobs/{id}", procs[1]);
+        let shown = whole.http.get(&url).bearer_auth("dev-ada").send().await;
+        shown.expect("an answer").json().await.expect("JSON")
+    };
+    let until = async |what: &str, id: &str, is_so: fn(&Value) -> bool| {
+        let mut job = Value::Null;
+        let waiting = async {
+            while !is_so(&job) {
+                job = show(id).await;
+            }
+        };
+        let came = timeout(PATIENCE, waiting).await;
+        assert!(came.is_ok(), "{what} never came: {job}");
+        job
+    };
+    // Neither calls back soon: one would within ten minutes, the other has five seconds.
+    let mut ids = Vec::new();
+    for bundle in ["long", "short"] {
+        let path = format!("/api/integrations/bundles/{bundle}/operations/later");
+        let body = json!({"project_id": project, "data": {"to": 60, "delay": 3}});
+        let job: Value = whole.post(&procs[0], &path, body).await.json().await.expect("JSON");
+        ids.push(job["id"].as_str().expect("an id").to_owned());
+    }
+    let accepted = "SELECT COUNT(*) FROM jobs WHERE state = 'running' AND worker IS NULL";
+    let both = async { while whole.query_text(accepted) != "2" {} };
+    timeout(PATIENCE, both).await.expect("both are accepted");
+    whole.cluster.proc(0).kill().await.expect("it is there");
+    let expired = until("the end of its time", &ids[1], |job| job["error"]["code"] == "timeout");
+    let expired = expired.await;
+    assert_eq!((&expired["state"], &expired["attempt"]), (&json!("queued"), &json!(1)));
+    // By now the lease of the killed one is long over.
+    let running = show(&ids[0]).await;
+    assert_eq!((&running["state"], &running["attempt"]), (&json!("running"), &json!(1)));
+    whole.cluster.proc(0).start().await.expect("it is back");
+    let counted = until("a callback", &ids[0], |job| job["progress"]["done"].as_u64() > Some(0));
+    assert_eq!(counted.await["attempt"], 1);
+    let calls = format!("SELECT COUNT(*) FROM http_calls WHERE job_id = '{}'", ids[0]);
+    assert_eq!(whole.query_text(&calls), "1", "it was called again");
+    whole.cluster.stop().await.expect("every part ends well");
+}

@@ -4,6 +4,8 @@ mod callbacks;
 mod hostile;
 mod logs;
 mod numbers;
+mod settings;
+mod waiting;
 
 use std::sync::Arc;
 
@@ -202,8 +204,9 @@ async fn a_cancelled_bundle_is_hung_up_on_or_told() {
 }
 
 #[tokio::test]
-async fn a_bundle_that_is_killed_fails_its_job_by_name_after_its_retries() {
-    let parley = Parley::start_with(&LOOPBACK).await;
+async fn a_bundle_that_is_killed_costs_its_job_one_attempt_and_is_then_waited_for() {
+    let parley =
+        Parley::start_with(&[&LOOPBACK[..], &["--proc-retry-spread", "1s"]].concat()).await;
     let project = parley.as_user("ada").project().await;
     let mut sample = Sample::start().await;
     register(&parley.as_user("admin"), "python", &sample.url, &Sample::manifest().await)
@@ -214,13 +217,11 @@ async fn a_bundle_that_is_killed_fails_its_job_by_name_after_its_retries() {
     let id = text(&submit(&project, "python.count", data).await.is(202)["id"]);
     stream.until("job.progress").await;
     sample.kill().await;
-    let events = until_end(&mut stream, &id).await;
-    let retries = events.iter().filter(|event| event.kind() == "job.retrying");
-    let reasons: Vec<_> = retries.map(|event| text(&event.data["job"]["error"]["code"])).collect();
-    assert_eq!(reasons, ["connection_lost", "bundle_unreachable"]);
-    let last = &events.last().unwrap().data["job"];
-    assert_eq!((&last["state"], &last["attempt"]), (&json!("failed"), &json!(3)));
-    assert_eq!(last["error"]["code"], "bundle_unreachable");
+    for code in ["connection_lost", "bundle_unreachable", "bundle_unreachable"] {
+        let job = stream.until("job.retrying").await.data["job"].take();
+        assert_eq!((&job["id"], &job["error"]["code"]), (&json!(id), &json!(code)));
+        assert_eq!((&job["state"], &job["attempt"]), (&json!("queued"), &json!(1)), "{job}");
+    }
 }
 
 #[tokio::test]

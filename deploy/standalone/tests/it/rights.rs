@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::{
-    bundle::{LOOPBACK, Rogue, Says, lines, manifest, register},
+    bundle::{LOOPBACK, Rogue, Says, lines, manifest, register, status},
     job::{JOBS, follow, run, submit, submit_with, until_state},
     sse::{Event, Sse},
     support::{Answer, Client, Parley, column, eventually, text},
@@ -86,9 +86,11 @@ async fn an_automatic_attempt_is_not_made_for_who_was_removed_or_demoted() {
 
 #[tokio::test]
 async fn parked_jobs_of_who_was_removed_stay_parked() {
-    let parley = Parley::start_with(&LOOPBACK).await;
+    let parley =
+        Parley::start_with(&[&LOOPBACK[..], &["--proc-retry-spread", "1s"]].concat()).await;
     let (project, admin) = (parley.as_user("ada").project().await, parley.as_user("admin"));
-    register(&admin, "ext", "http://127.0.0.1:9", &manifest(&["act"], 5)).await.is(201);
+    let rogue = Rogue::start(|_| Says::Ends(status("500 Internal Server Error", ""))).await;
+    register(&admin, "ext", &rogue.url, &manifest(&["act"], 5)).await.is(201);
     let graces = project.with("grace", "member").await;
     let id = text(&submit(&graces, "ext.act", json!({})).await.is(202)["id"]);
     until_state(&graces.client, &id, "failed").await;

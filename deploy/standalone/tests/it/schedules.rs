@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use crate::{
-    job::{JOBS, follow, until_end, until_state},
+    job::{JOBS, follow, submit, until_end, until_state},
     project::Project,
     support::{Answer, Client, Parley, column, eventually, text},
 };
@@ -197,4 +197,76 @@ async fn owners_of_a_project_see_and_stop_what_others_have_scheduled_in_it() {
     assert_ne!(moved["next_fire_at"], graces["next_fire_at"]);
     project.client.delete(&format!("{SCHEDULES}/{id}")).await.is(204);
     assert_eq!(list(&grace.client).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_time_at_which_the_last_job_runs_makes_none_unless_the_schedule_says_so() {
+    let parley = Parley::start().await;
+    let project = parley.as_user("ada").project().await;
+    let made = make(&project, "0 0 1 1 *", json!({})).await.is(201);
+    assert_eq!((&made["overlap"], &made["last_skipped_at"]), (&json!("skip"), &Value::Null));
+    let path = format!("{SCHEDULES}/{}", text(&made["id"]));
+    for overlap in ["queue", "cancel_running", "skip"] {
+        let changed = project.client.call("PATCH", &path, &json!({"overlap": overlap})).await;
+        assert_eq!(changed.is(200)["overlap"], overlap);
+    }
+    for refused in [json!("never"), json!(1), json!(true)] {
+        let body = json!({"overlap": refused});
+        project.client.call("PATCH", &path, &body).await.refused(422, "invalid_field");
+        make(&project, "0 0 1 1 *", body).await.refused(422, "invalid_field");
+    }
+    // It runs for a minute and a half, longer than the time from one to the next.
+    let every = json!({"data": {"to": 900, "delay_ms": 100}, "overlap": "cancel_running"});
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970").as_secs();
+    let cron = format!("{} * * * * *", (now + 2) % 60);
+    let made = make(&project, &cron, every).await.is(201);
+    let id = text(&made["id"]);
+    let fired = async || show(&project.client, &id).await["last_job_id"].is_string();
+    eventually("it fires", fired).await;
+    let first = text(&show(&project.client, &id).await["last_job_id"]);
+    until_state(&project.client, &first, "running").await;
+    let path = format!("{SCHEDULES}/{id}");
+    let mut last = first;
+    for (overlap, state) in [("skip", "running"), ("cancel_running", "cancelled")] {
+        // Its next time is two seconds from now.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970");
+        let cron = format!("{} * * * * *", (now.as_secs() + 2) % 60);
+        let change = json!({"overlap": overlap, "cron": cron});
+        let before = project.client.call("PATCH", &path, &change).await.is(200);
+        let moved = async || {
+            let seen = show(&project.client, &id).await;
+            seen["next_fire_at"] != before["next_fire_at"]
+        };
+        eventually("its time comes", moved).await;
+        let seen = show(&project.client, &id).await;
+        let job = until_state(&project.client, &last, state).await;
+        if overlap == "skip" {
+            assert_eq!(seen["last_skipped_at"], before["next_fire_at"], "{seen}");
+            assert_eq!(seen["last_job_id"], job["id"], "{seen}");
+        } else {
+            assert_eq!(seen["last_fire_at"], before["next_fire_at"], "{seen}");
+            last = text(&seen["last_job_id"]);
+            until_state(&project.client, &last, "running").await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn schedules_leave_half_of_the_queue_to_users() {
+    let parley = Parley::start_with(&["--proc-queue-limit", "8", "--proc-workers", "1"]).await;
+    let (ada, grace) =
+        (parley.as_user("ada").project().await, parley.as_user("grace").project().await);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970").as_secs();
+    let cron = format!("{} * * * * *", (now + 4) % 60);
+    let slow = json!({"data": {"to": 300, "delay_ms": 1_000}, "overlap": "queue"});
+    for _ in 0..10 {
+        make(&ada, &cron, slow.clone()).await.is(201);
+    }
+    let queue = async || parley.as_user("admin").get("/api/integrations/admin/queue").await.is(200);
+    eventually("a half that is full", async || queue().await["queued"] == 4).await;
+    // Four places are for who asks, whatever is still to fire.
+    for number in 0..4 {
+        let made = submit(&grace, "demo.count", json!({"to": 300, "delay_ms": 1_000})).await;
+        assert_eq!(made.status, 202, "job {number} of a user was refused");
+    }
 }

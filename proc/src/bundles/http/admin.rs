@@ -8,12 +8,13 @@ use serde::Serialize;
 use serde_json::json;
 use shared::{
     http::{BodyError, Json, Path},
+    store::Tx,
     time::Timestamp,
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    HttpBundles, deleted,
+    HttpBundles, deleted, limits,
     manifest::{GivenSecret, Manifest, Name, OperationManifest, Registration},
     store::{self, NewBundle, Put, PutError, Registered},
     validator,
@@ -106,6 +107,9 @@ async fn put(
         let secret = secret.as_ref().map(|GivenSecret(secret)| secret);
         let new = NewBundle { name, url: url.as_str(), secret, manifest: &text };
         let put = store::put(tx, &outgoing, &new)?;
+        if !matches!(put, Put::NoSecret) {
+            limits::put(tx, name, &manifest.operations)?;
+        }
         Ok::<_, PutError>((put, store::find(tx, name)?))
     });
     let (put, bundle) = written.await.map_err(|error| match error {
@@ -144,7 +148,11 @@ async fn delete(
     Path(bundle): Path<String>,
 ) -> Result<StatusCode, ApiError> {
     let name = bundle.clone();
-    if !database.write(move |tx| store::delete(tx, &name)).await? {
+    let delete = move |tx: &mut Tx<'_>| {
+        limits::delete(tx, &name)?;
+        store::delete(tx, &name)
+    };
+    if !database.write(delete).await? {
         return Err(ApiError::NotFound("the bundle"));
     }
     let ended = deleted::end_jobs(&database, &bundle).await?;

@@ -18,7 +18,7 @@ const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
 const MAX_MESSAGE_CHARS: usize = 1_000;
 
 /// One line of an answer.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Line {
     Progress(Told),
@@ -30,7 +30,7 @@ pub(super) enum Line {
 }
 
 /// How far the bundle has come.
-#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Told {
     fraction: Option<f64>,
@@ -43,7 +43,7 @@ pub(super) struct Told {
 }
 
 /// Something for the job's log.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub(super) enum Log {
     Text(String),
@@ -110,7 +110,7 @@ fn count_or_zero<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
 const TWO_TO_53: f64 = 9_007_199_254_740_992.0;
 
 /// Why the bundle did not do it.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Failed {
     code: String,
     message: String,

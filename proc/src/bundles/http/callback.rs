@@ -10,8 +10,9 @@ use serde::{
 };
 use shared::{
     http::{BodyBytes, BodyError, Path, check_json_depth},
-    ids::JobId,
-    store::Reader,
+    ids::{JobId, UserId},
+    journal::Topic,
+    store::{Reader, Tx},
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -99,8 +100,11 @@ async fn callback(
     body: Result<BodyBytes, BodyError>,
 ) -> Result<StatusCode, ApiError> {
     let BodyBytes(body) = body?;
-    let bundle = http.store.read(move |reader| of_job(reader, job)).await?;
-    let bundle = bundle.ok_or(ApiError::Unauthenticated)?;
+    let (bundle, owner) = http
+        .store
+        .read(move |reader| of_job(reader, job))
+        .await?
+        .ok_or(ApiError::Unauthenticated)?;
     let outgoing = &http.caller.outgoing;
     let mut secrets =
         bundle.secrets(http.store.now()).into_iter().filter_map(|secret| outgoing.open(secret));
@@ -111,21 +115,33 @@ async fn callback(
         let message = format!("a callback is a fence and one line: {error}");
         ApiError::Body(BodyError::Invalid(message))
     })?;
-    let delivered = http.store.write(move |tx| calls::deliver(tx, job, fence, &id, &line));
+    let too_late = || ApiError::Conflict("nobody waits for this any more".into());
+    let (owner, retries) = (owner.ok_or_else(too_late)?, http.retries);
+    let deliver = move |tx: &mut Tx<'_>| calls::deliver(tx, job, fence, &id, line.clone(), retries);
+    let delivered = http.store.write_in(Topic::user(&owner), deliver);
     match delivered.await? {
         Delivered::Yes => Ok(StatusCode::NO_CONTENT),
-        Delivered::TooLate => Err(ApiError::Conflict("nobody waits for this any more".into())),
+        Delivered::TooLate => Err(too_late()),
         Delivered::Full => Err(ApiError::Overloaded),
     }
 }
 
 /// Returns the bundle that a job calls, also one that was deleted in the last day, and also if the job is gone while a call
-/// of it is out.
-fn of_job(reader: &Reader<'_>, job: JobId) -> Result<Option<Registered>, shared::store::Error> {
-    let name = |sql| reader.find(sql, &[job.into()], |row| row.get::<String>(0));
-    let bundle = match name("SELECT bundle FROM jobs WHERE id = $1")? {
-        Some(bundle) => Some(bundle),
-        None => name("SELECT bundle FROM http_calls WHERE job_id = $1 LIMIT 1")?,
+/// of it is out; and the job's owner.
+fn of_job(
+    reader: &Reader<'_>,
+    job: JobId,
+) -> Result<Option<(Registered, Option<UserId>)>, shared::store::Error> {
+    let of_job = "SELECT bundle, owner FROM jobs WHERE id = $1";
+    let found = reader.find(of_job, &[job.into()], |row| {
+        Ok((row.get::<String>(0)?, Some(row.get::<UserId>(1)?)))
+    })?;
+    let of_call = "SELECT bundle FROM http_calls WHERE job_id = $1 LIMIT 1";
+    let found = if found.is_some() {
+        found
+    } else {
+        reader.find(of_call, &[job.into()], |row| Ok((row.get::<String>(0)?, None)))?
     };
-    bundle.map_or(Ok(None), |bundle| store::find_kept(reader, &bundle))
+    let Some((bundle, owner)) = found else { return Ok(None) };
+    Ok(store::find_kept(reader, &bundle)?.map(|bundle| (bundle, owner)))
 }

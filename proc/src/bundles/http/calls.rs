@@ -1,7 +1,7 @@
 //! Calls of bundles in the database: how many run at once, and what came back by another way than the answer.
 //!
 //! A call belongs to one attempt of a job. It lives while the worker that made it has the job; one that the bundle has
-//! accepted lives longer, so that another worker goes on waiting where the first was lost.
+//! accepted lives longer, as its job needs no worker.
 
 use std::time::Duration;
 
@@ -11,9 +11,17 @@ use shared::{
     time::Timestamp,
 };
 
-use super::answer::Line;
+use super::{
+    accepted::{Accepted, WAITS},
+    answer::Line,
+};
+use crate::jobs::{
+    self,
+    machine::{Refused, RetryPolicy},
+};
+
 /// What makes a call `c` one that its job `j` still waits for.
-const LIVES: &str = "j.id = c.job_id AND ((j.state = 'running' AND j.fence = c.fence) OR (c.state <> 'open' \
+pub(super) const LIVES: &str = "j.id = c.job_id AND ((j.state = 'running' AND j.fence = c.fence) OR (c.state <> 'open' \
     AND j.state IN ('running', 'interrupted') AND j.attempt = c.attempt AND j.started_at = c.started_at))";
 /// Messages that may wait for the worker of a call.
 const MAX_WAITING: i64 = 1_000;
@@ -47,11 +55,7 @@ pub(super) enum Begun {
 }
 
 /// Writes down that a call is about to be made, unless it was made or there are too many.
-pub(super) fn begin(
-    tx: &mut Tx<'_>,
-    attempt: &Attempt,
-    concurrency: Option<u32>,
-) -> Result<Begun, store::Error> {
+pub(super) fn begin(tx: &mut Tx<'_>, attempt: &Attempt, most: u32) -> Result<Begun, store::Error> {
     // One after the other: who counts must see who counted before.
     let lock =
         "UPDATE http_bundles SET updated_at = updated_at WHERE name = $1 AND deleted_at IS NULL";
@@ -66,17 +70,14 @@ pub(super) fn begin(
     if let Some(accepted) = accepted {
         return Ok(accepted);
     }
-    if let Some(most) = concurrency {
-        let sql = format!(
-            "SELECT COUNT(*) FROM http_calls c JOIN jobs j ON {LIVES} WHERE c.bundle = $1 AND c.operation = $2"
-        );
-        let params = [(&attempt.bundle).into(), (&attempt.operation).into()];
-        let open: i64 = tx.find(&sql, &params, |row| row.get(0))?.unwrap_or(0);
-        if open >= i64::from(most) {
-            return Ok(Begun::Full);
-        }
+    let sql = format!(
+        "SELECT COUNT(*) FROM http_calls c JOIN jobs j ON {LIVES} WHERE c.bundle = $1 AND c.operation = $2"
+    );
+    let params = [(&attempt.bundle).into(), (&attempt.operation).into()];
+    let open: i64 = tx.find(&sql, &params, |row| row.get(0))?.unwrap_or(0);
+    if open >= i64::from(most) {
+        return Ok(Begun::Full);
     }
-    // Twice by one worker if the bundle asked it to come later.
     tx.execute(
         "INSERT INTO http_calls (job_id, fence, bundle, operation, attempt, started_at, called_at, state, cancels) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, 'open', 0) ON CONFLICT (job_id, fence) DO NOTHING",
@@ -93,12 +94,18 @@ pub(super) fn begin(
     Ok(Begun::Call)
 }
 
-/// Writes down that the bundle will call back.
-pub(super) fn accept(tx: &mut Tx<'_>, job: JobId, fence: i64) -> Result<(), store::Error> {
-    // It may have called back already.
-    let sql = "UPDATE http_calls SET state = 'accepted' WHERE job_id = $1 AND fence = $2 AND state = 'open'";
-    tx.execute(sql, &[job.into(), fence.into()])?;
-    Ok(())
+/// Writes down that the bundle will call back, until `deadline`. Returns lines that came already, each with its number, which
+/// are for the worker to take.
+pub(super) fn accept(
+    tx: &mut Tx<'_>,
+    job: JobId,
+    fence: i64,
+    deadline: Timestamp,
+) -> Result<Vec<(i64, Line)>, store::Error> {
+    let sql = "UPDATE http_calls SET state = CASE WHEN state = 'open' THEN 'accepted' ELSE state END, \
+               deadline = COALESCE(deadline, $3) WHERE job_id = $1 AND fence = $2";
+    tx.execute(sql, &[job.into(), fence.into(), deadline.into()])?;
+    read(tx, job, fence)
 }
 
 /// What becomes of a callback.
@@ -112,14 +119,15 @@ pub(super) enum Delivered {
     Full,
 }
 
-/// Keeps what a bundle calls back with for the worker that waits for it.
+/// Takes what a bundle calls back with into a job that waits for it, or keeps it for the worker that has the job.
 pub(super) fn deliver(
     tx: &mut Tx<'_>,
     job: JobId,
     fence: i64,
     webhook_id: &str,
-    line: &Line,
-) -> Result<Delivered, store::Error> {
+    line: Line,
+    retries: RetryPolicy,
+) -> Result<Delivered, jobs::Error> {
     let here = [job.into(), fence.into()];
     // The row is kept from other callbacks meanwhile.
     let sql = format!(
@@ -136,17 +144,20 @@ pub(super) fn deliver(
                LEFT JOIN http_callbacks m ON m.job_id = c.job_id AND m.fence = c.fence \
                WHERE c.job_id = $1 AND c.fence = $2 GROUP BY c.state";
     let found = tx.find(sql, &here, |row| Ok((row.get::<String>(0)?, row.get(1)?, row.get(2)?)))?;
-    let Some((state, waiting, last)): Option<(String, i64, i64)> = found else {
+    let Some((state, unread, last)): Option<(String, i64, i64)> = found else {
         return Ok(Delivered::TooLate);
     };
+    let sql = format!("SELECT 1 FROM jobs j WHERE j.id = $1 AND {WAITS}");
+    let waits = unread == 0 && tx.find(&sql, &here[..1], |_| Ok(()))?.is_some();
     if state == "answered" {
         return Ok(Delivered::TooLate);
     }
-    if waiting >= MAX_WAITING && !line.is_last() {
+    if unread >= MAX_WAITING && !line.is_last() {
         return Ok(Delivered::Full);
     }
     // A line has text keys alone, so it can be written.
-    let text = serde_json::to_string(line).unwrap_or_default();
+    let text = || serde_json::to_string(&line).unwrap_or_default();
+    let text = if waits { String::new() } else { text() };
     tx.execute(
         "INSERT INTO http_callbacks (job_id, fence, number, webhook_id, line) VALUES ($1, $2, $3, $4, $5)",
         &[here[0], here[1], (last + 1).into(), webhook_id.into(), (&text).into()],
@@ -154,6 +165,13 @@ pub(super) fn deliver(
     let state = if line.is_last() { "answered" } else { "accepted" };
     let sql = "UPDATE http_calls SET state = $3 WHERE job_id = $1 AND fence = $2";
     tx.execute(sql, &[here[0], here[1], state.into()])?;
+    if waits {
+        forget_lines(tx, job, fence, last + 1)?;
+        match (Accepted { job, fence }).take(tx, line, retries) {
+            Err(jobs::Error::Refused(Refused::Stale)) => return Ok(Delivered::TooLate),
+            taken => taken?,
+        }
+    }
     Ok(Delivered::Yes)
 }
 
@@ -177,6 +195,11 @@ pub(super) fn clear(
 ) -> Result<(), store::Error> {
     let sql = "UPDATE http_callbacks SET line = '' WHERE job_id = $1 AND fence = $2 AND number <= $3 AND line <> ''";
     tx.execute(sql, &[job.into(), fence.into(), last.into()])?;
+    forget_lines(tx, job, fence, last)
+}
+
+/// Forgets ids of lines that came long before the last one.
+fn forget_lines(tx: &mut Tx<'_>, job: JobId, fence: i64, last: i64) -> Result<(), store::Error> {
     let sql = "DELETE FROM http_callbacks WHERE job_id = $1 AND fence = $2 AND number <= $3";
     tx.execute(sql, &[job.into(), fence.into(), (last - MAX_WAITING).into()])?;
     Ok(())

@@ -10,13 +10,16 @@ use shared::{
     ids::{JobId, ProjectId, UserId},
     store::Clock,
 };
+use tokio::time::{Instant, sleep_until};
 
-use super::store::Registered;
+use super::{away::Away, store::Registered};
 use crate::{
     jobs::JobError,
-    outgoing::{Outgoing, Unsent, retry_after},
+    outgoing::{Connected, Outgoing, Unsent, retry_after},
 };
 
+/// Code of the error of a bundle that could not be connected to.
+const UNREACHABLE: &str = "bundle_unreachable";
 const CANCEL: Duration = Duration::from_secs(5);
 
 /// What a bundle is sent.
@@ -43,12 +46,11 @@ pub(super) enum Message<'a> {
 /// How a bundle answers a call.
 #[derive(Debug)]
 pub(super) enum Answered {
-    /// In lines, from now on.
-    Lines(Response),
+    /// In lines, from now on, for as long as is left of the bundle's time.
+    Lines(Response, Duration),
     /// It will call back.
     Accepted,
-    /// It asks to be called later.
-    Later(Duration),
+    /// It did not do it, or could not be asked to.
     Failed(JobError),
 }
 
@@ -58,20 +60,39 @@ pub(super) struct Caller {
     pub(super) outgoing: Outgoing,
     /// Tells which secrets are good.
     pub(super) clock: Clock,
+    pub(super) away: Away,
 }
 
 impl Caller {
-    /// Asks a bundle to do something. Dropped, the connection is closed.
+    /// Asks a bundle to do something within a time, which begins with the connection. Dropped, the connection is closed.
     pub(super) async fn run(
         &self,
         bundle: &Registered,
         id: &str,
         message: &Message<'_>,
+        limit: Duration,
     ) -> Answered {
-        match self.send(bundle, id, message).await {
-            Ok(response) => answered(response),
-            Err(error) => Answered::Failed(error),
+        if self.away.is_left_alone(&bundle.url, Instant::now()) {
+            return Answered::Failed(unreachable().snoozed(None));
         }
+        let connected = Connected::default();
+        let sent = connected.watch(self.send(bundle, id, message));
+        let time_is_over = async { sleep_until(connected.wait().await + limit).await };
+        let answered = tokio::select! {
+            biased;
+            sent = sent => match sent {
+                Ok(response) => answered(response, limit.saturating_sub(connected.elapsed())),
+                Err(error) => Answered::Failed(error),
+            },
+            () = time_is_over => Answered::Failed(took_too_long()),
+        };
+        match &answered {
+            Answered::Failed(error) if error.code == UNREACHABLE => {
+                self.away.note(&bundle.url, Instant::now());
+            }
+            _ => self.away.forget(&bundle.url),
+        }
+        answered
     }
 
     /// Tells a bundle that nobody waits for it any more, and says whether it has heard.
@@ -93,24 +114,37 @@ impl Caller {
         let sent = self.outgoing.post(&bundle.url, &secrets, id, body.into(), accept).await;
         sent.map_err(|unsent| match unsent {
             Unsent::Refused(refused) => JobError::permanent("address_refused", refused.to_string()),
-            Unsent::NotConnected => {
-                JobError::transient("bundle_unreachable", "the bundle could not be connected to")
-            }
+            // It was asked for nothing yet.
+            Unsent::NotConnected => unreachable().snoozed(None),
             Unsent::Lost => connection_lost(),
             Unsent::NotMade => internal(),
         })
     }
 }
 
+fn unreachable() -> JobError {
+    JobError::transient(UNREACHABLE, "the bundle could not be connected to")
+}
+
+fn asked_for_time(after: Duration) -> JobError {
+    let message = format!("the bundle asked to be called in {} seconds", after.as_secs());
+    JobError::transient("bundle_busy", message).snoozed(Some(after))
+}
+
+/// Says that the bundle's time is over.
+pub(super) fn took_too_long() -> JobError {
+    JobError::transient("timeout", "the operation took too long")
+}
+
 fn internal() -> JobError {
     JobError::permanent("internal", "the call could not be made")
 }
 
-fn answered(response: Response) -> Answered {
+fn answered(response: Response, left: Duration) -> Answered {
     let status = response.status();
     let transient = |code, message: &str| Answered::Failed(JobError::transient(code, message));
     match status {
-        StatusCode::OK => Answered::Lines(response),
+        StatusCode::OK => Answered::Lines(response, left),
         StatusCode::ACCEPTED => Answered::Accepted,
         _ if status.is_redirection() => Answered::Failed(JobError::permanent(
             "redirected",
@@ -118,7 +152,7 @@ fn answered(response: Response) -> Answered {
         )),
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
             match retry_after(response.headers()) {
-                Some(after) => Answered::Later(after),
+                Some(after) => Answered::Failed(asked_for_time(after)),
                 None => transient("bundle_busy", "the bundle is busy"),
             }
         }

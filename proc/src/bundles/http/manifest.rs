@@ -41,10 +41,10 @@ pub(super) struct OperationManifest {
     pub(super) description: String,
     /// The role in the project that a caller needs.
     pub(super) role: Role,
-    /// How long an attempt may take, at most a day.
+    /// How long the bundle may take for an attempt, at most a day. Waits for the bundle do not count.
     #[schema(minimum = 1, maximum = 86400)]
     pub(super) timeout_seconds: u64,
-    /// How many of its jobs run at once, at most 1,000; as many as there are workers without it.
+    /// How many of its jobs run at once, those included that the bundle has accepted; 1,000 at most, and without it.
     #[schema(minimum = 1, maximum = 1000)]
     #[serde(default)]
     pub(super) concurrency: Option<u32>,
@@ -99,6 +99,11 @@ fn is_text(text: &str, max_chars: usize) -> bool {
 impl OperationManifest {
     pub(super) fn timeout(&self) -> Duration {
         Duration::from_secs(self.timeout_seconds)
+    }
+
+    /// Returns how many of its jobs run at once.
+    pub(super) fn at_once(&self) -> u32 {
+        self.concurrency.unwrap_or(MAX_CONCURRENCY)
     }
 }
 

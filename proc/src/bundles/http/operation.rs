@@ -6,27 +6,31 @@ use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use reqwest::Response;
 use serde_json::Value;
-use shared::time::Timestamp;
+use shared::{sabotage::Sabotage, store::Tx, time::Timestamp};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{
     answer::{Line, Lines},
     calls::{self, Attempt, Begun},
-    client::{Answered, Caller, Message, connection_lost},
+    client::{Answered, Caller, Message, connection_lost, took_too_long},
+    limits::share_name,
     manifest::OperationManifest,
     store::Registered,
 };
 use crate::{
     bundles::Operation,
     ingress::Role,
-    jobs::{JobContext, JobError, Progress, Share, machine::Job},
+    jobs::{
+        self, JobContext, JobError, Progress, Share,
+        machine::{Attempted, Job, State},
+    },
     raw_json::RawJson,
 };
 
 /// How often progress is written at most; what comes in between gives way to what is newer.
 const WRITE: Duration = Duration::from_millis(250);
-/// How often a worker looks for callbacks, or for room among the operation's jobs.
-const LOOK: Duration = Duration::from_millis(250);
+/// Time for which a job is put back while the database is away.
+const DATABASE_AWAY: Duration = Duration::from_secs(1);
 
 /// An operation and where it is done.
 pub(super) struct HttpOperation {
@@ -56,12 +60,17 @@ impl Operation for HttpOperation {
     }
 
     fn share(&self, job: &Job) -> Option<Share> {
-        let limit = self.manifest.concurrency?.into();
-        Some(Share { name: format!("{}.{}", job.bundle, job.operation), limit })
+        let limit = self.manifest.at_once().into();
+        Some(Share { name: share_name(&job.bundle, &job.operation), limit })
     }
 
     fn schema(&self) -> Value {
         self.manifest.input.clone()
+    }
+
+    /// The bundle's time is bounded here: waits for it and for the database are none of it.
+    fn limit(&self) -> Option<Duration> {
+        None
     }
 
     async fn run(&self, context: JobContext, input: Value) -> Result<RawJson, JobError> {
@@ -75,38 +84,31 @@ impl Operation for HttpOperation {
             started_at: job.started_at.unwrap_or_default(),
         };
         let mut listener = Listener::new(context.clone());
-        loop {
-            let (begin, concurrency) = (attempt.clone(), self.manifest.concurrency);
-            let begun = context.store().write(move |tx| calls::begin(tx, &begin, concurrency));
-            match begun.await.map_err(|error| unavailable(&error))? {
-                Begun::Call => {}
-                Begun::Accepted { fence, called_at } => {
-                    return self.wait(&context, &mut listener, fence, called_at).await;
-                }
-                // It had its share, yet the bundle still works for a job whose worker was lost.
-                Begun::Full => {
-                    sleep(LOOK).await;
-                    continue;
-                }
-                Begun::Gone => {
-                    let message = "the bundle is not registered any more";
-                    return Err(JobError::permanent("unknown_operation", message));
-                }
+        let (begin, most) = (attempt.clone(), self.manifest.at_once());
+        let begun = context.store().write(move |tx| calls::begin(tx, &begin, most)).await;
+        match begun.map_err(|error| not_begun(&error))? {
+            Begun::Call => {}
+            Begun::Accepted { fence, called_at } => {
+                return self.leave(&context, &mut listener, fence, Some(called_at)).await;
             }
-            match self.call(&context, &input).await {
-                Answered::Lines(response) => return listener.follow(response).await,
-                Answered::Accepted => {
-                    let (id, fence) = (attempt.job, attempt.fence);
-                    let accepted = context.store().write(move |tx| calls::accept(tx, id, fence));
-                    accepted.await.map_err(|error| unavailable(&error))?;
-                    return self.wait(&context, &mut listener, fence, context.store().now()).await;
+            // It had its share, yet more run than may: the bundle works for jobs that began before the limit was lowered.
+            Begun::Full => {
+                let message = "as many jobs of the operation run as may";
+                return Err(JobError::transient("operation_full", message).snoozed(None));
+            }
+            Begun::Gone => {
+                let message = "the bundle is not registered any more";
+                return Err(JobError::permanent("unknown_operation", message));
+            }
+        }
+        match self.call(&context, &input).await {
+            Answered::Lines(response, left) => listener.follow(response, left).await,
+            Answered::Accepted => self.leave(&context, &mut listener, attempt.fence, None).await,
+            Answered::Failed(error) => {
+                if error.attempted == Attempted::Snoozed && job.snoozed.is_zero() {
+                    context.log("info", error.message.clone());
                 }
-                // That it is not ready yet is no failure of the attempt.
-                Answered::Later(after) => {
-                    context.log("info", "the bundle asked to be called later".into());
-                    sleep(after).await;
-                }
-                Answered::Failed(error) => return Err(error),
+                Err(error)
             }
         }
     }
@@ -127,21 +129,41 @@ impl HttpOperation {
             timeout_seconds: self.manifest.timeout_seconds,
         };
         let id = format!("{}.{}", job.id, job.fence);
-        self.caller.run(&self.bundle, &id, &message).await
+        self.caller.run(&self.bundle, &id, &message, self.timeout()).await
     }
 
-    /// Waits for callbacks until the last one, or until the attempt has taken too long.
-    async fn wait(
+    /// Leaves the job to its bundle, which has accepted the call of this fence, now or since `called_at`. Callbacks that came
+    /// before are taken first; one of them may end the job.
+    async fn leave(
         &self,
         context: &JobContext,
         listener: &mut Listener,
         fence: i64,
-        called_at: Timestamp,
+        called_at: Option<Timestamp>,
     ) -> Result<RawJson, JobError> {
-        let left = self.timeout().saturating_sub(context.store().now().since(called_at));
-        let waited = timeout(left, listener.wait(fence)).await;
-        waited
-            .unwrap_or_else(|_| Err(JobError::transient("timeout", "the operation took too long")))
+        let (id, time) = (context.job().id, self.timeout());
+        loop {
+            let accept = move |tx: &mut Tx<'_>| {
+                let deadline = called_at.unwrap_or(tx.now()).after(time);
+                calls::accept(tx, id, fence, deadline)
+            };
+            let came = context.leave(accept).await?;
+            let Some((last, _)) = came.last() else {
+                if context.store().sabotage() == Some(Sabotage::WaitHoldsWorker) {
+                    hold_worker(context).await;
+                }
+                return Err(JobError::accepted());
+            };
+            let last = *last;
+            for (_, line) in came {
+                if let Some(end) = listener.take(line).await? {
+                    return end;
+                }
+            }
+            listener.write().await?;
+            let cleared = context.store().write(move |tx| calls::clear(tx, id, fence, last)).await;
+            cleared.map_err(|error| unavailable(&error))?;
+        }
     }
 }
 
@@ -158,47 +180,34 @@ impl Listener {
         Self { context, newest: None, written_at: Instant::now() - WRITE }
     }
 
-    /// Reads the bundle's answer to its last line.
-    async fn follow(&mut self, response: Response) -> Result<RawJson, JobError> {
+    /// Reads the bundle's answer to its last line. Only waits for the bundle are part of what is `left` of its time.
+    async fn follow(&mut self, response: Response, left: Duration) -> Result<RawJson, JobError> {
         let (mut lines, mut parts) = (Lines::default(), response.bytes_stream());
+        let mut left = left;
         loop {
-            let due = self.written_at + WRITE;
-            tokio::select! {
-                part = parts.next() => {
-                    let Some(Ok(part)) = part else { break };
+            let (due, since) = (self.written_at + WRITE, Instant::now());
+            let is_pending = self.newest.is_some();
+            let part = tokio::select! {
+                part = timeout(left, parts.next()) => Some(part),
+                () = sleep_until(due), if is_pending => None,
+            };
+            left = left.saturating_sub(since.elapsed());
+            match part {
+                Some(Ok(Some(Ok(part)))) => {
                     for line in lines.push(&part)? {
                         if let Some(end) = self.take(line).await? {
                             return end;
                         }
                     }
                 }
-                () = sleep_until(due), if self.newest.is_some() => self.write().await?,
+                Some(Ok(_)) => break,
+                Some(Err(_)) => return Err(took_too_long()),
+                None => self.write().await?,
             }
         }
         match lines.finish() {
             Some(line) => self.take(line).await?.unwrap_or_else(|| Err(connection_lost())),
             None => Err(connection_lost()),
-        }
-    }
-
-    /// Reads callbacks up to the last one.
-    async fn wait(&mut self, fence: i64) -> Result<RawJson, JobError> {
-        let (id, store) = (self.context.job().id, self.context.store().clone());
-        loop {
-            let read = store.read(move |reader| calls::read(reader, id, fence)).await;
-            let came = read.map_err(|error| unavailable(&error))?;
-            let last = came.last().map(|(number, _)| *number);
-            for (_, line) in came {
-                if let Some(end) = self.take(line).await? {
-                    return end;
-                }
-            }
-            self.write().await?;
-            if let Some(last) = last {
-                let cleared = store.write(move |tx| calls::clear(tx, id, fence, last)).await;
-                cleared.map_err(|error| unavailable(&error))?;
-            }
-            sleep(LOOK).await;
         }
     }
 
@@ -235,6 +244,21 @@ impl Listener {
         }
         Ok(())
     }
+}
+
+/// Stays until the job has left its bundle, which is a deliberate bug.
+async fn hold_worker(context: &JobContext) {
+    let id = context.job().id;
+    let job = async || context.store().read(move |reader| jobs::find(reader, id)).await;
+    while job().await.is_ok_and(|job| job.state == State::Running) {
+        sleep(WRITE).await;
+    }
+}
+
+/// Says that the database did not answer before the bundle was called, so that nothing was attempted.
+fn not_begun(error: &shared::store::Error) -> JobError {
+    tracing::warn!(%error, "failed to write down a call of a bundle");
+    JobError::put_back(DATABASE_AWAY)
 }
 
 fn unavailable(error: &shared::store::Error) -> JobError {

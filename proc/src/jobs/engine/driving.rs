@@ -1,6 +1,6 @@
 //! Sees a claimed job through: runs its operation beside a clock, a cancel and a drain, and writes how it ended.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::pending, sync::Arc, time::Duration};
 
 use serde_json::Value as Json;
 use shared::http::with_trace;
@@ -14,7 +14,7 @@ use tracing::Instrument;
 use super::{
     super::{
         Error, JobContext,
-        machine::{self, Claim, Command, Job, JobError},
+        machine::{self, Attempted, Claim, Command, Job, JobError},
     },
     Engine, INGRESS_AWAY, POLL, Refusal,
     lanes::Slot,
@@ -27,6 +27,9 @@ const ANNOUNCE: Duration = Duration::from_millis(800);
 
 /// How long an operation that was told to stop is waited for.
 const STUCK: Duration = Duration::from_millis(500);
+
+/// Time for which a job is put back whose operation could not be looked up.
+const DATABASE_AWAY: Duration = Duration::from_secs(1);
 
 /// How an operation came to its end.
 enum Ended {
@@ -45,23 +48,33 @@ impl Engine {
         _slot: Slot,
     ) {
         let (id, attempt) = (job.id, job.attempt);
-        let claim = Claim { worker: self.inner.worker, fence: job.fence };
+        let claim = Claim { worker: Some(self.inner.worker), fence: job.fence };
         tracing::info!(job.id = %id, job.bundle, job.operation, attempt, "job started");
         let context = JobContext::new(self.inner.tools.clone(), job, claim, stop.clone());
         let command = match self.operate(&context, stop, &shutdown).await {
             Ended::Done(Ok(result)) => Some(Command::Succeed { claim, result }),
-            // What it needs is going away just as we are.
-            Ended::Done(Err(error)) if error.retryable && shutdown.is_cancelled() => {
-                Some(Command::HandBack { claim })
-            }
-            Ended::Done(Err(JobError { wait: Some(wait), is_snooze: true, .. })) => {
-                Some(Command::Snooze { claim, wait })
-            }
-            Ended::Done(Err(error)) => {
-                let backoff = || machine::backoff(attempt, rand::random());
-                let backoff = error.wait.unwrap_or_else(backoff);
-                Some(Command::Fail { claim, error, backoff })
-            }
+            Ended::Done(Err(error)) => match error.attempted {
+                Attempted::Accepted => None,
+                Attempted::PutBack => {
+                    let wait = error.wait.unwrap_or(INGRESS_AWAY);
+                    Some(Command::Snooze { claim, wait, reason: None })
+                }
+                // Not handed back even at shutdown: the bundle may have asked for the time.
+                Attempted::Snoozed => {
+                    let backoff = || machine::snooze_backoff(context.job().snoozed, rand::random());
+                    let wait = error.wait.unwrap_or_else(backoff);
+                    Some(Command::Snooze { claim, wait, reason: Some(error) })
+                }
+                // What it needs is going away just as we are.
+                Attempted::Failed if error.retryable && shutdown.is_cancelled() => {
+                    Some(Command::HandBack { claim })
+                }
+                Attempted::Failed => {
+                    let backoff = || self.inner.retries.backoff(attempt, rand::random());
+                    let backoff = error.wait.unwrap_or_else(backoff);
+                    Some(Command::Fail { claim, error, backoff })
+                }
+            },
             Ended::Stopped if shutdown.is_cancelled() => Some(Command::HandBack { claim }),
             Ended::Stopped => None,
         };
@@ -79,7 +92,7 @@ impl Engine {
         shutdown: &CancellationToken,
     ) -> Ended {
         let job = context.job();
-        let operation = match self.inner.tools.registry.find(&job.bundle, &job.operation).await {
+        let declared = match self.inner.tools.registry.find(&job.bundle, &job.operation).await {
             Ok(Some(operation)) => operation,
             Ok(None) => {
                 let message = "there is no such operation any more";
@@ -87,17 +100,26 @@ impl Engine {
             }
             Err(error) => {
                 tracing::warn!(job.id = %job.id, %error, "an operation could not be looked up");
-                let message = "the operation could not be looked up";
-                return Ended::Done(Err(JobError::transient("unavailable", message)));
+                return Ended::Done(Err(JobError::put_back(DATABASE_AWAY)));
             }
         };
-        let (operation, input) = (operation.operation(), Json::clone(&job.input));
+        let (operation, input) = (declared.operation(), Json::clone(&job.input));
         match stop.run_until_cancelled(self.permit(context, &*operation)).await {
             None => return Ended::Stopped,
             Some(Err(error)) => return Ended::Done(Err(error)),
             Some(Ok(())) => {}
         }
-        let timeout = sleep(operation.timeout());
+        // The schema may be another one since the job was made.
+        if let Err(unfit) = declared.check(&input) {
+            return Ended::Done(Err(JobError::permanent("invalid_input", unfit.to_string())));
+        }
+        let limit = operation.limit();
+        let timeout = async move {
+            match limit {
+                Some(limit) => sleep(limit).await,
+                None => pending().await,
+            }
+        };
         tokio::pin!(timeout);
         let trace = job.trace_id.clone();
         let mut task = JoinSet::new();
@@ -151,7 +173,7 @@ impl Engine {
         let acting = (job.owner.clone(), job.project_id);
         let role = self.inner.tools.roles.role(&acting, &job.trace_id).await.map_err(|status| {
             tracing::warn!(job.id = %job.id, code = ?status.code(), "ingress is away, so a job waits");
-            JobError::snooze(INGRESS_AWAY)
+            JobError::put_back(INGRESS_AWAY)
         })?;
         let Err(refusal) = Refusal::of(role, operation.role()) else { return Ok(()) };
         tracing::info!(job.id = %job.id, %refusal, "job refused");

@@ -41,9 +41,9 @@ impl Engine {
         self.submit_one(Submission { jobs: vec![job], idempotency, limit }).await
     }
 
-    /// Queues a job of Parley's own making, for which half of the queue has to do: the other half is for those who ask.
+    /// Queues a job of Parley's own making.
     pub(crate) async fn submit_aside(&self, job: Job) -> Result<Job, Error> {
-        let limit = self.limit(Roles::default()).half();
+        let limit = self.limit_aside();
         self.submit_one(Submission { jobs: vec![job], idempotency: None, limit }).await
     }
 

@@ -15,9 +15,9 @@ use uuid::Uuid;
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum State {
-    /// Waits for a worker, perhaps until `run_after`.
+    /// Waits for a worker, perhaps until `run_after`; `error` says why it was put back, if it was.
     Queued,
-    /// A worker has it.
+    /// A worker has it, or a bundle that has accepted it.
     Running,
     Succeeded,
     Failed,
@@ -102,9 +102,22 @@ pub(crate) struct JobError {
     /// How long to wait before that, where the failure itself says so.
     #[serde(skip)]
     pub(crate) wait: Option<Duration>,
-    /// It was no failure: nothing could be done yet.
     #[serde(skip)]
-    pub(crate) is_snooze: bool,
+    pub(crate) attempted: Attempted,
+}
+
+/// What an error makes of the attempt.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Attempted {
+    /// It counts, and failed.
+    #[default]
+    Failed,
+    /// Nothing could be done yet: the job is put back, and no attempt is counted.
+    PutBack,
+    /// Likewise, for at most [`MAX_SNOOZE`](super::MAX_SNOOZE) in all.
+    Snoozed,
+    /// The job is no longer this worker's: its bundle has accepted it.
+    Accepted,
 }
 
 impl JobError {
@@ -115,7 +128,7 @@ impl JobError {
             message: message.into(),
             retryable: false,
             wait: None,
-            is_snooze: false,
+            attempted: Attempted::Failed,
         }
     }
 
@@ -125,13 +138,27 @@ impl JobError {
     }
 
     /// Says that nothing could be done yet; the job comes back after `wait`, which counts as no attempt.
-    pub(crate) fn snooze(wait: Duration) -> Self {
-        Self { is_snooze: true, ..Self::transient("snoozed", "it comes back later").after(wait) }
+    pub(crate) fn put_back(wait: Duration) -> Self {
+        let error = Self::transient("put_back", "it comes back later");
+        Self { wait: Some(wait), attempted: Attempted::PutBack, ..error }
     }
 
-    /// Says when to try again, such as a server's `Retry-After`; at most a day is waited.
+    /// Says that nothing could be done yet for the reason that the error is, which counts as no attempt. The job comes back
+    /// after `asked`, or after a while.
+    pub(crate) fn snoozed(self, asked: Option<Duration>) -> Self {
+        Self { wait: asked, attempted: Attempted::Snoozed, ..self }
+    }
+
+    /// Says that the bundle has accepted the job, which therefore has left its worker.
+    pub(crate) fn accepted() -> Self {
+        let error = Self::transient("accepted", "the bundle calls back");
+        Self { attempted: Attempted::Accepted, ..error }
+    }
+
+    /// Says when to try again, such as a server's `Retry-After`. A server that asks for more than a day is not tried again.
     pub(crate) fn after(self, wait: Duration) -> Self {
-        Self { wait: Some(wait.min(Duration::from_hours(24))), ..self }
+        let retryable = self.retryable && wait <= Duration::from_hours(24);
+        Self { wait: Some(wait), retryable, ..self }
     }
 }
 
@@ -156,6 +183,7 @@ pub(crate) struct Job {
     /// Grows whenever the job changes hands; a worker that shows an older one has lost the job.
     #[serde(skip)]
     pub(crate) fence: i64,
+    /// The worker that runs it; a running job without one waits for its bundle to call back.
     #[serde(skip)]
     pub(crate) worker: Option<Uuid>,
     /// How many minutes it goes before others that became due with it.
@@ -166,6 +194,12 @@ pub(crate) struct Job {
     /// What it is the only unfinished one of, among its owner's of the same operation.
     #[serde(skip)]
     pub(crate) unique_key: Option<String>,
+    /// How long it was put back in all, up to its last claim, for a bundle that was away or asked for time.
+    #[serde(skip)]
+    pub(crate) snoozed: Duration,
+    /// Since when it is put back for that.
+    #[serde(skip)]
+    pub(crate) snoozed_at: Option<Timestamp>,
     pub(crate) progress: Progress,
     #[serde(skip)]
     pub(crate) checkpoint: Option<Value>,
@@ -215,9 +249,10 @@ pub(crate) struct Share {
     pub(crate) limit: i64,
 }
 
-/// What a worker shows to prove that the job is still its own.
+/// What a worker shows to prove that the job is still its own, or a callback that the job still waits for it.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Claim {
-    pub(crate) worker: Uuid,
+    /// `None` for a job that its bundle has accepted.
+    pub(crate) worker: Option<Uuid>,
     pub(crate) fence: i64,
 }

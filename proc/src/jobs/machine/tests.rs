@@ -27,6 +27,8 @@ pub(crate) fn fresh() -> Job {
         priority: 0,
         share: None,
         unique_key: None,
+        snoozed: Duration::ZERO,
+        snoozed_at: None,
         progress: Progress::default(),
         checkpoint: None,
         result: None,
@@ -46,7 +48,7 @@ fn claimed() -> (Job, Claim) {
     let command = Command::Claim { worker: WORKER };
     let (job, event) = transition(fresh(), command, now()).unwrap();
     assert_eq!(event, Some(Event::Started));
-    let claim = Claim { worker: WORKER, fence: job.fence };
+    let claim = Claim { worker: Some(WORKER), fence: job.fence };
     (job, claim)
 }
 
@@ -75,7 +77,8 @@ fn a_drain_counts_no_attempt_and_keeps_the_checkpoint() {
 #[test]
 fn a_job_that_kills_workers_is_given_up() {
     let (mut job, _) = claimed();
-    let lose = |job: &Job| Command::Lose { claim: Claim { worker: WORKER, fence: job.fence } };
+    let lose =
+        |job: &Job| Command::Lose { claim: Claim { worker: Some(WORKER), fence: job.fence } };
     for crash in 1..=MAX_CRASHES {
         let lost = lose(&job);
         (job, _) = transition(job, lost, now()).unwrap();
@@ -114,9 +117,80 @@ fn a_retryable_error_waits_and_the_last_attempt_fails() {
 fn a_snooze_waits_and_counts_no_attempt() {
     let (job, claim) = claimed();
     let wait = Duration::from_secs(5);
-    let (job, event) = transition(job, Command::Snooze { claim, wait }, now()).unwrap();
+    let snooze = Command::Snooze { claim, wait, reason: None };
+    let (job, event) = transition(job, snooze, now()).unwrap();
     assert_eq!((job.state, job.attempt, event), (State::Queued, 0, Some(Event::Retrying)));
-    assert_eq!(job.run_after, now().after(wait));
+    assert_eq!((job.run_after, job.error), (now().after(wait), None));
+}
+
+/// Puts a job back for a bundle that is away, and claims it again when its time has come.
+fn snooze(job: Job, claim: Claim, wait: Duration, at: Timestamp) -> (Job, Option<Event>) {
+    let reason = Some(JobError::transient("bundle_unreachable", "it is away"));
+    transition(job, Command::Snooze { claim, wait, reason }, at).unwrap()
+}
+
+#[test]
+fn a_job_waits_for_its_bundle_for_a_day_in_all_and_shows_why() {
+    let (mut job, mut claim) = claimed();
+    let (mut at, mut waits) = (now(), 0);
+    loop {
+        let wait = snooze_backoff(job.snoozed, 1.0);
+        let (snoozed, event) = snooze(job, claim, wait, at);
+        assert_eq!(snoozed.attempt, 0, "a wait counted as an attempt");
+        assert_eq!(snoozed.error.as_ref().map(|error| &*error.code), Some("bundle_unreachable"));
+        if snoozed.state == State::Failed {
+            assert_eq!(event, Some(Event::Failed));
+            assert!(snoozed.error.is_some_and(|error| error.message.contains("24 hours")));
+            break;
+        }
+        assert_eq!((snoozed.state, event), (State::Queued, Some(Event::Retrying)));
+        assert_eq!(snoozed.run_after, at.after(wait));
+        (at, waits) = (at.after(wait), waits + 1);
+        (job, _) = transition(snoozed, Command::Claim { worker: WORKER }, at).unwrap();
+        claim.fence = job.fence;
+    }
+    let waited = at.since(now());
+    assert_eq!(waited, MAX_SNOOZE);
+    assert!((1_000..2_000).contains(&waits), "{waits} waits of at most a minute and a quarter");
+}
+
+#[test]
+fn a_bundle_that_asks_for_more_than_is_left_of_a_day_fails_the_job_at_once() {
+    let hours = Duration::from_hours;
+    let (job, claim) = claimed();
+    let (failed, _) = snooze(job.clone(), claim, hours(25), now());
+    assert_eq!((failed.state, failed.attempt), (State::Failed, 0));
+    let (snoozed, _) = snooze(job, claim, hours(20), now());
+    // It was picked up late, which was a wait too.
+    let at = now().after(hours(21));
+    let (job, _) = transition(snoozed, Command::Claim { worker: WORKER }, at).unwrap();
+    let claim = Claim { fence: job.fence, ..claim };
+    let (failed, _) = snooze(job.clone(), claim, hours(4), at);
+    assert_eq!(failed.state, State::Failed);
+    let (snoozed, _) = snooze(job, claim, hours(3), at);
+    assert_eq!((snoozed.state, snoozed.run_after), (State::Queued, at.after(hours(3))));
+    // Started over, it has a day again.
+    let (over, _) = transition(failed, Command::Retry, at).unwrap();
+    assert_eq!((over.snoozed, over.snoozed_at, over.error), (Duration::ZERO, None, None));
+}
+
+#[test]
+fn an_accepted_job_keeps_all_but_its_worker_and_is_its_callbacks() {
+    let (job, claim) = claimed();
+    let (accepted, event) = transition(job.clone(), Command::Accept { claim }, now()).unwrap();
+    assert_eq!(event, None);
+    assert_eq!(accepted, Job { worker: None, ..job });
+    let late = Command::Succeed { claim, result: json!("late").into() };
+    assert_eq!(transition(accepted.clone(), late, now()).unwrap_err(), Refused::Stale);
+    assert!(transition(accepted.clone(), Command::Claim { worker: WORKER }, now()).is_err());
+    let callback = Claim { worker: None, ..claim };
+    let stale = Claim { fence: claim.fence - 1, ..callback };
+    let end = |claim| Command::Succeed { claim, result: json!("done").into() };
+    assert_eq!(transition(accepted.clone(), end(stale), now()).unwrap_err(), Refused::Stale);
+    let (ended, event) = transition(accepted.clone(), end(callback), now()).unwrap();
+    assert_eq!((ended.state, event), (State::Succeeded, Some(Event::Succeeded)));
+    let (cancelled, _) = transition(accepted, Command::Cancel, now()).unwrap();
+    assert_eq!(transition(cancelled, end(callback), now()).unwrap_err(), Refused::Stale);
 }
 
 #[test]
@@ -132,15 +206,20 @@ fn what_has_waited_goes_before_a_higher_priority() {
 }
 
 #[test]
-fn backoff_grows_and_is_bounded() {
-    assert_eq!(backoff(1, 0.5), Duration::from_secs(2));
-    assert_eq!(backoff(2, 0.5), Duration::from_secs(4));
-    assert!(backoff(i64::MAX, 1.0) <= Duration::from_secs(90));
+fn three_attempts_are_spread_over_the_time_at_least() {
+    let retries = RetryPolicy { spread: Duration::from_mins(2) };
+    for (jitter, most) in [(0.0, 120), (1.0, 150)] {
+        let spread = retries.backoff(1, jitter) + retries.backoff(2, jitter);
+        assert_eq!(spread, Duration::from_secs(most));
+    }
+    assert!(retries.backoff(1, 1.0) < retries.backoff(2, 0.0));
 }
 
 fn commands() -> impl Strategy<Value = Command> {
-    let claim = (1..3_u128, 0..12_i64)
-        .prop_map(|(worker, fence)| Claim { worker: Uuid::from_u128(worker), fence });
+    let claim = (0..3_u128, 0..12_i64).prop_map(|(worker, fence)| Claim {
+        worker: (worker > 0).then_some(Uuid::from_u128(worker)),
+        fence,
+    });
     let fail = (claim.clone(), any::<bool>()).prop_map(|(claim, retryable)| Command::Fail {
         claim,
         error: JobError { retryable, ..JobError::permanent("x", "x") },
@@ -159,7 +238,12 @@ fn commands() -> impl Strategy<Value = Command> {
         2 => claim.clone().prop_map(|claim| Command::Succeed { claim, result: json!(1).into() }),
         2 => fail,
         2 => claim.clone().prop_map(|claim| Command::HandBack { claim }),
-        1 => claim.clone().prop_map(|claim| Command::Snooze { claim, wait: Duration::ZERO }),
+        1 => (claim.clone(), any::<bool>(), 0..30_u64).prop_map(|(claim, has_reason, hours)| Command::Snooze {
+            claim,
+            wait: Duration::from_hours(hours),
+            reason: has_reason.then(|| JobError::transient("x", "x")),
+        }),
+        1 => claim.clone().prop_map(|claim| Command::Accept { claim }),
         2 => claim.prop_map(|claim| Command::Lose { claim }),
         1 => Just(Command::Cancel),
         1 => Just(Command::Retry),
@@ -177,12 +261,13 @@ proptest! {
             let owned = command.claim().is_none_or(|claim| {
                 before.state == State::Running
                     && before.fence == claim.fence
-                    && before.worker == Some(claim.worker)
+                    && before.worker == claim.worker
             });
             let Ok((after, event)) = transition(job.clone(), command.clone(), now()) else { continue };
             prop_assert!(owned, "a stale claim was taken: {command:?}");
             prop_assert!(after.fence >= before.fence);
-            prop_assert!(after.worker == before.worker || after.fence > before.fence);
+            let is_accepted = matches!(command, Command::Accept { .. });
+            prop_assert!(after.worker == before.worker || is_accepted || after.fence > before.fence);
             prop_assert!(after.state == before.state || event.is_some());
             if before.state.is_terminal() {
                 prop_assert!(matches!(command, Command::Retry));
@@ -190,7 +275,8 @@ proptest! {
             }
             prop_assert!((0..=after.max_attempts).contains(&after.attempt));
             prop_assert!(after.crashes <= MAX_CRASHES + 1);
-            prop_assert_eq!(after.worker.is_some(), after.state == State::Running);
+            prop_assert!(after.worker.is_none() || after.state == State::Running);
+            prop_assert!(after.state != State::Running || after.worker.is_some() || is_accepted || before.worker.is_none());
             prop_assert_eq!(after.finished_at.is_some(), after.state.is_terminal());
             prop_assert_eq!(after.result.is_some(), after.state == State::Succeeded);
             job = after;

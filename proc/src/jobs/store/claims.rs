@@ -1,6 +1,10 @@
 //! Who runs what: claims, the leases of workers, and what jobs share.
 
-use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeSet, BinaryHeap, HashMap},
+    sync::Arc,
+};
 
 use shared::{
     ids::{JobId, UserId},
@@ -13,7 +17,7 @@ use super::{
     super::{
         Error as JobsError,
         engine::lanes::Kind,
-        machine::{Claim, Command, Job},
+        machine::{Claim, Command, Job, Share},
     },
     COLUMNS, apply_to, read,
 };
@@ -23,15 +27,16 @@ const WAITING: &str = "j.state IN ('queued', 'interrupted')";
 /// It is due, and what it shares with others is not all taken.
 ///
 /// A job that was never put off is due whatever the clock says, and so is one that had begun before it was interrupted: a
-/// clock that was set back holds neither up.
+/// clock that was set back holds neither up. The limit is the one of now, and that of the job's row where it has no other.
 const FREE: &str = "(j.run_after <= $1 OR j.run_after = j.created_at OR j.state = 'interrupted') AND (j.shares IS NULL \
-    OR (SELECT COUNT(*) FROM job_shares s WHERE s.name = j.shares) < j.share_limit)";
+    OR (SELECT COUNT(*) FROM job_shares s WHERE s.name = j.shares) \
+    < COALESCE((SELECT l.most FROM share_limits l WHERE l.name = j.shares), j.share_limit))";
 
 /// An owner who has jobs to run.
 #[derive(Clone, Debug)]
 pub(in super::super) struct Waiting {
     pub(in super::super) owner: UserId,
-    /// How many of theirs run now.
+    /// How many of theirs a worker runs now.
     running: i64,
     /// How many are to run, as far as anybody has room for them.
     due: i64,
@@ -63,7 +68,7 @@ pub(in super::super) fn waiting_owners_sql(kind: Kind) -> String {
         "WITH RECURSIVE owners (owner) AS (SELECT MIN(j.owner) FROM jobs j WHERE {WAITING} AND {of_kind} \
          UNION ALL SELECT (SELECT MIN(j.owner) FROM jobs j WHERE {WAITING} AND {of_kind} AND j.owner > o.owner) \
          FROM owners o WHERE o.owner IS NOT NULL) \
-         SELECT o.owner, (SELECT COUNT(*) FROM jobs j WHERE j.state = 'running' AND j.owner = o.owner), \
+         SELECT o.owner, (SELECT COUNT(*) FROM jobs j WHERE j.state = 'running' AND j.owner = o.owner AND j.worker IS NOT NULL), \
          (SELECT COUNT(*) FROM (SELECT 1 FROM jobs j WHERE {WAITING} AND j.owner = o.owner AND {of_kind} AND {FREE} LIMIT $2) due), \
          (SELECT j.rank FROM jobs j WHERE {WAITING} AND j.owner = o.owner AND {of_kind} AND {FREE} ORDER BY j.rank, j.id LIMIT 1) \
          FROM owners o WHERE o.owner IS NOT NULL"
@@ -123,9 +128,9 @@ pub(in super::super) fn claim(
         "SELECT {COLUMNS} FROM jobs j WHERE {WAITING} AND j.owner = $2 AND {of_kind} AND {FREE} ORDER BY j.rank, j.id LIMIT $3"
     );
     let due = tx.query(&sql, &[tx.now().into(), owner.into(), limit.into()], read)?;
-    let mut commands = Vec::new();
+    let (mut commands, mut shares) = (Vec::new(), HashMap::new());
     for job in &due {
-        if take_share(tx, job)? {
+        if take_share_of(tx, job, &mut shares)? {
             commands.push((job.id, Command::Claim { worker }));
         }
     }
@@ -133,12 +138,56 @@ pub(in super::super) fn claim(
     apply_to(tx, due, commands)?.into_iter().collect()
 }
 
+/// Places of jobs that share something, as a transaction knows them.
+#[derive(Debug)]
+struct Places {
+    limit: usize,
+    taken: BTreeSet<i64>,
+}
+
+impl Places {
+    fn read(reader: &Reader<'_>, share: &Share) -> Result<Self, Error> {
+        let sql = "SELECT NULL, most FROM share_limits WHERE name = $1 \
+                   UNION ALL SELECT n, 0 FROM job_shares WHERE name = $1";
+        let rows: Vec<(Option<i64>, i64)> =
+            reader.query(sql, &[(&share.name).into()], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let limit = rows.iter().find(|(place, _)| place.is_none()).map(|(_, most)| *most);
+        let limit = usize::try_from(limit.unwrap_or(share.limit)).unwrap_or(0);
+        Ok(Self { limit, taken: rows.into_iter().filter_map(|(place, _)| place).collect() })
+    }
+
+    /// Returns the lowest free place. Those beyond a limit that was lowered count too.
+    fn free(&self) -> Option<i64> {
+        if self.taken.len() >= self.limit {
+            return None;
+        }
+        (0..)
+            .zip(&self.taken)
+            .find(|(n, taken)| n != *taken)
+            .map(|(n, _)| n)
+            .or_else(|| i64::try_from(self.taken.len()).ok())
+    }
+}
+
 /// Takes one of what the job shares with others, if it shares anything; says whether it may begin.
 pub(super) fn take_share(tx: &mut Tx<'_>, job: &Job) -> Result<bool, Error> {
+    take_share_of(tx, job, &mut HashMap::new())
+}
+
+/// Like [`take_share`], with what the transaction knows already.
+fn take_share_of(
+    tx: &mut Tx<'_>,
+    job: &Job,
+    known: &mut HashMap<String, Places>,
+) -> Result<bool, Error> {
     let Some(share) = &job.share else { return Ok(true) };
-    let sql = "SELECT n FROM job_shares WHERE name = $1";
-    let taken: Vec<i64> = tx.query(sql, &[(&share.name).into()], |row| row.get(0))?;
-    let Some(free) = (0..share.limit).find(|n| !taken.contains(n)) else { return Ok(false) };
+    if !known.contains_key(&share.name) {
+        known.insert(share.name.clone(), Places::read(tx, share)?);
+    }
+    let Some(places) = known.get_mut(&share.name) else { return Ok(false) };
+    let Some(free) = places.free() else { return Ok(false) };
+    // Taken by this job, or by another replica's.
+    places.taken.insert(free);
     // Another replica may have taken it just now; whoever is second waits for the next turn.
     let sql = "INSERT INTO job_shares (name, n, job_id) VALUES ($1, $2, $3) ON CONFLICT (name, n) DO NOTHING";
     Ok(tx.execute(sql, &[(&share.name).into(), free.into(), job.id.into()])? == 1)
@@ -177,13 +226,13 @@ pub(in super::super) fn of_worker(reader: &Reader<'_>, worker: Uuid) -> Result<V
 }
 
 fn held(row: &Row<'_>) -> Result<Held, Error> {
-    Ok((row.get(0)?, row.get(1)?, Claim { worker: row.get(2)?, fence: row.get(3)? }))
+    Ok((row.get(0)?, row.get(1)?, Claim { worker: Some(row.get(2)?), fence: row.get(3)? }))
 }
 
-/// Returns running jobs whose worker's lease ended before `now`.
+/// Returns running jobs whose worker's lease ended before `now`. A job that its bundle has accepted has no worker to lose.
 pub(in super::super) fn lost(reader: &Reader<'_>, now: Timestamp) -> Result<Vec<Held>, Error> {
     let sql = "SELECT j.id, j.owner, j.worker, j.fence FROM jobs j LEFT JOIN workers w ON w.id = j.worker \
-               WHERE j.state = 'running' AND (w.id IS NULL OR w.lease_until < $1)";
+               WHERE j.state = 'running' AND j.worker IS NOT NULL AND (w.id IS NULL OR w.lease_until < $1)";
     reader.query(sql, &[now.into()], held)
 }
 

@@ -16,6 +16,8 @@ pub(in super::super) struct Depth {
     pub(in super::super) queued: i64,
     pub(in super::super) interrupted: i64,
     pub(in super::super) running: i64,
+    /// Of those that run: how many wait for their bundle to call back.
+    pub(in super::super) accepted: i64,
     /// Of those that wait: how many could begin now.
     pub(in super::super) due: i64,
     /// How many come back later because an attempt failed.
@@ -33,9 +35,10 @@ pub(in super::super) fn depths(reader: &Reader<'_>, now: Timestamp) -> Result<Ve
         COUNT(CASE WHEN state = 'queued' THEN 1 END), \
         COUNT(CASE WHEN state = 'interrupted' THEN 1 END), \
         COUNT(CASE WHEN state = 'running' THEN 1 END), \
+        COUNT(CASE WHEN state = 'running' AND worker IS NULL THEN 1 END), \
         COUNT(CASE WHEN state <> 'running' AND run_after <= $1 THEN 1 END), \
-        COUNT(CASE WHEN state <> 'running' AND run_after > $1 AND attempt > 0 THEN 1 END), \
-        COUNT(CASE WHEN state <> 'running' AND run_after > $1 AND attempt = 0 THEN 1 END), \
+        COUNT(CASE WHEN state <> 'running' AND run_after > $1 AND attempt > 0 AND snoozed_at IS NULL THEN 1 END), \
+        COUNT(CASE WHEN state <> 'running' AND run_after > $1 AND (attempt = 0 OR snoozed_at IS NOT NULL) THEN 1 END), \
         MIN(CASE WHEN state <> 'running' AND run_after <= $1 THEN run_after END) \
         FROM {UNFINISHED} j GROUP BY bundle, operation ORDER BY bundle, operation"
     );
@@ -46,10 +49,11 @@ pub(in super::super) fn depths(reader: &Reader<'_>, now: Timestamp) -> Result<Ve
             queued: row.get(2)?,
             interrupted: row.get(3)?,
             running: row.get(4)?,
-            due: row.get(5)?,
-            retrying: row.get(6)?,
-            snoozed: row.get(7)?,
-            oldest: row.get(8)?,
+            accepted: row.get(5)?,
+            due: row.get(6)?,
+            retrying: row.get(7)?,
+            snoozed: row.get(8)?,
+            oldest: row.get(9)?,
         })
     })
 }

@@ -1,6 +1,9 @@
 //! Jobs as rows.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use serde::Serialize;
 use serde_json::Value as Json;
@@ -15,7 +18,8 @@ use crate::raw_json::RawJson;
 
 pub(super) const COLUMNS: &str = "j.id, j.owner, j.project_id, j.bundle, j.operation, j.input, j.state, j.attempt, \
     j.max_attempts, j.crashes, j.fence, j.worker, j.run_after, j.priority, j.shares, j.share_limit, j.progress, \
-    j.checkpoint, j.result, j.error, j.trace_id, j.created_at, j.started_at, j.finished_at, j.unique_key";
+    j.checkpoint, j.result, j.error, j.trace_id, j.created_at, j.started_at, j.finished_at, j.unique_key, j.snoozed_ms, \
+    j.snoozed_at";
 
 /// Returns those of the jobs that there are.
 pub(super) fn find_all(reader: &Reader<'_>, ids: &[JobId]) -> Result<HashMap<JobId, Job>, Error> {
@@ -82,7 +86,7 @@ pub(super) fn save_left<'a>(
 
 /// Columns of a new job.
 const INSERTED: usize = CHANGEABLE.len() + 14;
-const CHANGEABLE: [&str; 14] = [
+const CHANGEABLE: [&str; 16] = [
     "id",
     "state",
     "attempt",
@@ -97,6 +101,8 @@ const CHANGEABLE: [&str; 14] = [
     "error",
     "started_at",
     "finished_at",
+    "snoozed_ms",
+    "snoozed_at",
 ];
 
 /// A job's changeable parts as text.
@@ -139,6 +145,8 @@ impl Changed<'_> {
             error.as_ref().into(),
             job.started_at.into(),
             job.finished_at.into(),
+            i64::try_from(job.snoozed.as_millis()).unwrap_or(i64::MAX).into(),
+            job.snoozed_at.into(),
         ]
     }
 }
@@ -177,6 +185,8 @@ pub(super) fn read(row: &Row<'_>) -> Result<Job, Error> {
         started_at: row.get(22)?,
         finished_at: row.get(23)?,
         unique_key: row.get(24)?,
+        snoozed: Duration::from_millis(row.get::<i64>(25)?.try_into().unwrap_or(0)),
+        snoozed_at: row.get(26)?,
     })
 }
 

@@ -18,6 +18,7 @@ use super::{
     },
     Told, apply, claims, find, rows, tell,
 };
+use crate::webhooks;
 
 /// What makes a repeated submission the same submission.
 #[derive(Clone, Debug)]
@@ -89,6 +90,7 @@ pub(in super::super) fn submit_all(
     let (fresh, now) = (sames.iter().filter(|same| same.is_none()).count(), tx.now());
     let nobody_waits = fresh > 0 && admit(tx, limit, fresh)? == Some(0);
     let mut places = match places {
+        Some(_) if !nobody_waits && waits_behind_others(first) => None,
         Some(places) if nobody_waits || have_places(tx, places.spare, now)? => Some(places),
         _ => None,
     };
@@ -117,6 +119,12 @@ pub(in super::super) fn submit_all(
     rows::insert(tx, new.into_iter().map(|number| &*submitted[number].job), &keys, requests)?;
     tell(tx, told)?;
     Ok(submitted)
+}
+
+/// Returns whether a new job may not begin while others wait: they may wait for the same place, and the oldest goes first.
+/// Deliveries don't, since an owner's are made again and again.
+fn waits_behind_others(job: &Job) -> bool {
+    job.share.is_some() && job.bundle != webhooks::BUNDLE
 }
 
 /// Gives a new job to the worker, if that has a place for it and the job may begin.

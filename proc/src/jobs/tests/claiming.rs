@@ -29,7 +29,7 @@ async fn an_owner_with_nothing_running_goes_first(home: Home) {
 async fn a_cancel_elsewhere_frees_the_worker_at_once(home: Home) {
     let mut fixture = Fixture::new(home, &["--proc-workers=1"]);
     fixture.start();
-    let job = fixture.submit("demo", "count", json!({"to": 10_000, "delay_ms": 1000})).await;
+    let job = fixture.submit("demo", "count", json!({"to": 300, "delay_ms": 1000})).await;
     fixture.event("job.started").await;
     let next = fixture.submit("demo", "count", json!({"to": 1})).await;
     // Another replica, which runs nothing.

@@ -44,7 +44,7 @@ impl Operation for Broken {
     async fn run(&self, context: JobContext, input: Value) -> Result<RawJson, JobError> {
         context.log("info", "about to break".into());
         if input == "snooze" {
-            return Err(JobError::snooze(Duration::from_hours(1)));
+            return Err(JobError::put_back(Duration::from_hours(1)));
         }
         if input == "busy" {
             return Err(JobError::transient("busy", "not now").after(Duration::from_hours(2)));
@@ -204,6 +204,8 @@ impl Fixture {
             Ok::<_, Error>(jobs)
         });
         let claims = claimed.await.unwrap().into_iter();
-        claims.map(|job| (Job::clone(&job), Claim { worker, fence: job.fence })).collect()
+        claims
+            .map(|job| (Job::clone(&job), Claim { worker: Some(worker), fence: job.fence }))
+            .collect()
     }
 }

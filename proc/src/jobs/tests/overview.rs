@@ -78,7 +78,7 @@ async fn every_job_that_has_not_ended_is_counted_where_it_is(home: Home) {
     let later = || JobError::transient("later", "not now");
     fixture.fail(fixture.claimed().await, later(), LONG).await;
     let (snoozed, claim) = fixture.claimed().await;
-    fixture.apply(snoozed.id, Command::Snooze { claim, wait: LONG }).await.unwrap();
+    fixture.apply(snoozed.id, Command::Snooze { claim, wait: LONG, reason: None }).await.unwrap();
     let (handed_back, claim) = fixture.claimed().await;
     fixture.apply(handed_back.id, Command::HandBack { claim }).await.unwrap();
     let (running, _) = fixture.claim(LONG).await;

@@ -134,7 +134,7 @@ async fn where_nobody_waits_they_begin_as_they_are_made(home: Home) {
     let mut fixture = Fixture::new(home, &["--proc-workers=2"]);
     fixture.start();
     fixture.is_at_work(2).await;
-    let slow = || new("ada", "count", json!({"to": 10_000, "delay_ms": 1000}));
+    let slow = || new("ada", "count", json!({"to": 300, "delay_ms": 1000}));
     let jobs = fixture.submit_all(vec![slow(), slow(), slow()]).await.unwrap();
     let states: Vec<State> = jobs.iter().map(|job| job.state).collect();
     assert_eq!(states, [State::Running, State::Running, State::Queued]);
@@ -162,7 +162,7 @@ async fn nobody_is_overtaken(home: Home) {
     assert_eq!(fixture.begin(worker, (1, 0), counts("ada", 2)).await, [true, false]);
     let (waiting, claim) = fixture.claim(LONG).await;
     let wait = Duration::from_hours(1);
-    fixture.apply(waiting.id, Command::Snooze { claim, wait }).await.unwrap();
+    fixture.apply(waiting.id, Command::Snooze { claim, wait, reason: None }).await.unwrap();
     // One that cannot begin yet is not overtaken.
     assert_eq!(fixture.begin(worker, (1, 0), counts("ada", 1)).await, [true]);
 }

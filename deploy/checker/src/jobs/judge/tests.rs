@@ -15,7 +15,8 @@ fn history(kinds: &[&str]) -> History {
         last: [(JOB, last)].into(),
         ..Owned::default()
     };
-    History { owners: vec![owned], counts: 4, excused: 1 }
+    let calls = Calls { most_accepted: 7, ..Calls::default() };
+    History { owners: vec![owned], counts: 4, excused: 1, calls, expected_accepted: Some(7) }
 }
 
 const WELL: [&str; 6] = [
@@ -56,6 +57,20 @@ fn each_fault_is_counted_as_what_it_is() {
     assert_eq!(changed(|owned| owned.last.clear()), Counts { failed: 1, ..none });
     let interrupted = [&WELL[..5], &["job.interrupted", "job.started", "job.succeeded"]].concat();
     assert_eq!(judge(&history(&interrupted)), Counts { stolen: 1, ..none });
+    let called = |change: fn(&mut Calls), kinds: &[&str]| {
+        let mut history = history(kinds);
+        change(&mut history.calls);
+        judge(&history)
+    };
+    let uninterrupted =
+        ["job.queued", "job.started", "job.retrying", "job.started", "job.succeeded"];
+    let early = |calls: &mut Calls| calls.early.push(JOB);
+    assert_eq!(called(early, &uninterrupted), Counts { early: 1, ..none });
+    assert_eq!(called(early, &WELL), none, "its worker was taken away meanwhile");
+    let again = |calls: &mut Calls| calls.again.push(JOB);
+    assert_eq!(called(again, &WELL), Counts { called_again: 1, ..none });
+    let held = |calls: &mut Calls| calls.most_accepted = 6;
+    assert_eq!(called(held, &WELL), Counts { held: 1, ..none });
     let charged = |owned: &mut Owned| owned.last.get_mut(&JOB).expect("it is there").attempt = 2;
     assert_eq!(changed(charged), Counts { charged: 1, ..none });
 }

@@ -34,7 +34,7 @@ fn signature(secret: &str, id: &str, at: &str, body: &str) -> String {
 }
 
 /// A callback as a bundle sends it.
-struct Callback<'a> {
+pub(super) struct Callback<'a> {
     job: &'a str,
     id: &'a str,
     at: u64,
@@ -43,11 +43,11 @@ struct Callback<'a> {
 }
 
 impl<'a> Callback<'a> {
-    fn new(job: &'a str, id: &'a str, body: &Value) -> Self {
+    pub(super) fn new(job: &'a str, id: &'a str, body: &Value) -> Self {
         Self { job, id, at: now(), secret: SECRET, body: body.to_string() }
     }
 
-    async fn send(&self, client: &Client) -> Answer {
+    pub(super) async fn send(&self, client: &Client) -> Answer {
         let signature = signature(self.secret, self.id, &self.at.to_string(), &self.body);
         let path = format!("/api/integrations/callbacks/{}", self.job);
         let request = client.request("POST", &path).header("webhook-id", self.id);
@@ -57,7 +57,8 @@ impl<'a> Callback<'a> {
 }
 
 async fn start(timeout_seconds: u64) -> (Parley, Project, Rogue) {
-    let parley = Parley::start_with(&LOOPBACK).await;
+    let parley =
+        Parley::start_with(&[&LOOPBACK[..], &["--proc-retry-spread", "1s"]].concat()).await;
     let project = parley.as_user("ada").project().await;
     let rogue = Rogue::start(accepts).await;
     let manifest = manifest(&["work"], timeout_seconds);

@@ -1,0 +1,30 @@
+-- How long a job was put back in all for a bundle that was away or asked for time, and since when it is now.
+ALTER TABLE jobs ADD COLUMN snoozed_ms BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE jobs ADD COLUMN snoozed_at BIGINT;
+-- Those that waited for a whole day were given up too.
+DROP INDEX jobs_parked;
+CREATE INDEX jobs_parked ON jobs (id)
+    WHERE state = 'failed' AND (attempt >= max_attempts OR crashes > 3 OR snoozed_ms >= 86400000);
+
+-- How many jobs of an operation run at once, as its bundle says now. A job's own limit counts for all others.
+CREATE TABLE share_limits (
+    name   TEXT PRIMARY KEY,
+    bundle TEXT NOT NULL,
+    most   BIGINT NOT NULL
+);
+CREATE INDEX share_limits_by_bundle ON share_limits (bundle);
+-- All jobs of a bundle behind a URL share, so that a limit which is set later holds for them.
+UPDATE jobs SET shares = bundle || '.' || operation, share_limit = 1000
+    WHERE shares IS NULL AND bundle IN (SELECT name FROM http_bundles);
+
+-- Until when an accepted call may take, when its progress was told last, and when it is to be told next.
+ALTER TABLE http_calls ADD COLUMN deadline BIGINT;
+ALTER TABLE http_calls ADD COLUMN told_at BIGINT;
+ALTER TABLE http_calls ADD COLUMN tell_at BIGINT;
+CREATE INDEX http_calls_by_deadline ON http_calls (deadline) WHERE deadline IS NOT NULL;
+CREATE INDEX http_calls_to_tell ON http_calls (tell_at) WHERE tell_at IS NOT NULL;
+
+-- Whether a schedule makes a job while its last one has not ended. Those of before do.
+ALTER TABLE schedules ADD COLUMN overlap TEXT NOT NULL DEFAULT 'queue';
+-- The last time that made no job for that reason.
+ALTER TABLE schedules ADD COLUMN last_skipped_at BIGINT;

@@ -106,10 +106,17 @@ async fn search(
     viewer: As<Viewer>,
     Query(asked): Query<Asked>,
 ) -> Result<Json<FoundMessages>, ApiError> {
-    let (text, limit) = asked.checked()?;
+    let (text, limit) = match asked.checked() {
+        Ok(checked) => checked,
+        Err(error) => {
+            // A stranger hears that there is no such project, whatever the request.
+            viewer.read(|_, _| Ok(())).await?;
+            return Err(error);
+        }
+    };
     let typed = Typed::read(text);
     let text = typed.text.trim().to_owned();
-    // Nothing is looked for on behalf of strangers.
+    // No search runs on behalf of strangers.
     let project = viewer.project;
     let filter =
         viewer.read(move |reader, caller| Ok(typed.filter(reader, project, &caller.user)?)).await?;

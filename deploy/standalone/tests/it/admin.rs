@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    bundle::{LOOPBACK, manifest, register},
+    bundle::{LOOPBACK, Rogue, Says, manifest, register, status},
     job::{JOBS, submit, until_state},
     support::{Parley, column, text},
 };
@@ -60,10 +60,11 @@ async fn the_queue_and_the_workers_show_what_waits_and_what_runs() {
 
 #[tokio::test]
 async fn what_was_given_up_is_listed_and_starts_over() {
-    let parley = Parley::start_with(&[&LOOPBACK[..], &["--log", "info"]].concat()).await;
+    let flags = [&LOOPBACK[..], &["--log", "info", "--proc-retry-spread", "2s"]].concat();
+    let parley = Parley::start_with(&flags).await;
     let (admin, project) = (parley.as_user("admin"), parley.as_user("ada").project().await);
-    // Nobody is there, three times.
-    register(&admin, "nobody", "http://127.0.0.1:9", &manifest(&["home"], 5)).await.is(201);
+    let broken = Rogue::start(|_| Says::Ends(status("500 Internal Server Error", ""))).await;
+    register(&admin, "nobody", &broken.url, &manifest(&["home"], 5)).await.is(201);
     let id = text(&submit(&project, "nobody.home", json!({})).await.is(202)["id"]);
     // What fails for good was not given up: it would fail again.
     let hopeless = json!({"upload_id": uuid::Uuid::now_v7().to_string()});

@@ -90,7 +90,9 @@ async fn an_import_waits_for_ingress_and_comes_in_whole() {
     assert!(says_why, "the job says why it waited: {logs}");
     assert_eq!(
         job["result"]["messages"],
-        json!({"total": 4106, "imported": 4106, "existing": 0, "failed": 0, "skipped": {}})
+        json!({
+            "total": 4106, "imported": 4106, "existing": 0, "updated": 0, "failed": 0, "skipped": {},
+        })
     );
     assert_eq!(project.history().await.len(), 4_106);
 }

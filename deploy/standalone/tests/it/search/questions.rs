@@ -83,7 +83,7 @@ async fn what_answers_a_question_is_among_the_first_five() {
     }
 
     // And they are what an answer rests on.
-    for (question, answer) in QUESTIONS.into_iter() {
+    for (question, answer) in QUESTIONS {
         let query = [("query", question), ("project_id", &project.id)];
         let request = project.client.request("GET", "/stream/search").query(&query);
         let complete = Sse::open(request).await.until("complete").await.data;

@@ -73,6 +73,12 @@ pub(super) struct Searched<'a> {
     pub(super) statistics: &'a Statistics<'a>,
 }
 
+/// Parameters of BM25 as tantivy has them.
+const BM25_K1: Score = 1.2;
+const BM25_B: Score = 0.75;
+/// Mean tokens of a message up to which a project's messages are unusually short.
+const USUAL_TOKENS: f32 = 16.0;
+
 /// What was found.
 #[derive(Debug, Default)]
 pub(super) struct Found {
@@ -161,8 +167,9 @@ impl Searched<'_> {
         // A day is exact enough, and a search that is repeated has the same scores.
         let today = Timestamp::from_ms(now.as_ms() / DAY_MS * DAY_MS);
         let strongest = Cell::new(0.0_f32);
+        let mean_tokens = self.statistics.mean_tokens();
         let adjust = |score: Score, nature: Nature| {
-            strongest.set(strongest.get().max(score));
+            strongest.set(strongest.get().max(score * lengthiness(nature.length, mean_tokens)));
             let asking = if nature.asks { ASKING } else { 1.0 };
             score * asking * weight(nature.length) / ageing(nature.high, today)
         };
@@ -531,6 +538,14 @@ where
             Read::Mismatch => Read::Mismatch,
         }
     }
+}
+
+/// Returns by what a score has to be multiplied to be that of a project whose messages are of usual length. Where nearly all
+/// are of a word or two, a sentence that answers a question would count as too long to be about it.
+#[expect(clippy::cast_precision_loss, reason = "a length need not be exact")]
+fn lengthiness(tokens: u32, mean_tokens: f32) -> Score {
+    let norm = |mean: f32| 1.0 + BM25_K1 * (1.0 - BM25_B + BM25_B * tokens as Score / mean);
+    norm(mean_tokens) / norm(mean_tokens.max(USUAL_TOKENS))
 }
 
 /// Returns what a message of so many words keeps of its score.

@@ -83,10 +83,9 @@ type Count = fn(&checker::jobs::judge::Counts) -> usize;
 #[cfg(debug_assertions)]
 #[tokio::test]
 async fn waits_that_are_no_waits_are_noticed() {
-    let counted: [(&str, Count); 3] = [
+    let counted: [(&str, Count); 2] = [
         ("snooze-counts", |counts| counts.charged + counts.failed),
         ("call-early", |counts| counts.early),
-        ("wait-holds-worker", |counts| counts.held),
     ];
     for (bug, count) in counted {
         let report = report(Database::Sqlite, LOAD, SEED, Some(bug)).await;

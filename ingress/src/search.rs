@@ -134,7 +134,7 @@ async fn search(
     Ok(Json(FoundMessages { messages: messages.collect(), next: None }))
 }
 
-/// What proc's index found.
+/// Messages that proc's index found.
 struct Matches {
     scores: Vec<(MessageId, f32)>,
     /// The terms that were looked up.

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{jobs, schedules, webhooks};
 
-/// How often times are looked at.
+/// Interval at which stored times are checked.
 const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Looks at all waits of jobs and webhooks, and at a page of schedules after another.

@@ -110,7 +110,7 @@ pub struct ImportChannelsRequest {
     pub import_id: ::prost::alloc::string::String,
     #[prost(message, repeated, tag = "3")]
     pub channels: ::prost::alloc::vec::Vec<Channel>,
-    /// Where the channels come from: "slack", or "parley" for an archive that Parley wrote.
+    /// Origin of the channels: "slack", or "parley" for an archive that Parley wrote.
     #[prost(string, tag = "4")]
     pub source: ::prost::alloc::string::String,
     /// Channels that are private where they come from. None is made; `made_public` names those that are here.

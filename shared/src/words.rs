@@ -430,7 +430,7 @@ impl Cutter<'_> {
             }
             self.at += 1;
         }
-        // One character at least, whatever it is.
+        // The step is one character at least.
         self.at = self.at.max(start + 1);
         for at in start..self.at {
             let char = self.chars[at].1;

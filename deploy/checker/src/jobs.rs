@@ -89,7 +89,7 @@ pub struct Report {
     pub taken: BTreeMap<&'static str, usize>,
     /// How often a job was taken from its worker, or handed back by it.
     pub interrupted: usize,
-    /// How often bundles behind a URL were called.
+    /// Number of calls to bundles behind a URL.
     pub calls: usize,
     pub counts: Counts,
     /// Where the processes ended well when they were asked to.
@@ -189,7 +189,7 @@ pub async fn run(options: Options) -> anyhow::Result<Report> {
 /// Returns how many accepted jobs wait at once if they hold no workers, or `None` if too few are made to tell.
 fn expected_accepted(load: &Load, home: &Home) -> Option<usize> {
     let workers = home.jobs_a_process() * home.workers();
-    // One of the operations, which are half of the jobs, accepts.
+    // A single operation accepts its jobs; operations of bundles are half of all jobs.
     let accepted = u32::try_from(load.jobs / (2 * OPERATIONS.len())).ok()?;
     let at_once =
         bundle::SHORTEST_WORK.as_secs_f64() * f64::from(accepted) / load.lasts.as_secs_f64();

@@ -235,9 +235,9 @@ fn there(reader: &Reader<'_>, messages: &[Checked]) -> Result<HashMap<MessageId,
     Ok(reader.query_in(sql, "id", &ids, There::read)?.into_iter().collect())
 }
 
-/// What became of a message.
+/// Outcome of one message.
 enum Fate {
-    /// This import wrote it, now or in an attempt before.
+    /// Written by this import, now or in an attempt before.
     Written,
     Updated,
     Existing,
@@ -245,7 +245,7 @@ enum Fate {
 
 struct Outcome {
     fate: Fate,
-    /// Whether the history is another one now.
+    /// True if the history is another one now.
     is_change: bool,
 }
 
@@ -253,7 +253,7 @@ impl Outcome {
     const UNCHANGED: Self = Self { fate: Fate::Existing, is_change: false };
 }
 
-/// One batch, and what was here before.
+/// Batch of messages with the rows that the project has of them.
 struct Batch<'a> {
     caller: &'a Granted<'a, Owner>,
     import: Uuid,

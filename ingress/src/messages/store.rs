@@ -289,7 +289,7 @@ pub(crate) fn send<'a>(
 fn time_of_send(tx: &Tx<'_>, caller: &Granted<'_, Member>) -> Result<Timestamp, ApiError> {
     let mut last = tx.last_sent(&caller.topic())?;
     if last.is_none() {
-        // Nothing was sent since the project was made, or since the upgrade of a database of version 0.1.0.
+        // The project is new, or the database was upgraded from version 0.1.0, and no message was sent since.
         let sql =
             "SELECT MAX(created_at) FROM messages WHERE project_id = $1 AND import_id IS NULL";
         last = tx.find(sql, &[caller.project.into()], |row| row.get(0))?.flatten();

@@ -14,7 +14,7 @@ const MAX_AUTHORS: i64 = 100;
 /// A search, taken apart.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Typed {
-    /// What is left without the operators.
+    /// The text without its operators.
     pub(super) text: String,
     /// Names or ids of authors.
     pub(super) from: Vec<String>,
@@ -30,7 +30,7 @@ impl Typed {
         let mut rest = text;
         while !rest.is_empty() {
             let word = &rest[..word_end(rest)];
-            // What stands in quotation marks has no operators, nor has a mark that nothing closes.
+            // Text in quotation marks has no operators, nor has text behind a mark that is not closed.
             if !typed.take(word) {
                 typed.text.push_str(word);
             }

@@ -84,7 +84,7 @@ pub(super) fn snippet(text: &str, wanted: &Wanted) -> Snippet {
     let (from, to) = if line.len() <= LONGEST { (0, line.len()) } else { part(&line, &found) };
     let (before, after) = (if from > 0 { "…" } else { "" }, if to < line.len() { "…" } else { "" });
     let shown: String = line[from..to].iter().collect();
-    // What is cut off here counts for the places of words.
+    // Characters that are cut off here count for the places of words.
     let trimmed = shown.trim_start();
     let from = from + shown.chars().count() - trimmed.chars().count();
     let trimmed = trimmed.trim_end();
@@ -119,7 +119,7 @@ fn part(text: &[char], found: &[Range<usize>]) -> (usize, usize) {
         words.dedup();
         words.len()
     };
-    // Of equal ones the first.
+    // The first of equal windows wins.
     let best = (0..found.len()).max_by_key(|index| (different(*index), usize::MAX - index));
     let start = best.map_or(0, |index| found[index].start.saturating_sub(BEFORE));
     let start = start.min(text.len() - (LONGEST - 2));

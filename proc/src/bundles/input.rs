@@ -47,14 +47,14 @@ impl<'de> Deserialize<'de> for GivenInput {
         let unfit = unfit_number(raw.get());
         match serde_json::from_str(raw.get()) {
             Ok(value) => Ok(Self { value, unfit }),
-            // It is the number that cannot be read.
+            // The number is what serde cannot read.
             Err(_) if unfit.is_some() => Ok(Self { value: Value::Null, unfit }),
             Err(error) => Err(serde::de::Error::custom(error)),
         }
     }
 }
 
-/// Where in a JSON text a reader is: behind a key of an object, or at an element of a list.
+/// Place of a reader in a JSON text: behind a key of an object, or at an element of a list.
 enum Level<'a> {
     Key(&'a str),
     Element(usize),

@@ -39,7 +39,7 @@ pub(super) struct Counts {
     /// Were handed back or lost their worker, and go on with the next that is free.
     pub(super) interrupted: i64,
     pub(super) running: i64,
-    /// Of those that run, wait for their bundle to call back, which takes no worker.
+    /// Running jobs that wait for their bundle to call back, which takes no worker.
     pub(super) accepted: i64,
     /// Of those that wait, could begin now.
     pub(super) due: i64,

@@ -106,7 +106,7 @@ pub(super) struct LogWriter {
     pending: Mutex<Pending>,
     /// Notified when lines come, when their number reaches a group, and when all are to be written.
     changed: Notify,
-    /// How many lines have been written or given up.
+    /// Number of lines that have been written or given up.
     done: watch::Sender<u64>,
 }
 
@@ -118,7 +118,7 @@ struct Pending {
     dropped: i64,
     /// When the oldest of them came.
     since: Option<Instant>,
-    /// How many lines came in all.
+    /// Number of lines that came in all.
     said: u64,
     /// Somebody waits until all are written.
     is_urgent: bool,
@@ -142,7 +142,7 @@ impl Pending {
 #[derive(Clone, Debug)]
 pub(super) struct Group {
     pub(super) lines: Vec<NewLine>,
-    /// How many more there were.
+    /// Number of further lines, which were dropped.
     pub(super) dropped: i64,
 }
 

@@ -39,7 +39,7 @@ pub(crate) enum Command {
     HandBack { claim: Claim },
     /// The worker is gone.
     Lose { claim: Claim },
-    /// It cannot go on, whoever has it.
+    /// Ends a job that cannot go on, with or without a worker.
     Abandon { error: JobError },
     /// Somebody does not want it any more.
     Cancel,

@@ -13,7 +13,7 @@ use shared::{
 const MAX_WAIT: Duration = Duration::from_hours(24);
 /// Longest time between attempts that is nobody's wish.
 const MAX_BACKOFF: Duration = Duration::from_mins(5);
-/// How far times of one database are apart though no clock is wrong.
+/// Difference that times of one database may have though no clock is wrong.
 const TOLERANCE: Duration = Duration::from_mins(1);
 /// Jobs that are read at once; the next round goes on.
 const PAGE: i64 = 500;

@@ -13,7 +13,7 @@ use super::{Schedule, store};
 
 /// Schedules that are looked at in one go.
 const PAGE: i64 = 500;
-/// How much later than it should be a next time may be: clocks of replicas are not all the same.
+/// Time by which a next time may be later than it should be: clocks of replicas are not all the same.
 const TOLERANCE: Duration = Duration::from_mins(1);
 
 /// Looks at a page of active schedules behind `after`. A next time that is further away than the schedule's own next time from

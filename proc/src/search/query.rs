@@ -45,14 +45,14 @@ const OFTENER: u64 = 4;
 /// How much a message counts that has the word with one letter or two changed.
 const NEAR: Score = 0.5;
 const FAR: Score = 0.3;
-/// How much a message counts that has the word in another form, or that has a longer word.
+/// Weight of a message that has the word in another form, or a longer word.
 const FORM: Score = 0.8;
 const COMPLETED: Score = 0.5;
 /// Longer words that are looked up for the beginning of one.
 const MOST_COMPLETED: usize = 16;
 /// Words of a question, the rarest, that a good answer has.
 const MOST_EXPECTED: usize = 6;
-/// How much more a word of a script without spaces counts where a dictionary takes it for one.
+/// Factor for a word of a script without spaces that a dictionary takes for a word.
 const SEGMENT: Score = 0.3;
 /// Terms of the index compared with one word.
 const MOST_COMPARED: usize = 200;
@@ -79,7 +79,7 @@ const BM25_B: Score = 0.75;
 /// Mean tokens of a message up to which a project's messages are unusually short.
 const USUAL_TOKENS: f32 = 16.0;
 
-/// What was found.
+/// Result of a search.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     /// The best messages, the best first.
@@ -90,7 +90,7 @@ pub(super) struct Found {
     pub(super) strength: Score,
 }
 
-/// What is looked up, as it is put together.
+/// Terms to look up, as they are put together.
 #[derive(Default)]
 struct Plan {
     meanings: Vec<Meaning>,
@@ -498,7 +498,7 @@ struct Behind<A> {
     word: A,
 }
 
-/// How far a term was read.
+/// State of reading a stored term.
 #[derive(Clone)]
 enum Read<S> {
     /// So many bytes of the header.

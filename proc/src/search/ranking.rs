@@ -226,7 +226,7 @@ struct Columns<'a> {
     lengths: FieldNormReader,
 }
 
-/// What a document is beside its words, by which its score is adjusted.
+/// Properties of a document beside its words, by which its score is adjusted.
 #[derive(Copy, Clone, Debug)]
 pub(super) struct Nature {
     /// First half of the message's id, which begins with its time.

@@ -33,7 +33,7 @@ const COMMON_CHARACTERS: &str = "的了是我你他她吗嗎和在有不";
 static COMMON_WORDS: LazyLock<HashSet<String>> =
     LazyLock::new(|| words::cut(COMMON).into_iter().map(|token| token.term).collect());
 
-/// One word of a question.
+/// Word of a question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Word {
     /// Its term; of a word of a script without spaces, that of each of its characters.
@@ -60,16 +60,16 @@ impl Word {
 pub(super) struct Asked {
     /// Each word once, in the order of the text.
     pub(super) words: Vec<Word>,
-    /// What stands in quotation marks, to be found as it is: terms with their positions.
+    /// Phrases in quotation marks, to be found as they are: terms with their positions.
     pub(super) phrases: Vec<Phrase>,
-    /// What must not be there.
+    /// Phrases that a message must not have.
     pub(super) excluded: Vec<Phrase>,
 }
 
 /// Terms with their positions from the first on.
 pub(super) type Phrase = Vec<(usize, String)>;
 
-/// How a text is meant.
+/// Kind of a text.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Style {
     /// Words that somebody types to find messages: the last one may not be whole, and a minus excludes a word.
@@ -89,7 +89,7 @@ impl Asked {
             Style::Question => (text.clone(), Vec::new()),
         };
         let asked = Self { excluded, ..Self::of(&rest, style) };
-        // Where nothing else is asked for, a minus is a minus.
+        // In a text that has excluded words alone, a minus is a minus.
         let is_alone = asked.words.is_empty() && style != Style::Narrowed;
         if is_alone { Self::of(&text, style) } else { asked }
     }

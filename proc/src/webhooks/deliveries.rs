@@ -215,7 +215,7 @@ struct Replay {
 /// Events that are delivered again.
 #[derive(Serialize, utoipa::ToSchema)]
 struct Replayed {
-    /// How many kept deliveries are made again, at most a thousand.
+    /// Number of kept deliveries that are made again, at most a thousand.
     deliveries: i64,
     /// Number of the first of them in the project's log.
     seq: Option<i64>,
@@ -246,7 +246,7 @@ fn set_back(tx: &mut Tx<'_>, id: WebhookId, from: Timestamp) -> Result<Replayed,
         return Err(ApiError::Field { field: "from".into(), message });
     }
     let webhook = store::find_locked(tx, id)?.ok_or(ApiError::NotFound("the webhook"))?;
-    // One that was delivered again since then may be far before those that are meant.
+    // A delivery that was made again since then may be far before the deliveries of the range.
     let sql = "SELECT seq, previous, message_id FROM webhook_deliveries WHERE webhook_id = $1 AND seq > \
                (SELECT COALESCE(MAX(seq), 0) FROM webhook_deliveries WHERE webhook_id = $1 AND at < $2) ORDER BY seq LIMIT 1";
     let first = tx.find(sql, &[id.into(), from.into()], |row| {

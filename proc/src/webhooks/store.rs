@@ -24,7 +24,7 @@ use crate::outgoing::{OLD_WEBHOOK, Outgoing, Sealed, WEBHOOK};
 const COLUMNS: &str = "w.id, w.project_id, w.owner, w.url, w.secret, w.events, w.state, w.reason, w.revision, w.cursor, \
     w.failures, w.failing_since, w.next_at, w.created_at, w.updated_at, w.old_secret, w.old_until";
 
-/// How far times of one database are apart though no clock is wrong.
+/// Difference that times of one database may have though no clock is wrong.
 const CLOCK_TOLERANCE: Duration = Duration::from_mins(1);
 
 /// Whether a webhook is delivered to.

@@ -33,25 +33,25 @@ const SECRET: &str = "whsec_Y2hlY2tlci1jaGVja2VyLWNoZWNrZXItY2hlY2tlcg==";
 pub(super) const SHORTEST_WORK: Duration = Duration::from_secs(6);
 /// Time that is asked for.
 const ASKED: Duration = Duration::from_secs(2);
-/// How much sooner a call may seem to come than it was asked for: two processes see it at two moments.
+/// Time by which a call may seem to be early: bundle and checker see the call at two moments.
 const SLACK: Duration = Duration::from_millis(50);
-/// How long the flaky bundle is there, and how long away.
+/// Times for which the flaky bundle is up, and down.
 const THERE: Duration = Duration::from_secs(2);
 const AWAY: Duration = Duration::from_millis(1_500);
-/// How long a callback is sent again.
+/// Time for which a callback is sent again.
 const CALLBACK_TRIES: usize = 300;
 const CALLBACK_PAUSE: Duration = Duration::from_millis(200);
 
-/// What the bundles saw.
+/// Calls and callbacks as the bundles saw them.
 #[derive(Clone, Debug, Default)]
 pub struct Calls {
     /// Jobs that were called sooner than the bundle had asked for.
     pub early: Vec<Uuid>,
     /// Jobs that were called again although the call before was accepted and its callback taken.
     pub again: Vec<Uuid>,
-    /// How many accepted jobs were worked on at once, at most.
+    /// Largest number of accepted jobs that were worked on at once.
     pub most_accepted: usize,
-    /// How many calls there were.
+    /// Number of calls.
     pub calls: usize,
 }
 
@@ -76,7 +76,7 @@ struct State {
 #[derive(Debug)]
 pub(super) struct Bundles {
     seen: Seen,
-    /// Where each is, by name.
+    /// URL of each bundle, by name.
     pub(super) urls: [(&'static str, String); 2],
     _running: JoinSet<()>,
 }
@@ -85,9 +85,9 @@ pub(super) struct Bundles {
 struct Seen {
     state: Arc<Mutex<State>>,
     http: Client,
-    /// Where callbacks go: to any replica.
+    /// Base URL of callbacks, which any replica takes.
     base: Arc<str>,
-    /// What every job's result is.
+    /// Result of every job.
     counts: u64,
     tasks: TaskTracker,
 }
@@ -179,7 +179,7 @@ impl Seen {
                 () = &mut end => break,
             }
         }
-        // Those that came just now are let in too, as a connection that is cut is another fault.
+        // Connections that came just now are let in too, as a connection that is cut is another fault.
         while let Some(Ok((socket, _))) = listener.accept().now_or_never() {
             self.tasks.spawn(self.clone().answer(socket));
         }

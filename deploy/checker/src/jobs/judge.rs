@@ -14,9 +14,9 @@ pub struct History {
     pub counts: u64,
     /// Number of interruptions that the faults explain: as many as the affected workers can have had jobs.
     pub excused: usize,
-    /// What the bundles behind a URL saw.
+    /// Calls and callbacks as the bundles behind a URL saw them.
     pub calls: Calls,
-    /// How many accepted jobs must have waited at once: more than there are workers. `None` where too few were made for that.
+    /// Number of accepted jobs that must have waited at once: more than there are workers. `None` if the load is too small.
     pub expected_accepted: Option<usize>,
 }
 

@@ -68,7 +68,7 @@ pub(super) async fn register(home: &Home, name: &str, url: &str) -> anyhow::Resu
 
 /// A client of an owner.
 pub(super) struct Submitter {
-    /// Where the bundles are.
+    /// URLs of the bundles.
     url: String,
     number: usize,
     owner: &'static str,

@@ -128,7 +128,7 @@ async fn an_accepted_job_outlives_the_replica_that_called_and_ends_by_its_deadli
         assert!(came.is_ok(), "{what} never came: {job}");
         job
     };
-    // Neither calls back soon: one would within ten minutes, the other has five seconds.
+    // No callback comes soon: the first job has ten minutes, the second five seconds.
     let mut ids = Vec::new();
     for bundle in ["long", "short"] {
         let path = format!("/api/integrations/bundles/{bundle}/operations/later");

@@ -215,7 +215,7 @@ async fn a_time_at_which_the_last_job_runs_makes_none_unless_the_schedule_says_s
         project.client.call("PATCH", &path, &body).await.refused(422, "invalid_field");
         make(&project, "0 0 1 1 *", body).await.refused(422, "invalid_field");
     }
-    // It runs for a minute and a half, longer than the time from one to the next.
+    // The job runs for a minute and a half, longer than the interval of the schedule.
     let every = json!({"data": {"to": 900, "delay_ms": 100}, "overlap": "cancel_running"});
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970").as_secs();
     let cron = format!("{} * * * * *", (now + 2) % 60);

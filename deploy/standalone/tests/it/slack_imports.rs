@@ -1,4 +1,4 @@
-//! What exports of real workspaces have beside plain messages: other spellings, private conversations, apps, threads in any order,
+//! Exports of real workspaces with more than plain messages: other spellings, private conversations, apps, threads in any order,
 //! long lists and long texts, and files of other systems.
 
 use std::{

@@ -39,7 +39,7 @@ pub(super) struct Checked {
     pub(super) reactions: Imported,
     /// Kinds of reaction with a name that none here can have.
     pub(super) reactions_refused: u64,
-    /// Whether this is a record, and not a further part of one.
+    /// True for a record, false for a further part of one.
     pub(super) is_counted: bool,
     sent_at_us: i64,
     occurrence: u32,

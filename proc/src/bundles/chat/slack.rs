@@ -111,7 +111,7 @@ pub enum Privacy {
 /// Describes a private conversation, of which only this is read.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Conversation {
-    /// Who sees it.
+    /// Visibility of the conversation.
     pub privacy: Privacy,
     /// Slack's id.
     pub id: String,
@@ -155,7 +155,7 @@ pub struct Channel {
     pub normalized: Option<String>,
     /// The name it had in Parley, if Parley wrote the export and the name was none for a folder.
     pub own_name: Option<String>,
-    /// Whether Parley wrote the export.
+    /// True if Parley wrote the export.
     pub is_own: bool,
     /// The topic, else the purpose, as plain text; `None` when both are empty.
     pub topic: Option<String>,
@@ -203,7 +203,7 @@ pub struct Message {
     pub own_name: Option<String>,
     /// Whether a bot or app sent it.
     pub is_bot: bool,
-    /// Whether Slack says that it was edited.
+    /// True if Slack says that the message was edited.
     pub is_edited: bool,
     /// The plain text with that of blocks and attachments: not blank unless the message was deleted, without NUL, at most 1 MiB.
     pub text: String,
@@ -300,7 +300,7 @@ impl Archive {
                 Ordering::Equal => from.record,
                 Ordering::Greater => 0,
             };
-            // Where records share a time, those that are done tell which of them a later one is.
+            // Records that share a time are told apart by the number of earlier ones.
             let counts = index.has_repeated(day.channel) && Some(day.channel) == first;
             if done == u64::MAX && !counts {
                 continue;

@@ -108,7 +108,7 @@ impl Accepted {
     }
 }
 
-/// What makes a job `j` one that no worker has.
+/// Condition in SQL that no worker has the job `j`.
 pub(super) const WAITS: &str = "j.state = 'running' AND j.worker IS NULL";
 
 fn fail(claim: Claim, error: JobError, attempt: i64, retries: RetryPolicy) -> Command {
@@ -132,7 +132,7 @@ pub(super) async fn run(database: Store, retries: RetryPolicy, shutdown: Cancell
             let expire = accepted.clone();
             let expire = move |tx: &mut Tx<'_>| expire.expire(tx, retries);
             match database.write_in(Topic::user(&owner), expire).await {
-                // It ended just now.
+                // The job ended just now.
                 Ok(()) | Err(jobs::Error::NotFound | jobs::Error::Refused(Refused::Stale)) => {}
                 Err(error) => {
                     tracing::warn!(job.id = %accepted.job, %error, "failed to end an accepted job");

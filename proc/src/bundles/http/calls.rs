@@ -213,7 +213,7 @@ pub(super) struct Dead {
     pub(super) bundle: String,
     /// The bundle has accepted and not answered, so it may still be at work.
     pub(super) is_at_work: bool,
-    /// How often the bundle has been told so.
+    /// Number of times that the bundle was told so.
     pub(super) cancels: i64,
     /// When it was told so first.
     since: Option<Timestamp>,

@@ -50,7 +50,7 @@ pub(super) enum Answered {
     Lines(Response, Duration),
     /// It will call back.
     Accepted,
-    /// It did not do it, or could not be asked to.
+    /// The bundle failed, or could not be called.
     Failed(JobError),
 }
 
@@ -114,7 +114,7 @@ impl Caller {
         let sent = self.outgoing.post(&bundle.url, &secrets, id, body.into(), accept).await;
         sent.map_err(|unsent| match unsent {
             Unsent::Refused(refused) => JobError::permanent("address_refused", refused.to_string()),
-            // It was asked for nothing yet.
+            // The bundle was asked for nothing yet.
             Unsent::NotConnected => unreachable().snoozed(None),
             Unsent::Lost => connection_lost(),
             Unsent::NotMade => internal(),
@@ -131,7 +131,7 @@ fn asked_for_time(after: Duration) -> JobError {
     JobError::transient("bundle_busy", message).snoozed(Some(after))
 }
 
-/// Says that the bundle's time is over.
+/// Returns the error for a bundle whose time is over.
 pub(super) fn took_too_long() -> JobError {
     JobError::transient("timeout", "the operation took too long")
 }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::store;
 use crate::jobs::{self, JobError, machine::Command};
 
-/// How often jobs of deleted bundles are looked for, such as one that was submitted at the same moment.
+/// Interval at which jobs of deleted bundles are looked for, such as a job that was submitted at the same moment.
 const INTERVAL: Duration = Duration::from_secs(5);
 /// Jobs that are read at once.
 const MAX_BATCH: i64 = 200;

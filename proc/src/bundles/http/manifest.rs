@@ -41,10 +41,10 @@ pub(super) struct OperationManifest {
     pub(super) description: String,
     /// The role in the project that a caller needs.
     pub(super) role: Role,
-    /// How long the bundle may take for an attempt, at most a day. Waits for the bundle do not count.
+    /// Seconds that the bundle may take for an attempt, at most a day. Waits for the bundle do not count.
     #[schema(minimum = 1, maximum = 86400)]
     pub(super) timeout_seconds: u64,
-    /// How many of its jobs run at once, those included that the bundle has accepted; 1,000 at most, and without it.
+    /// Jobs of the operation that run at once, accepted ones included: at most 1,000, which is the default.
     #[schema(minimum = 1, maximum = 1000)]
     #[serde(default)]
     pub(super) concurrency: Option<u32>,

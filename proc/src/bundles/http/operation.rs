@@ -91,7 +91,7 @@ impl Operation for HttpOperation {
             Begun::Accepted { fence, called_at } => {
                 return self.leave(&context, &mut listener, fence, Some(called_at)).await;
             }
-            // It had its share, yet more run than may: the bundle works for jobs that began before the limit was lowered.
+            // The job had its share, yet too many run: the bundle works for jobs that began before the limit was lowered.
             Begun::Full => {
                 let message = "as many jobs of the operation run as may";
                 return Err(JobError::transient("operation_full", message).snoozed(None));
@@ -255,7 +255,7 @@ async fn hold_worker(context: &JobContext) {
     }
 }
 
-/// Says that the database did not answer before the bundle was called, so that nothing was attempted.
+/// Returns the error for a database that did not answer before the bundle was called: nothing was attempted.
 fn not_begun(error: &shared::store::Error) -> JobError {
     tracing::warn!(%error, "failed to write down a call of a bundle");
     JobError::put_back(DATABASE_AWAY)

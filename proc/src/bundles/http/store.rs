@@ -56,7 +56,7 @@ pub(super) struct NewBundle<'a> {
     pub(super) manifest: &'a str,
 }
 
-/// How a registration ended.
+/// Outcome of a registration.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Put {
     Created,
@@ -82,7 +82,7 @@ pub(super) fn put(
     new: &NewBundle<'_>,
 ) -> Result<Put, PutError> {
     let (name, now) = (new.name, tx.now());
-    // Who replaces a secret must see who replaced it before.
+    // A request that replaces a secret must see the replacement before.
     let lock = "UPDATE http_bundles SET updated_at = updated_at WHERE name = $1";
     tx.execute(lock, &[name.into()])?;
     let before = find_kept(tx, name)?;

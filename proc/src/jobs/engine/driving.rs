@@ -65,7 +65,7 @@ impl Engine {
                     let wait = error.wait.unwrap_or_else(backoff);
                     Some(Command::Snooze { claim, wait, reason: Some(error) })
                 }
-                // What it needs is going away just as we are.
+                // A part that the operation needs is shutting down, as this process is.
                 Attempted::Failed if error.retryable && shutdown.is_cancelled() => {
                     Some(Command::HandBack { claim })
                 }

@@ -106,13 +106,13 @@ pub(crate) struct JobError {
     pub(crate) attempted: Attempted,
 }
 
-/// What an error makes of the attempt.
+/// Effect of an error on the attempt.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Attempted {
-    /// It counts, and failed.
+    /// The attempt counts, and failed.
     #[default]
     Failed,
-    /// Nothing could be done yet: the job is put back, and no attempt is counted.
+    /// The job is put back, as its work could not begin; no attempt is counted.
     PutBack,
     /// Likewise, for at most [`MAX_SNOOZE`](super::MAX_SNOOZE) in all.
     Snoozed,
@@ -143,19 +143,19 @@ impl JobError {
         Self { wait: Some(wait), attempted: Attempted::PutBack, ..error }
     }
 
-    /// Says that nothing could be done yet for the reason that the error is, which counts as no attempt. The job comes back
+    /// Marks work that could not begin, which counts as no attempt. The job comes back
     /// after `asked`, or after a while.
     pub(crate) fn snoozed(self, asked: Option<Duration>) -> Self {
         Self { wait: asked, attempted: Attempted::Snoozed, ..self }
     }
 
-    /// Says that the bundle has accepted the job, which therefore has left its worker.
+    /// Returns the end of an attempt whose bundle has accepted the job: the job has left its worker.
     pub(crate) fn accepted() -> Self {
         let error = Self::transient("accepted", "the bundle calls back");
         Self { attempted: Attempted::Accepted, ..error }
     }
 
-    /// Says when to try again, such as a server's `Retry-After`. A server that asks for more than a day is not tried again.
+    /// Sets the time of the next try, such as a server's `Retry-After`. A server that asks for more than a day is not tried again.
     pub(crate) fn after(self, wait: Duration) -> Self {
         let retryable = self.retryable && wait <= Duration::from_hours(24);
         Self { wait: Some(wait), retryable, ..self }
@@ -194,7 +194,7 @@ pub(crate) struct Job {
     /// What it is the only unfinished one of, among its owner's of the same operation.
     #[serde(skip)]
     pub(crate) unique_key: Option<String>,
-    /// How long it was put back in all, up to its last claim, for a bundle that was away or asked for time.
+    /// Time for which the job was put back in all, up to its last claim, for a bundle that was away or asked for time.
     #[serde(skip)]
     pub(crate) snoozed: Duration,
     /// Since when it is put back for that.
@@ -249,7 +249,7 @@ pub(crate) struct Share {
     pub(crate) limit: i64,
 }
 
-/// What a worker shows to prove that the job is still its own, or a callback that the job still waits for it.
+/// Proof of a worker that the job is still its own, or of a callback that the job still waits for it.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Claim {
     /// `None` for a job that its bundle has accepted.

@@ -161,7 +161,7 @@ fn a_bundle_that_asks_for_more_than_is_left_of_a_day_fails_the_job_at_once() {
     let (failed, _) = snooze(job.clone(), claim, hours(25), now());
     assert_eq!((failed.state, failed.attempt), (State::Failed, 0));
     let (snoozed, _) = snooze(job, claim, hours(20), now());
-    // It was picked up late, which was a wait too.
+    // The job was picked up late, which was a wait too.
     let at = now().after(hours(21));
     let (job, _) = transition(snoozed, Command::Claim { worker: WORKER }, at).unwrap();
     let claim = Claim { fence: job.fence, ..claim };

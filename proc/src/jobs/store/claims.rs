@@ -36,7 +36,7 @@ const FREE: &str = "(j.run_after <= $1 OR j.run_after = j.created_at OR j.state 
 #[derive(Clone, Debug)]
 pub(in super::super) struct Waiting {
     pub(in super::super) owner: UserId,
-    /// How many of theirs a worker runs now.
+    /// Number of the owner's jobs that workers run now.
     running: i64,
     /// How many are to run, as far as anybody has room for them.
     due: i64,

@@ -16,7 +16,7 @@ pub(in super::super) struct Depth {
     pub(in super::super) queued: i64,
     pub(in super::super) interrupted: i64,
     pub(in super::super) running: i64,
-    /// Of those that run: how many wait for their bundle to call back.
+    /// Number of running jobs that wait for their bundle to call back.
     pub(in super::super) accepted: i64,
     /// Of those that wait: how many could begin now.
     pub(in super::super) due: i64,

@@ -19,7 +19,7 @@ pub(super) struct Framing {
     /// Length of the current line in bytes.
     line_bytes: usize,
     head: Lengths,
-    /// One flag for each complete head that was not taken yet: true if the head states two lengths.
+    /// Flag for each complete head that was not taken yet: true if the head states two lengths.
     heads: VecDeque<bool>,
 }
 

@@ -1,12 +1,12 @@
--- How long a job was put back in all for a bundle that was away or asked for time, and since when it is now.
+-- Time for which a job was put back in all, for a bundle that was away or asked for time, and the start of the present wait.
 ALTER TABLE jobs ADD COLUMN snoozed_ms BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE jobs ADD COLUMN snoozed_at BIGINT;
--- Those that waited for a whole day were given up too.
+-- Jobs that waited for a whole day were given up too.
 DROP INDEX jobs_parked;
 CREATE INDEX jobs_parked ON jobs (id)
     WHERE state = 'failed' AND (attempt >= max_attempts OR crashes > 3 OR snoozed_ms >= 86400000);
 
--- How many jobs of an operation run at once, as its bundle says now. A job's own limit counts for all others.
+-- Number of jobs of an operation that run at once, as its bundle says now. Other operations go by the job's own limit.
 CREATE TABLE share_limits (
     name   TEXT PRIMARY KEY,
     bundle TEXT NOT NULL,
@@ -24,7 +24,7 @@ ALTER TABLE http_calls ADD COLUMN tell_at BIGINT;
 CREATE INDEX http_calls_by_deadline ON http_calls (deadline) WHERE deadline IS NOT NULL;
 CREATE INDEX http_calls_to_tell ON http_calls (tell_at) WHERE tell_at IS NOT NULL;
 
--- Whether a schedule makes a job while its last one has not ended. Those of before do.
+-- Rule for a time at which the schedule's last job has not ended. Schedules of before make another job.
 ALTER TABLE schedules ADD COLUMN overlap TEXT NOT NULL DEFAULT 'queue';
 -- The last time that made no job for that reason.
 ALTER TABLE schedules ADD COLUMN last_skipped_at BIGINT;

@@ -153,7 +153,7 @@ async fn the_same_key_and_body_is_the_first_job_whatever_became_of_the_operation
         again(json!({"to": 4})).await.refused(code.0, code.1);
         batch(5).await.refused(code.0, code.1);
         submit(&project, "rogue.work", json!({"to": 3})).await.refused(code.0, code.1);
-        // Of another's key there is nothing to see.
+        // A stranger sees nothing of the key of another user.
         let stranger = Project { client: parley.as_user("grace"), id: project.id.clone() };
         submit_with(&stranger, "rogue.work", json!({"to": 3}), &head)
             .await

@@ -18,7 +18,7 @@ use crate::{
     support::{Client, Parley, text},
 };
 
-/// How long is waited for a call that should not come.
+/// Time that a test waits for a call that should not come.
 const QUIET: Duration = Duration::from_millis(1_500);
 
 /// A bundle whose one operation is changed while its jobs wait.
@@ -126,7 +126,7 @@ async fn a_raised_concurrency_starts_the_oldest_that_wait() {
         }
         assert!(!bundle.rogue.is_called_within(QUIET).await, "more run than may");
         bundle.put(&json!({"concurrency": 4})).await;
-        // One that comes now goes last.
+        // A job that is submitted now goes last.
         jobs.push(bundle.submit(json!({})).await);
         while called.len() < 4 {
             called.push(bundle.called().await);
@@ -152,7 +152,7 @@ async fn a_raised_concurrency_starts_the_oldest_that_wait() {
 async fn a_limit_that_is_new_holds_for_jobs_that_wait_already() {
     let workers = ["--proc-workers", "1"];
     let mut bundle = Changing::start(&workers, &json!({}), accepts).await;
-    // Nothing of hers begins while her only worker, and the one beside, are busy.
+    // No job of hers begins while her only worker, and the one beside, are busy.
     let mut long = Vec::new();
     for _ in 0..2 {
         let data = json!({"to": 1_000, "delay_ms": 100});

@@ -123,7 +123,7 @@ impl IndexedUsers {
     }
 }
 
-/// What is written before each record: its day's time, its own, whether it names a thread, and its length.
+/// Head of each record: the time of its day, its own time, a flag for records that name a thread, and the length.
 struct Head {
     created_ms: i64,
     sent_at_us: i64,

@@ -112,7 +112,7 @@ struct Message<'a> {
     parley: Option<Box<RawValue>>,
 }
 
-/// What the first message of a thread tells of the others.
+/// Summary of a thread in its first message.
 #[derive(Serialize)]
 pub(super) struct Thread<'a> {
     /// Only if the message does not name a thread itself.
@@ -227,7 +227,7 @@ pub(super) fn message<'a>(line: &'a MessageLine<'_>) -> io::Result<impl Serializ
             })
             .transpose()?,
         bot_id: bot.then(|| author.clone()),
-        // Others find the answers of a thread by their users.
+        // Other readers find the replies of a thread by their users.
         user: Some(author),
         username: named.then_some(line.author_name.as_str()),
         text: if deleted.is_some() {

@@ -14,7 +14,7 @@ const MAX_KINDS: usize = 64;
 const MAX_LISTED: usize = 50;
 const MAX_LIST_BYTES: usize = 8 << 10;
 
-/// What became of people or channels.
+/// Counts of people or channels.
 #[derive(Clone, Default, Serialize)]
 pub(super) struct Counts {
     total: usize,
@@ -35,7 +35,7 @@ impl Counts {
     }
 }
 
-/// What became of the archive's records. `total` is the sum of the others.
+/// Counts of the archive's records. `total` is the sum of the others.
 #[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Messages {
@@ -114,7 +114,7 @@ impl Tally {
     }
 }
 
-/// What the survey found that is not imported.
+/// Parts of the archive that are not imported, as the survey found them.
 #[derive(Default)]
 pub(super) struct NotRead {
     files: Bounded,

@@ -41,7 +41,7 @@ pub(super) struct Sender {
     known: HashSet<String>,
 }
 
-/// What became of a batch of messages.
+/// Counts of a batch of messages.
 #[derive(Default)]
 pub(super) struct Sent {
     pub(super) response: ImportResponse,
@@ -86,7 +86,7 @@ impl Sender {
         channels: Vec<slack::Channel>,
     ) -> Result<Counts, JobError> {
         let mut counts = Counts::of(channels.len());
-        // What Parley wrote names channels as they are in Parley.
+        // Archives that Parley wrote name channels as they are in Parley.
         let (own, foreign): (Vec<_>, Vec<_>) =
             channels.into_iter().partition(|channel| channel.is_own);
         for (source, channels) in [(SLACK, foreign), (PARLEY, own)] {

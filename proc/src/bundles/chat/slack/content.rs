@@ -8,7 +8,7 @@ use super::text::{Names, link, plain_text};
 pub(super) const MAX_TEXT_BYTES: usize = 1 << 20;
 /// Pieces of a message that are compared with the others; Slack allows 100 attachments and 50 blocks.
 const MAX_COMPARED: usize = 100;
-/// What Slack says in place of an attachment that it cannot show.
+/// Text of Slack in place of an attachment that it cannot show.
 const NO_PREVIEW: &str = "[no preview available]";
 
 /// Why a text cannot be read.
@@ -21,7 +21,7 @@ pub(super) struct Content<'a> {
     pub(super) blocks: Option<&'a RawValue>,
     pub(super) attachments: Option<&'a RawValue>,
     pub(super) files: &'a Value,
-    /// Whether an app wrote the message, which gives `text` as it likes. Of a person's blocks `text` has all words.
+    /// True if an app wrote the message. An app's `text` may differ from its blocks; a person's has all words of them.
     pub(super) is_bot: bool,
 }
 
@@ -192,7 +192,7 @@ impl Renderer<'_> {
                 lines(list(block, "rows").map(row))
             }
             "input" => object("label"),
-            // Of a header, Markdown, a table's cell, and kinds that came later.
+            // Text of a header, Markdown, a table's cell, and newer kinds.
             _ => object("text"),
         }
     }
@@ -367,7 +367,7 @@ mod tests {
             "Hi @Anna, see #general the page (https://a.b/c) https://a.b :clap::skin-tone-3: @here @S1 & <b>\n\
              2. two\n3. three\n    • dot\n> said\n> before\n```\nlet x = 1;\n```"
         );
-        // What a person wrote is in `text` too.
+        // A person's words are in `text` too.
         assert_eq!(plain(&json!({"text": "<!subteam^S1|@team> hi", "blocks": blocks})), "@team hi");
     }
 

@@ -101,7 +101,7 @@ pub enum Error {
     Foreign {
         /// The file and the system that wrote it, such as "an export of Discord".
         what: &'static str,
-        /// What to do.
+        /// Advice for the user.
         advice: &'static str,
     },
     /// A file without which an export makes no sense is not there.

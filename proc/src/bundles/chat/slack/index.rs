@@ -81,7 +81,7 @@ pub(super) struct Day {
     root: usize,
 }
 
-/// Where a record stands: in a file of a channel of an export.
+/// Place of a record: a file of a channel of an export.
 #[derive(Copy, Clone)]
 pub(super) struct Place<'a> {
     index: &'a Index,
@@ -591,7 +591,7 @@ impl Files {
         }
         let mut days = Vec::new();
         for (folder, root, targets, name, entry) in &found {
-            // Where a private conversation could be meant, nothing is told of it.
+            // A folder that may be a private conversation's counts as private.
             let private = targets.iter().find_map(|target| match target {
                 Target::Private(number) => Some(*number),
                 Target::Channel(_) => None,

@@ -4,6 +4,9 @@ use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+/// Difference that times of one database may have though no clock is wrong.
+pub const CLOCK_TOLERANCE: Duration = Duration::from_mins(1);
+
 /// A point in time in milliseconds since the Unix epoch.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp(i64);

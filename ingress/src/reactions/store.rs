@@ -387,20 +387,26 @@ impl Imported {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use cluster::{on_both_stores, scratch::Home};
     use shared::{bus::Bus, store::Store};
 
     use super::*;
 
+    fn open(home: Home, folder: &Path) -> Store {
+        let store = match home.url() {
+            None => Store::open(folder, &Bus::default()),
+            Some(url) => Store::connect(&url, &Bus::default(), None),
+        };
+        store.expect("the database opens")
+    }
+
     on_both_stores!(reactions_are_added_shown_and_removed);
 
     async fn reactions_are_added_shown_and_removed(home: Home) {
         let folder = tempfile::tempdir().expect("a folder for data");
-        let store = match home.url() {
-            None => Store::open(folder.path(), &Bus::default()),
-            Some(url) => Store::connect(&url, &Bus::default(), None),
-        };
-        let store = store.expect("the database opens");
+        let store = open(home, folder.path());
         let (one, other) = (MessageId::mint(), MessageId::mint());
         let shown = store.write(move |tx| {
             let now = Timestamp::now();
@@ -443,11 +449,7 @@ mod tests {
 
     async fn kinds_that_look_the_same_are_one(home: Home) {
         let folder = tempfile::tempdir().expect("a folder for data");
-        let store = match home.url() {
-            None => Store::open(folder.path(), &Bus::default()),
-            Some(url) => Store::connect(&url, &Bus::default(), None),
-        };
-        let store = store.expect("the database opens");
+        let store = open(home, folder.path());
         let message = MessageId::mint();
         let done = store.write(move |tx| {
             let [ada, grace, bob]: [UserId; 3] =

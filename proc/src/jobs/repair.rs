@@ -6,15 +6,13 @@ use shared::{
     ids::{JobId, UserId},
     journal::Topic,
     store::{Error, Reader, Store, Tx},
-    time::Timestamp,
+    time::{CLOCK_TOLERANCE, Timestamp},
 };
 
 /// Longest time for which a job is put back, see [`super::JobError::after`].
 const MAX_WAIT: Duration = Duration::from_hours(24);
 /// Longest time between attempts that is nobody's wish.
 const MAX_BACKOFF: Duration = Duration::from_mins(5);
-/// Difference that times of one database may have though no clock is wrong.
-const TOLERANCE: Duration = Duration::from_mins(1);
 /// Jobs that are read at once; the next round goes on.
 const PAGE: i64 = 500;
 
@@ -45,9 +43,9 @@ fn late(reader: &Reader<'_>, now: Timestamp) -> Result<Vec<Late>, Error> {
     let sql = "SELECT id, owner, run_after FROM jobs WHERE state IN ('queued', 'interrupted') AND (run_after > $1 \
                OR (run_after > $2 AND (created_at > $3 OR started_at > $3))) AND run_after <> created_at LIMIT $4";
     let params = [
-        now.after(MAX_WAIT + TOLERANCE).into(),
+        now.after(MAX_WAIT + CLOCK_TOLERANCE).into(),
         now.after(MAX_BACKOFF).into(),
-        now.after(TOLERANCE).into(),
+        now.after(CLOCK_TOLERANCE).into(),
         PAGE.into(),
     ];
     reader.query(sql, &params, |row| {

@@ -1,20 +1,15 @@
 //! Next times of schedules that a wrong clock has set.
 
-use std::time::Duration;
-
 use shared::{
     ids::ScheduleId,
     journal::Topic,
     store::{Error, Store, Tx},
-    time::Timestamp,
+    time::{CLOCK_TOLERANCE, Timestamp},
 };
 
 use super::{Schedule, store};
-
 /// Schedules that are looked at in one go.
 const PAGE: i64 = 500;
-/// Time by which a next time may be later than it should be: clocks of replicas are not all the same.
-const TOLERANCE: Duration = Duration::from_mins(1);
 
 /// Looks at a page of active schedules behind `after`. A next time that is further away than the schedule's own next time from
 /// `now` becomes that one. Returns the last schedule of the page, `None` behind the last page.
@@ -43,6 +38,6 @@ pub(crate) async fn repair(
 fn repaired(schedule: &Schedule, now: Timestamp) -> Option<(Timestamp, Timestamp)> {
     let next = schedule.next_fire_at?;
     let times = schedule.times().ok()?;
-    let is_wrong = times.next(now.after(TOLERANCE)).is_some_and(|latest| next > latest);
+    let is_wrong = times.next(now.after(CLOCK_TOLERANCE)).is_some_and(|latest| next > latest);
     is_wrong.then(|| times.next(now)).flatten().map(|right| (next, right))
 }

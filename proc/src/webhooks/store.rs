@@ -1,6 +1,6 @@
 //! Webhooks in the database.
 
-use std::{str::FromStr, time::Duration};
+use std::str::FromStr;
 
 use reqwest::Url;
 use serde::Serialize;
@@ -10,7 +10,7 @@ use shared::{
     journal::{Cursor, Position, Topic},
     store::{Error, Reader, Row, Store, Tx, Value},
     sweep,
-    time::Timestamp,
+    time::{CLOCK_TOLERANCE, Timestamp},
 };
 use uuid::Uuid;
 
@@ -23,9 +23,6 @@ use crate::outgoing::{OLD_WEBHOOK, Outgoing, Sealed, WEBHOOK};
 
 const COLUMNS: &str = "w.id, w.project_id, w.owner, w.url, w.secret, w.events, w.state, w.reason, w.revision, w.cursor, \
     w.failures, w.failing_since, w.next_at, w.created_at, w.updated_at, w.old_secret, w.old_until";
-
-/// Difference that times of one database may have though no clock is wrong.
-const CLOCK_TOLERANCE: Duration = Duration::from_mins(1);
 
 /// Whether a webhook is delivered to.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]

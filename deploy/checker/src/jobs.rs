@@ -37,11 +37,14 @@ const OWNERS: [&str; 2] = ["ada", "grace"];
 const SUBMITTERS: usize = 4;
 /// How long it may last until the streams are open.
 const OPENING: Duration = Duration::from_mins(1);
-/// How long no job may end once nothing is taken away any more, until those that are left are taken for lost.
+/// Time without the end of a job after which the rest counts as lost, beside the longest time for which a job is put back.
 const STILL: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(50);
 /// How long is waited for what should not come: an event of a job that has ended.
 const REST: Duration = Duration::from_secs(2);
+
+/// Number of unfinished jobs that a report describes at most.
+const SHOWN: usize = 10;
 
 /// How much there is of everything.
 #[derive(Clone, Debug, clap::Args)]
@@ -92,6 +95,8 @@ pub struct Report {
     /// Number of calls to bundles behind a URL.
     pub calls: usize,
     pub counts: Counts,
+    /// Describes each job that was lost or failed.
+    pub unfinished: Vec<String>,
     /// Where the processes ended well when they were asked to.
     pub stop: Result<(), String>,
 }
@@ -163,9 +168,12 @@ pub async fn run(options: Options) -> anyhow::Result<Report> {
     while let Some(submitted) = submitters.join_next().await {
         submitted??;
     }
+    bundles.stay();
+    // A job whose bundle was away each time is put back for half as long again, with up to a quarter of jitter.
+    let still = STILL + load.lasts;
     let (mut ended, mut at) = (seen.ended(), Instant::now());
-    // What is missing is for the judge to say.
-    while ended < load.jobs && at.elapsed() < STILL {
+    // The judge counts the jobs that did not end.
+    while ended < load.jobs && at.elapsed() < still {
         sleep(LOOK).await;
         if seen.ended() > ended {
             (ended, at) = (seen.ended(), Instant::now());
@@ -182,8 +190,9 @@ pub async fn run(options: Options) -> anyhow::Result<Report> {
     let calls = history.calls.calls;
     let interrupted = history.owners.iter().map(Owned::interrupted).sum();
     let stop = home.stop().await.map_err(|error| format!("{error:#}"));
-    let counts = judge(&history);
-    Ok(Report { database, seed, jobs: load.jobs, taken, interrupted, calls, counts, stop })
+    let (counts, unfinished) = (judge(&history), judge::describe_unfinished(&history));
+    let jobs = load.jobs;
+    Ok(Report { database, seed, jobs, taken, interrupted, calls, counts, unfinished, stop })
 }
 
 /// Returns how many accepted jobs wait at once if they hold no workers, or `None` if too few are made to tell.
@@ -221,7 +230,7 @@ async fn take_away(
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { database, seed, jobs, taken, interrupted, calls, counts, stop } = self;
+        let Self { database, seed, jobs, taken, interrupted, calls, counts, unfinished, stop } = self;
         writeln!(
             f,
             "{database}, seed {seed}: {jobs} jobs, {calls} calls, {interrupted} interruptions"
@@ -231,6 +240,9 @@ impl fmt::Display for Report {
         }
         for (what, count) in counts.named() {
             writeln!(f, "{count:>14} {what}")?;
+        }
+        for job in unfinished.iter().take(SHOWN) {
+            writeln!(f, "unfinished: {job}")?;
         }
         if let Err(error) = stop {
             writeln!(f, "{error}")?;

@@ -22,7 +22,7 @@ use tokio::{
     task::JoinSet,
     time::{Duration, Instant, sleep},
 };
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 /// Operations of the bundles, each as `bundle.operation`.
@@ -78,6 +78,8 @@ pub(super) struct Bundles {
     seen: Seen,
     /// URL of each bundle, by name.
     pub(super) urls: [(&'static str, String); 2],
+    /// Cancelled once the flaky bundle is to stay up.
+    stays: CancellationToken,
     _running: JoinSet<()>,
 }
 
@@ -117,18 +119,27 @@ impl Bundles {
             [("steady", at), ("flaky", flaky_at)].map(|(n, at)| (n, format!("http://{at}/")));
         let mut running = JoinSet::new();
         running.spawn(seen.clone().serve(steady));
-        let flakily = seen.clone();
+        let (flakily, stays) = (seen.clone(), CancellationToken::new());
+        let stay = stays.clone();
         running.spawn(async move {
             let mut listener = Ok(flaky);
-            loop {
+            while !stay.is_cancelled() {
                 if let Ok(here) = listener {
                     flakily.clone().serve_for(here, THERE).await;
                 }
-                sleep(AWAY).await;
+                stay.run_until_cancelled(sleep(AWAY)).await;
                 listener = listen(flaky_at.port());
             }
+            if let Ok(here) = listener {
+                flakily.serve(here).await;
+            }
         });
-        Ok(Self { seen, urls, _running: running })
+        Ok(Self { seen, urls, stays, _running: running })
+    }
+
+    /// Lets the flaky bundle stay up from now on.
+    pub(super) fn stay(&self) {
+        self.stays.cancel();
     }
 
     /// Returns the registration of a bundle.

@@ -52,6 +52,19 @@ pub struct Last {
     pub state: String,
     pub attempt: u64,
     pub counted: Option<u64>,
+    /// Such as `demo.count`.
+    pub operation: String,
+    /// As the API shows it.
+    pub error: Option<serde_json::Value>,
+    /// As the API shows it; `None` once the job has ended.
+    pub run_after: Option<String>,
+}
+
+impl Last {
+    /// Returns whether the job did what it was to do.
+    fn is_done(&self, to: u64) -> bool {
+        self.state == "succeeded" && self.counted == Some(to)
+    }
 }
 
 const ENDS: [&str; 3] = ["job.succeeded", "job.failed", "job.cancelled"];
@@ -147,6 +160,25 @@ pub fn judge(history: &History) -> Counts {
     counts
 }
 
+/// Describes the jobs that were lost or failed, so that a reader of the report can look for the cause.
+#[must_use]
+pub fn describe_unfinished(history: &History) -> Vec<String> {
+    let mut described = Vec::new();
+    for owned in &history.owners {
+        for job in &owned.submitted {
+            let last = owned.last.get(job);
+            if last.is_some_and(|last| last.is_done(history.counts)) {
+                continue;
+            }
+            let told = owned.told.iter().filter(|told| told.job == *job);
+            let events: Vec<String> =
+                told.map(|told| format!("{} {}", told.seq, told.kind)).collect();
+            described.push(format!("{job} {last:?}; events: {}", events.join(", ")));
+        }
+    }
+    described
+}
+
 fn judge_one(owned: &Owned, to: u64, counts: &mut Counts) {
     let submitted: HashSet<Uuid> = owned.submitted.iter().copied().collect();
     counts.merged += owned.submitted.len() - submitted.len();
@@ -173,7 +205,7 @@ fn judge_one(owned: &Owned, to: u64, counts: &mut Counts) {
     counts.ended_twice += ends.values().filter(|ends| **ends > 1).count();
     for job in &submitted {
         match owned.last.get(job) {
-            Some(last) if last.state == "succeeded" && last.counted == Some(to) => {
+            Some(last) if last.is_done(to) => {
                 counts.charged += usize::from(last.attempt != 1);
             }
             _ => counts.failed += 1,

@@ -139,6 +139,10 @@ struct Job {
     state: String,
     attempt: u64,
     result: Option<Value>,
+    bundle: String,
+    operation: String,
+    error: Option<Value>,
+    run_after: Option<String>,
 }
 
 /// Notes how every job is in the end.
@@ -152,9 +156,11 @@ pub(super) async fn read_all(home: &Home, owners: &[&str], seen: &Seen) -> anyho
             let more: Vec<(&str, String)> =
                 cursor.take().map(|at| ("cursor", at)).into_iter().collect();
             let page: Page = serde_json::from_value(ask(&request.query(&more)).await?)?;
-            for Job { id, state, attempt, result } in page.jobs {
-                let counted = result.and_then(|result| result["counted"].as_u64());
-                last.insert(id, Last { state, attempt, counted });
+            for job in page.jobs {
+                let Job { id, state, attempt, error, run_after, .. } = job;
+                let counted = job.result.and_then(|result| result["counted"].as_u64());
+                let operation = format!("{}.{}", job.bundle, job.operation);
+                last.insert(id, Last { state, attempt, counted, operation, error, run_after });
             }
             cursor = page.next;
             if cursor.is_none() {

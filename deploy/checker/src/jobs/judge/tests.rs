@@ -6,7 +6,14 @@ const JOB: Uuid = Uuid::from_u128(1);
 
 fn history(kinds: &[&str]) -> History {
     let told = (1..).zip(kinds).map(|(seq, kind)| Told { seq, job: JOB, kind: (*kind).into() });
-    let last = Last { state: "succeeded".into(), attempt: 1, counted: Some(4) };
+    let last = Last {
+        state: "succeeded".into(),
+        attempt: 1,
+        counted: Some(4),
+        operation: "demo.count".into(),
+        error: None,
+        run_after: None,
+    };
     let owned = Owned {
         begins: Some(0),
         opened: 1,

@@ -31,7 +31,7 @@ pub enum Sabotage {
     SnoozeCounts,
     /// A bundle that asks for time is called before it is over.
     CallEarly,
-    /// A job that its bundle has accepted keeps its worker until it ends.
+    /// A job that its bundle has accepted keeps its worker until the process ends.
     WaitHoldsWorker,
     /// Each process goes by its own machine's clock instead of the database's.
     WallClock,

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::home::Database;
 use self::{
-    bundle::{Bundles, OPERATIONS},
+    bundle::Bundles,
     follower::follow,
     home::{Home, Taken},
     judge::{Counts, History, Owned, judge},
@@ -186,24 +186,12 @@ pub async fn run(options: Options) -> anyhow::Result<Report> {
     let mut history = seen.with(std::mem::take);
     history.excused = taken.values().sum::<usize>() * home.jobs_a_process();
     history.calls = bundles.calls();
-    history.expected_accepted = expected_accepted(&load, &home);
     let calls = history.calls.calls;
     let interrupted = history.owners.iter().map(Owned::interrupted).sum();
     let stop = home.stop().await.map_err(|error| format!("{error:#}"));
     let (counts, unfinished) = (judge(&history), judge::describe_unfinished(&history));
     let jobs = load.jobs;
     Ok(Report { database, seed, jobs, taken, interrupted, calls, counts, unfinished, stop })
-}
-
-/// Returns how many accepted jobs wait at once if they hold no workers, or `None` if too few are made to tell.
-fn expected_accepted(load: &Load, home: &Home) -> Option<usize> {
-    let workers = home.jobs_a_process() * home.workers();
-    // A single operation accepts its jobs; operations of bundles are half of all jobs.
-    let accepted = u32::try_from(load.jobs / (2 * OPERATIONS.len())).ok()?;
-    let at_once =
-        bundle::SHORTEST_WORK.as_secs_f64() * f64::from(accepted) / load.lasts.as_secs_f64();
-    let expected = u32::try_from(workers).ok()?;
-    (at_once > 1.5 * f64::from(expected)).then_some(workers + 1)
 }
 
 /// Takes workers away until the time is over, then leaves all there.
@@ -230,7 +218,8 @@ async fn take_away(
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { database, seed, jobs, taken, interrupted, calls, counts, unfinished, stop } = self;
+        let Self { database, seed, jobs, taken, interrupted, calls, counts, unfinished, stop } =
+            self;
         writeln!(
             f,
             "{database}, seed {seed}: {jobs} jobs, {calls} calls, {interrupted} interruptions"

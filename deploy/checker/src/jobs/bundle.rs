@@ -30,7 +30,7 @@ pub(super) const OPERATIONS: [&str; 3] = ["steady.later", "steady.busy", "flaky.
 const SECRET: &str = "whsec_Y2hlY2tlci1jaGVja2VyLWNoZWNrZXItY2hlY2tlcg==";
 
 /// Shortest time for which an accepted job is worked on; the longest is half as long again.
-pub(super) const SHORTEST_WORK: Duration = Duration::from_secs(6);
+const SHORTEST_WORK: Duration = Duration::from_secs(6);
 /// Time that is asked for.
 const ASKED: Duration = Duration::from_secs(2);
 /// Time by which a call may seem to be early: bundle and checker see the call at two moments.
@@ -49,8 +49,6 @@ pub struct Calls {
     pub early: Vec<Uuid>,
     /// Jobs that were called again although the call before was accepted and its callback taken.
     pub again: Vec<Uuid>,
-    /// Largest number of accepted jobs that were worked on at once.
-    pub most_accepted: usize,
     /// Number of calls.
     pub calls: usize,
 }
@@ -69,7 +67,6 @@ struct Known {
 struct State {
     calls: Calls,
     jobs: HashMap<Uuid, Known>,
-    accepted: usize,
 }
 
 /// The bundles while they run; they end when dropped.
@@ -236,8 +233,6 @@ impl Seen {
         }
         match &*message.operation {
             "later" => {
-                state.accepted += 1;
-                state.calls.most_accepted = state.calls.most_accepted.max(state.accepted);
                 drop(state);
                 self.tasks.spawn(self.clone().work(message.job, message.fence));
                 status("202 Accepted", "")
@@ -272,7 +267,6 @@ impl Seen {
                 break;
             }
         }
-        self.state().accepted -= 1;
     }
 
     /// Sends a callback to whichever replica takes it, and says whether one has.

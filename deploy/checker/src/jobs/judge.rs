@@ -16,8 +16,6 @@ pub struct History {
     pub excused: usize,
     /// Calls and callbacks as the bundles behind a URL saw them.
     pub calls: Calls,
-    /// Number of accepted jobs that must have waited at once: more than there are workers. `None` if the load is too small.
-    pub expected_accepted: Option<usize>,
 }
 
 /// What an owner's clients saw.
@@ -112,14 +110,12 @@ pub struct Counts {
     pub early: usize,
     /// Bundles that were called again for a job that they had accepted and called back for.
     pub called_again: usize,
-    /// Accepted jobs held workers: no more of them waited at once than there are.
-    pub held: usize,
 }
 
 impl Counts {
     /// Returns each with its name.
     #[must_use]
-    pub fn named(&self) -> [(&'static str, usize); 14] {
+    pub fn named(&self) -> [(&'static str, usize); 13] {
         [
             ("lost", self.lost),
             ("ended twice", self.ended_twice),
@@ -134,7 +130,6 @@ impl Counts {
             ("taken from a live worker", self.stolen),
             ("called sooner than asked", self.early),
             ("called again after a callback", self.called_again),
-            ("waits that hold workers", self.held),
         ]
     }
 }
@@ -155,8 +150,6 @@ pub fn judge(history: &History) -> Counts {
     let early = history.calls.early.iter().filter(|job| !was_interrupted.contains(job));
     counts.early = early.count();
     counts.called_again = history.calls.again.len();
-    let is_held = |expected: &usize| history.calls.most_accepted < *expected;
-    counts.held = usize::from(history.expected_accepted.as_ref().is_some_and(is_held));
     counts
 }
 

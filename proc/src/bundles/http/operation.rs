@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use reqwest::Response;
 use serde_json::Value;
-use shared::{sabotage::Sabotage, store::Tx, time::Timestamp};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use shared::{store::Tx, time::Timestamp};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{
     answer::{Line, Lines},
@@ -21,8 +21,8 @@ use crate::{
     bundles::Operation,
     ingress::Role,
     jobs::{
-        self, JobContext, JobError, Progress, Share,
-        machine::{Attempted, Job, State},
+        JobContext, JobError, Progress, Share,
+        machine::{Attempted, Job},
     },
     raw_json::RawJson,
 };
@@ -149,9 +149,6 @@ impl HttpOperation {
             };
             let came = context.leave(accept).await?;
             let Some((last, _)) = came.last() else {
-                if context.store().sabotage() == Some(Sabotage::WaitHoldsWorker) {
-                    hold_worker(context).await;
-                }
                 return Err(JobError::accepted());
             };
             let last = *last;
@@ -243,15 +240,6 @@ impl Listener {
             self.context.advance(progress, None::<Value>).await?;
         }
         Ok(())
-    }
-}
-
-/// Stays until the job has left its bundle, which is a deliberate bug.
-async fn hold_worker(context: &JobContext) {
-    let id = context.job().id;
-    let job = async || context.store().read(move |reader| jobs::find(reader, id)).await;
-    while job().await.is_ok_and(|job| job.state == State::Running) {
-        sleep(WRITE).await;
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{future::pending, sync::Arc, time::Duration};
 
 use serde_json::Value as Json;
-use shared::http::with_trace;
+use shared::{http::with_trace, sabotage::Sabotage};
 use tokio::{
     task::JoinSet,
     time::{Instant, MissedTickBehavior, interval_at, sleep},
@@ -54,7 +54,12 @@ impl Engine {
         let command = match self.operate(&context, stop, &shutdown).await {
             Ended::Done(Ok(result)) => Some(Command::Succeed { claim, result }),
             Ended::Done(Err(error)) => match error.attempted {
-                Attempted::Accepted => None,
+                Attempted::Accepted => {
+                    if self.inner.tools.store.sabotage() == Some(Sabotage::WaitHoldsWorker) {
+                        shutdown.cancelled().await;
+                    }
+                    None
+                }
                 Attempted::PutBack => {
                     let wait = error.wait.unwrap_or(INGRESS_AWAY);
                     Some(Command::Snooze { claim, wait, reason: None })

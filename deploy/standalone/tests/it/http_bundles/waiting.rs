@@ -11,7 +11,10 @@ use std::{
 
 use serde_json::{Value, json};
 use shared::time::Timestamp;
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    time::timeout,
+};
 
 use super::callbacks::Callback;
 use crate::{
@@ -120,6 +123,23 @@ async fn jobs_that_wait_for_a_bundle_hold_no_worker_and_are_cancelled_at_once() 
     }
     told.sort();
     assert_eq!(told, [jobs[0].1.clone(), jobs[1].1.clone()]);
+}
+
+/// Returns whether the only worker calls the bundle for a second job while the first job, which was accepted, waits.
+async fn worker_is_free_while_a_job_waits(flags: &[&str], within: Duration) -> bool {
+    let flags = [&["--proc-workers", "1"], flags].concat();
+    let (_parley, project, mut rogue) = start(&flags, 600, |_| accepts()).await;
+    submit(&project, "b.later", json!({})).await.is(202);
+    rogue.called().await;
+    submit(&project, "b.later", json!({})).await.is(202);
+    timeout(within, rogue.called()).await.is_ok()
+}
+
+#[tokio::test]
+async fn a_worker_that_is_held_while_a_job_waits_is_noticed() {
+    assert!(worker_is_free_while_a_job_waits(&[], Duration::from_secs(30)).await);
+    let sabotage = ["--sabotage", "wait-holds-worker"];
+    assert!(!worker_is_free_while_a_job_waits(&sabotage, Duration::from_secs(4)).await);
 }
 
 #[tokio::test]

@@ -39,7 +39,7 @@ pub(crate) struct Options {
     /// Parts to run; all by default.
     #[arg(long, value_delimiter = ',', default_values = ["sqlite", "rates", "delays"])]
     only: Vec<String>,
-    /// Cases of `rates` whose names begin so, once for each; all by default.
+    /// Cases whose names begin so, once for each; all by default.
     #[arg(long = "case", value_name = "NAME")]
     cases: Vec<String>,
     /// Folder of the programs `ingress` and `proc`; by default where `bench` is.
@@ -49,6 +49,11 @@ pub(crate) struct Options {
 
 impl Options {
     /// Returns how many jobs a turn has. One by one they are so slow that fewer tell as much.
+    /// Returns whether a case is to be run.
+    fn wants(&self, case: &str) -> bool {
+        self.cases.is_empty() || self.cases.iter().any(|name| case.starts_with(name))
+    }
+
     fn jobs_of(&self, batch: bool) -> usize {
         if batch { self.jobs } else { self.jobs / 8 }
     }

@@ -82,6 +82,9 @@ pub(super) async fn sqlite(options: &Options) -> anyhow::Result<()> {
     println!("\nSQLite");
     head();
     for (name, owners, batch) in parley(options) {
+        if !options.wants(&name) {
+            continue;
+        }
         let mut rounds = Vec::new();
         for _ in 0..options.rounds {
             let turn = Turn { options, owners: 0..owners, batch };
@@ -105,9 +108,7 @@ pub(super) async fn postgres(options: &Options, cluster: &Cluster) -> anyhow::Re
     } else {
         println!("without the other queues: bench/peers/setup installs them");
     }
-    if !options.cases.is_empty() {
-        cases.retain(|(name, _)| options.cases.iter().any(|case| name.starts_with(case)));
-    }
+    cases.retain(|(name, _)| options.wants(name));
     let mut figures = vec![Vec::new(); cases.len()];
     for round in 0..options.rounds {
         for (number, (_, who)) in cases.iter().enumerate() {

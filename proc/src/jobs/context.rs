@@ -157,9 +157,14 @@ impl JobContext {
         self.log.push(NewLine { at: self.tools.store.now(), level, message });
     }
 
-    /// Writes the lines of the log as they come, until `end` and the last of them.
-    pub(super) async fn write_log(&self, end: &CancellationToken, shutdown: &CancellationToken) {
-        self.log.run(self, end, shutdown).await;
+    /// Writes the lines of the log as they come, until [`JobContext::end_log`] and the last of them.
+    pub(super) async fn write_log(&self, shutdown: &CancellationToken) {
+        self.log.run(self, shutdown).await;
+    }
+
+    /// Says that no more lines come.
+    pub(super) fn end_log(&self) {
+        self.log.end();
     }
 
     /// Adds lines to the job's log, also just after the job was cancelled under this worker.

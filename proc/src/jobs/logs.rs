@@ -18,7 +18,7 @@ use shared::{
 };
 use tokio::{
     select,
-    sync::{Notify, watch},
+    sync::Notify,
     time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
@@ -106,8 +106,8 @@ pub(super) struct LogWriter {
     pending: Mutex<Pending>,
     /// Notified when lines come, when their number reaches a group, and when all are to be written.
     changed: Notify,
-    /// Number of lines that have been written or given up.
-    done: watch::Sender<u64>,
+    /// Notified when lines have been written or given up.
+    written: Notify,
 }
 
 /// Lines that wait to be written.
@@ -120,6 +120,10 @@ struct Pending {
     since: Option<Instant>,
     /// Number of lines that came in all.
     said: u64,
+    /// Number of lines that have been written or given up.
+    done: u64,
+    /// No more lines come.
+    is_ended: bool,
     /// Somebody waits until all are written.
     is_urgent: bool,
     /// The log has no room for more lines.
@@ -131,10 +135,11 @@ impl Pending {
         self.lines.is_empty() && self.dropped == 0
     }
 
-    /// Returns whether a group is to be written now.
+    /// Returns whether a group is to be written now, or none will come.
     fn is_due(&self) -> bool {
-        let is_old = self.since.is_some_and(|since| since.elapsed() >= FLUSH_INTERVAL);
-        !self.is_empty() && (self.is_urgent || self.lines.len() >= MAX_GROUP_LINES || is_old)
+        let is_old = || self.since.is_some_and(|since| since.elapsed() >= FLUSH_INTERVAL);
+        let is_group = || self.is_urgent || self.lines.len() >= MAX_GROUP_LINES || is_old();
+        self.is_ended || !self.is_empty() && is_group()
     }
 }
 
@@ -148,7 +153,7 @@ pub(super) struct Group {
 
 impl LogWriter {
     pub(super) fn new() -> Self {
-        Self { pending: Mutex::default(), changed: Notify::new(), done: watch::Sender::new(0) }
+        Self { pending: Mutex::default(), changed: Notify::new(), written: Notify::new() }
     }
 
     /// Takes a line, which is written soon.
@@ -173,35 +178,40 @@ impl LogWriter {
 
     /// Waits until every line that came so far is written, or given up.
     pub(super) async fn flushed(&self) {
-        let said = {
-            let mut pending = self.pending();
-            if *self.done.borrow() >= pending.said {
-                return;
-            }
-            pending.is_urgent = true;
-            pending.said
-        };
-        self.changed.notify_one();
-        // The sender is ours, so it is there.
-        let _ = self.done.subscribe().wait_for(|done| *done >= said).await;
-    }
-
-    /// Writes lines as they come, until `end` and the last of them. Gives lines up that belong to a job which is another
-    /// worker's by now, and all of them when the database is away at `shutdown`.
-    pub(super) async fn run(
-        &self,
-        context: &JobContext,
-        end: &CancellationToken,
-        shutdown: &CancellationToken,
-    ) {
+        let said = self.pending().said;
         loop {
-            end.run_until_cancelled(self.due()).await;
-            let Some(group) = self.take() else {
-                if end.is_cancelled() {
+            let written = self.written.notified();
+            {
+                let mut pending = self.pending();
+                if pending.done >= said {
                     return;
                 }
-                continue;
-            };
+                pending.is_urgent = true;
+            }
+            self.changed.notify_one();
+            written.await;
+        }
+    }
+
+    /// Says that no more lines come: what is left is written now.
+    pub(super) fn end(&self) {
+        self.pending().is_ended = true;
+        self.changed.notify_one();
+    }
+
+    /// Writes lines as they come, until [`LogWriter::end`] and the last of them. Gives lines up that belong to a job which is
+    /// another worker's by now, and all of them when the database is away at `shutdown`.
+    pub(super) async fn run(&self, context: &JobContext, shutdown: &CancellationToken) {
+        self.due().await;
+        // On the heap, as the log of most jobs is empty.
+        Box::pin(self.write(context, shutdown)).await;
+    }
+
+    async fn write(&self, context: &JobContext, shutdown: &CancellationToken) {
+        loop {
+            self.due().await;
+            // A group is due whenever there are lines, except at the end.
+            let Some(group) = self.take() else { return };
             let written = group.clone();
             match context.append_log(group).await {
                 Ok(is_full) => self.pending().is_full |= is_full,
@@ -219,11 +229,12 @@ impl LogWriter {
                 }
             }
             let count = u64::try_from(written.dropped).unwrap_or(0) + written.lines.len() as u64;
-            self.done.send_modify(|done| *done += count);
+            self.pending().done += count;
+            self.written.notify_waiters();
         }
     }
 
-    /// Waits until a group is to be written.
+    /// Waits until a group is to be written, or none will come.
     async fn due(&self) {
         loop {
             let changed = self.changed.notified();

@@ -9,7 +9,7 @@
 //!   ([`Lease::hold`]). The work goes on once the lease is renewed and what was taken meanwhile is sorted out.
 //! - **Fences.** A write that comes too late in spite of both is refused by the fence of the job or answer.
 
-use std::time::Duration;
+use std::{future::poll_fn, task::Poll, time::Duration};
 
 use tokio::{
     sync::watch,
@@ -142,12 +142,24 @@ impl Lease {
     pub async fn hold<F: Future>(&self, work: F) -> F::Output {
         let mut work = std::pin::pin!(work);
         loop {
-            self.held().await;
-            let ends = self.state.borrow().ends(self.length).unwrap_or_else(Instant::now);
-            tokio::select! {
-                biased;
-                () = sleep_until(ends) => {}
-                output = &mut work => return output,
+            let ends = self.state.borrow().ends(self.length);
+            let Some(ends) = ends.filter(|ends| Instant::now() < *ends) else {
+                self.held().await;
+                continue;
+            };
+            let mut over = std::pin::pin!(sleep_until(ends));
+            let step = poll_fn(|context| {
+                if Instant::now() >= ends {
+                    return Poll::Ready(None);
+                }
+                if let Poll::Ready(output) = work.as_mut().poll(context) {
+                    return Poll::Ready(Some(output));
+                }
+                // Last, so that work which is done at once costs no timer.
+                over.as_mut().poll(context).map(|()| None)
+            });
+            if let Some(output) = step.await {
+                return output;
             }
         }
     }

@@ -137,9 +137,8 @@ impl Engine {
         let mut beat = interval_at(Instant::now() + ANNOUNCE, ANNOUNCE);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // Beside the operation, whose time is not spent on it, and to the last line before the job's end is written.
-        let end = CancellationToken::new();
-        // On the heap, as the log of most jobs is empty.
-        let mut log = Box::pin(context.write_log(&end, shutdown));
+        let log = context.write_log(shutdown);
+        tokio::pin!(log);
         let ended = loop {
             tokio::select! {
                 biased;
@@ -163,7 +162,7 @@ impl Engine {
                 () = &mut log => {}
             }
         };
-        end.cancel();
+        context.end_log();
         log.await;
         ended
     }

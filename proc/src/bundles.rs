@@ -243,8 +243,9 @@ pub(crate) fn schema_of<T: JsonSchema>() -> Value {
 }
 
 /// Reads an input that its schema has let pass. To a schema `1.0` is an integer, so it is one here.
-pub(crate) fn parse<T: serde::de::DeserializeOwned>(input: Value) -> Result<T, JobError> {
-    serde_json::from_value(input::with_whole_numbers(input))
+pub(crate) fn parse<T: serde::de::DeserializeOwned>(mut input: Value) -> Result<T, JobError> {
+    input::make_whole_numbers(&mut input);
+    serde_json::from_value(input)
         .map_err(|error| JobError::permanent("invalid_input", error.to_string()))
 }
 

@@ -131,6 +131,11 @@ struct Pending {
 }
 
 impl Pending {
+    /// Returns whether a line came, or none will.
+    fn has_begun(&self) -> bool {
+        self.said > 0 || self.is_ended
+    }
+
     fn is_empty(&self) -> bool {
         self.lines.is_empty() && self.dropped == 0
     }
@@ -202,7 +207,9 @@ impl LogWriter {
     /// Writes lines as they come, until [`LogWriter::end`] and the last of them. Gives lines up that belong to a job which is
     /// another worker's by now, and all of them when the database is away at `shutdown`.
     pub(super) async fn run(&self, context: &JobContext, shutdown: &CancellationToken) {
-        self.due().await;
+        while !self.pending().has_begun() {
+            self.changed.notified().await;
+        }
         // On the heap, as the log of most jobs is empty.
         Box::pin(self.write(context, shutdown)).await;
     }

@@ -1,12 +1,12 @@
 //! Sees a claimed job through: runs its operation beside a clock, a cancel and a drain, and writes how it ended.
 
-use std::{future::pending, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use serde_json::Value as Json;
 use shared::{http::with_trace, sabotage::Sabotage};
 use tokio::{
     task::JoinSet,
-    time::{Instant, MissedTickBehavior, interval_at, sleep},
+    time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -118,14 +118,7 @@ impl Engine {
         if let Err(unfit) = declared.check(&input) {
             return Ended::Done(Err(JobError::permanent("invalid_input", unfit.to_string())));
         }
-        let limit = operation.limit();
-        let timeout = async move {
-            match limit {
-                Some(limit) => sleep(limit).await,
-                None => pending().await,
-            }
-        };
-        tokio::pin!(timeout);
+        let deadline = operation.limit().map(|limit| Instant::now() + limit);
         let trace = job.trace_id.clone();
         let mut task = JoinSet::new();
         let span = tracing::debug_span!("job", job.id = %job.id, trace.id = %trace);
@@ -134,8 +127,13 @@ impl Engine {
         // While the lease is not held, the job may be another worker's: the operation stands still.
         let work = async move { lease.hold(operation.run(given, input)).await };
         task.spawn(with_trace(trace, work.instrument(span)));
-        let mut beat = interval_at(Instant::now() + ANNOUNCE, ANNOUNCE);
-        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // One timer for the next announcement and for the deadline.
+        let next = || {
+            let announcement = Instant::now() + ANNOUNCE;
+            deadline.map_or(announcement, |deadline| deadline.min(announcement))
+        };
+        let timer = sleep_until(next());
+        tokio::pin!(timer);
         // Beside the operation, whose time is not spent on it, and to the last line before the job's end is written.
         let log = context.write_log(shutdown);
         tokio::pin!(log);
@@ -151,13 +149,14 @@ impl Engine {
                     // The panic hook has logged it.
                     _ => Err(JobError::permanent("internal", "the operation broke")),
                 }),
-                () = &mut timeout => {
-                    Box::pin(stopped(&mut task)).await;
-                    break Ended::Done(Err(JobError::transient("timeout", "the operation took too long")));
-                }
-                _ = beat.tick() => {
+                () = &mut timer => {
+                    if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                        Box::pin(stopped(&mut task)).await;
+                        break Ended::Done(Err(JobError::transient("timeout", "the operation took too long")));
+                    }
                     // On the heap, as most jobs end before it.
                     Box::pin(context.announce()).await;
+                    timer.as_mut().reset(next());
                 }
                 () = &mut log => {}
             }

@@ -66,8 +66,8 @@ fn title(file: &Value) -> String {
 #[derive(Default)]
 struct Whole {
     text: String,
-    /// The words of the text, each between spaces.
-    words: String,
+    /// The words of the text, each between spaces; read only once there is another piece to compare.
+    words: Option<String>,
     compared: usize,
 }
 
@@ -77,26 +77,26 @@ impl Whole {
             return Ok(());
         }
         if self.text.is_empty() {
-            self.words = words(&piece);
             self.text = piece;
             return fits(&self.text);
         }
         if self.compared < MAX_COMPARED {
             self.compared += 1;
             let new = words(&piece);
+            let own = self.words.get_or_insert_with(|| words(&self.text));
             if new == " " {
                 if self.text.contains(piece.trim()) {
                     return Ok(());
                 }
-            } else if self.words.contains(&new) {
+            } else if own.contains(&new) {
                 return Ok(());
-            } else if self.words != " " && new.contains(&self.words) {
+            } else if own != " " && new.contains(&*own) {
                 // The text was the short form of this.
                 self.text = piece;
-                self.words = new;
+                self.words = Some(new);
                 return fits(&self.text);
             }
-            self.words.push_str(new.trim_start());
+            own.push_str(new.trim_start());
         }
         self.text.truncate(self.text.trim_end().len());
         self.text.push('\n');

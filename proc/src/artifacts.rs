@@ -6,7 +6,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, HeaderName, Method, StatusCode, header};
-use http_range_header::StartPosition;
+use http_range_header::{EndPosition, StartPosition};
 use serde::Serialize;
 use shared::{
     http::Path,
@@ -51,7 +51,7 @@ impl Artifact {
 
 /// Returns where a job's artifacts are.
 pub(crate) fn folder(job: JobId) -> String {
-    format!("artifacts/{job}")
+    format!("{FOLDER}/{job}")
 }
 
 /// Writes down an artifact that is complete, in place of one that an attempt before made.
@@ -84,6 +84,8 @@ pub(crate) fn insert(
 
 /// Interval at which the files of old exports are deleted.
 pub(crate) const EXPORT_SWEEP_INTERVAL: Duration = Duration::from_secs(5);
+/// Folder of all artifacts; each job has one in it.
+const FOLDER: &str = "artifacts";
 /// Artifacts that are deleted in one go.
 const MAX_SWEPT: i64 = 200;
 
@@ -125,7 +127,24 @@ pub(crate) async fn sweep_orphans(store: &Store, blobs: &Blobs) -> anyhow::Resul
     let orphans = orphans?;
     let deleted = orphans.len();
     delete(store, blobs, orphans).await?;
+    delete_unlisted(store, blobs).await?;
     Ok(deleted)
+}
+
+/// Deletes the files of jobs that are gone and that no artifact lists: an attempt that was killed left them.
+async fn delete_unlisted(store: &Store, blobs: &Blobs) -> anyhow::Result<()> {
+    // A job is there before its first file.
+    for folder_name in blobs.folders(FOLDER).await? {
+        let Ok(job) = folder_name.parse::<JobId>() else { continue };
+        let find = store.read(move |reader| {
+            reader.find("SELECT 1 FROM jobs WHERE id = $1", &[job.into()], |_| Ok(()))
+        });
+        let found: Result<Option<()>, store::Error> = find.await;
+        if found?.is_none() {
+            delete_of_job(store, blobs, job).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Deletes everything that a job made, once the job is gone.
@@ -214,7 +233,12 @@ async fn download(
         Precondition::Holds => {}
         Precondition::Failed => return Err(ApiError::PreconditionFailed),
         Precondition::NotModified => {
-            return Ok((StatusCode::NOT_MODIFIED, version).into_response());
+            let mut response = (StatusCode::NOT_MODIFIED, version).into_response();
+            if method == Method::HEAD {
+                // Without it the length of the empty body would be told.
+                response.headers_mut().insert(header::CONTENT_LENGTH, bytes.into());
+            }
+            return Ok(response);
         }
     }
     // A range is defined for GET alone.
@@ -281,6 +305,10 @@ fn range(
     }
     let Ok(parsed) = http_range_header::parse_range_header(asked) else { return Ok(None) };
     let [one] = parsed.ranges.as_slice() else { return Ok(None) };
+    if matches!((one.start, one.end), (StartPosition::Index(first), EndPosition::Index(last)) if last < first)
+    {
+        return Ok(None);
+    }
     // A suffix longer than the whole is the whole; the library refuses it.
     if bytes > 0 && matches!(one.start, StartPosition::FromLast(last) if last >= bytes) {
         return Ok(Some(0..=bytes - 1));
@@ -307,6 +335,7 @@ mod tests {
         assert_eq!(ask("bytes=10-"), Err(()));
         assert_eq!(ask("bytes=0-1,3-4"), Ok(None));
         assert_eq!(ask("lines=1-2"), Ok(None));
+        assert_eq!(ask("bytes=5-2"), Ok(None), "RFC 9110 §14.1.1: invalid, so ignored");
     }
 
     #[test]

@@ -92,6 +92,13 @@ impl Blobs {
         &self.scratch
     }
 
+    /// Returns the names of the folders right under `prefix`.
+    pub(crate) async fn folders(&self, prefix: &str) -> object_store::Result<Vec<String>> {
+        let listed = self.store.list_with_delimiter(Some(&Path::from(prefix))).await?;
+        let names = listed.common_prefixes.iter().filter_map(|path| path.filename());
+        Ok(names.map(str::to_owned).collect())
+    }
+
     /// Deletes every blob under `prefix`, whatever the clock of the store of blobs says of it.
     pub(crate) async fn delete_all(&self, prefix: &str) -> object_store::Result<()> {
         self.sweep(prefix, Timestamp::from_ms(i64::MAX)).await

@@ -83,8 +83,8 @@ pub struct JobsConfig {
     /// How long a worker that is not heard of keeps its job.
     #[arg(long, env = "PROC_LEASE", default_value = "30s", value_parser = duration)]
     pub proc_lease: Duration,
-    /// Time over which the three attempts of a job are spread, at least, so that a bundle which restarts is back for the last.
-    #[arg(long, env = "PROC_RETRY_SPREAD", default_value = "2m", value_parser = duration)]
+    /// Time over which the three attempts of a job are spread, at least, so that a bundle which restarts is back for the last; 12 hours at most.
+    #[arg(long, env = "PROC_RETRY_SPREAD", default_value = "2m", value_parser = retry_spread)]
     pub proc_retry_spread: Duration,
 }
 
@@ -166,4 +166,16 @@ pub struct HttpBundlesConfig {
     /// Whether bundles and webhooks may be on this machine, at any port and over plain HTTP. For development: whoever owns a project reaches all that listens on loopback.
     #[arg(long, env = "PROC_HTTP_BUNDLES_LOOPBACK", default_value_t = false, action = clap::ArgAction::Set)]
     pub proc_http_bundles_loopback: bool,
+}
+
+/// Longest time over which attempts are spread: with its jitter the last pause stays below the day for which a job may wait.
+const MAX_RETRY_SPREAD: Duration = Duration::from_hours(12);
+
+/// Reads the time over which the attempts of a job are spread.
+fn retry_spread(text: &str) -> Result<Duration, String> {
+    let spread = duration(text)?;
+    if spread > MAX_RETRY_SPREAD {
+        return Err("at most 12h, since a job waits for a day at most".into());
+    }
+    Ok(spread)
 }

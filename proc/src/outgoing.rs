@@ -137,8 +137,10 @@ pub(crate) fn retry_after(head: &HeaderMap) -> Option<Duration> {
     let text = |name| head.get(name)?.to_str().ok().map(str::trim);
     let date = |text| httpdate::parse_http_date(text).ok();
     let asked = text(header::RETRY_AFTER)?;
-    let wait = if let Ok(seconds) = asked.parse() {
-        Duration::from_secs(seconds)
+    let is_number = !asked.is_empty() && asked.bytes().all(|byte| byte.is_ascii_digit());
+    let wait = if is_number {
+        // Digits alone fail only where 64 bits do not hold them.
+        Duration::from_secs(asked.parse().unwrap_or(u64::MAX))
     } else {
         let now = text(header::DATE).and_then(date).unwrap_or_else(SystemTime::now);
         date(asked)?.duration_since(now).unwrap_or_default()
@@ -167,6 +169,8 @@ mod tests {
             ("Sun Nov  6 08:49:37 1994", Some(7)),
             // A date that is past.
             ("Sun, 06 Nov 1994 08:49:00 GMT", Some(1)),
+            ("99999999999999999999", Some(u64::MAX)),
+            ("", None),
             ("soon", None),
             ("-1", None),
             ("1.5", None),

@@ -17,7 +17,7 @@ const UNKNOWN: Duration = Duration::from_secs(10);
 const GOOD_FOR: Duration = Duration::from_millis(250);
 /// Sooner is not worth asking, and later nobody can tell.
 const SOONEST: Duration = Duration::from_secs(1);
-const LATEST: Duration = Duration::from_mins(1);
+pub(super) const LATEST: Duration = Duration::from_mins(1);
 
 /// The limits of the queue, and when this process took its last jobs from it.
 #[derive(Debug)]
@@ -31,6 +31,8 @@ pub(super) struct Queue {
 #[derive(Copy, Clone, Debug)]
 struct Counted {
     waiting: usize,
+    /// So many jobs were put back that their owners have to be looked at.
+    has_crowd: bool,
     at: Instant,
 }
 
@@ -72,6 +74,11 @@ impl QueueLimit {
         Self { mine: self.mine.div_ceil(2), ..self }
     }
 
+    /// Returns how many jobs that were put back an owner may have.
+    pub(super) fn owners_most(&self) -> i64 {
+        self.mine.into()
+    }
+
     /// Lets some more join those who wait without a count, if that of a moment ago leaves room for twice as many.
     pub(super) fn admits_by_the_last_count(&self, more: usize) -> bool {
         let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
@@ -79,16 +86,23 @@ impl QueueLimit {
             return false;
         };
         let all = last.waiting.saturating_add(more);
-        let fits = u32::try_from(all).is_ok_and(|all| all <= self.mine / 2);
+        let fits = !last.has_crowd && u32::try_from(all).is_ok_and(|all| all <= self.mine / 2);
         if fits {
             last.waiting = all;
         }
         fits
     }
 
-    /// Notes a count, lets some more join those who wait, or says how long it may be until there is room.
-    pub(super) fn admit(&self, waiting: usize, more: usize) -> Result<(), Duration> {
-        let counted = Counted { waiting: waiting.saturating_add(more), at: Instant::now() };
+    /// Notes a count, and whether `has_crowd` jobs that were put back; lets some more join those who wait, or says how long it
+    /// may be until there is room.
+    pub(super) fn admit(
+        &self,
+        waiting: usize,
+        more: usize,
+        has_crowd: bool,
+    ) -> Result<(), Duration> {
+        let waiting_then = waiting.saturating_add(more);
+        let counted = Counted { waiting: waiting_then, has_crowd, at: Instant::now() };
         *self.counted.lock().unwrap_or_else(PoisonError::into_inner) = Some(counted);
         let all = u32::try_from(waiting.saturating_add(more)).unwrap_or(u32::MAX);
         match all.saturating_sub(self.mine) {
@@ -125,15 +139,17 @@ mod tests {
         let queue = Queue::new("10".parse().unwrap());
         let limit = || queue.limit(Roles::default(), Instant::now());
         assert!(!limit().admits_by_the_last_count(1));
-        limit().admit(2, 1).unwrap();
+        limit().admit(2, 1, false).unwrap();
         assert!(limit().admits_by_the_last_count(2));
         // Five are half of it, and nobody has looked since.
         assert!(!limit().admits_by_the_last_count(1));
-        limit().admit(0, 1).unwrap();
+        limit().admit(0, 1, false).unwrap();
         assert!(limit().half().admits_by_the_last_count(1));
         assert!(!limit().half().admits_by_the_last_count(1));
+        limit().admit(0, 1, true).unwrap();
+        assert!(!limit().admits_by_the_last_count(1), "their owners have to be looked at");
         let before = Instant::now().checked_sub(GOOD_FOR).unwrap();
-        *queue.counted.lock().unwrap() = Some(Counted { waiting: 0, at: before });
+        *queue.counted.lock().unwrap() = Some(Counted { waiting: 0, has_crowd: false, at: before });
         assert!(!limit().admits_by_the_last_count(1));
     }
 
@@ -141,7 +157,7 @@ mod tests {
     fn the_wait_is_as_long_as_those_before_take() {
         let (queue, start) = (Queue::new("2,admin=4".parse().unwrap()), Instant::now());
         let half = Duration::from_millis(500);
-        let wait = |waiting, now| queue.limit(Roles::default(), now).admit(waiting, 1);
+        let wait = |waiting, now| queue.limit(Roles::default(), now).admit(waiting, 1, false);
         assert_eq!(wait(1, start), Ok(()));
         assert_eq!(wait(2, start), Err(UNKNOWN));
         for number in 0..100 {
@@ -154,7 +170,7 @@ mod tests {
         assert_eq!(wait(1_000, now), Err(LATEST));
         // The longer it stands still, the longer it is taken to last.
         assert_eq!(wait(7, now + half * 96), Err(half * 6 * 4));
-        assert_eq!(queue.limit(Roles { admin: true }, now).admit(3, 1), Ok(()));
-        assert_eq!(queue.limit(Roles { admin: true }, now).admit(4, 1), Err(SOONEST));
+        assert_eq!(queue.limit(Roles { admin: true }, now).admit(3, 1, false), Ok(()));
+        assert_eq!(queue.limit(Roles { admin: true }, now).admit(4, 1, false), Err(SOONEST));
     }
 }

@@ -208,5 +208,15 @@ async fn a_job_that_ended_long_ago_goes_with_its_log(home: Home) {
     let logs = fixture.content(&ended).read(|reader, job| logs::read(reader, job, 0, 10)).await;
     assert!(logs.map_err(|error: shared::store::Error| error).unwrap().is_empty());
     assert_eq!(fixture.find(waiting.id).await.state, State::Queued);
+    // A process was killed between the deletion of the job and that of its files.
+    for job in [ended.id, waiting.id] {
+        let mut part = blobs.writer(&format!("{}/1/part", crate::artifacts::folder(job)));
+        part.write("left".into()).await.unwrap();
+        part.finish().await.unwrap();
+    }
+    retention::run(store, blobs, LONG, Timestamp::now()).await.unwrap();
+    let file = async |job| blobs.file(&format!("{}/1/part", crate::artifacts::folder(job))).await;
+    assert!(file(ended.id).await.is_err(), "no sweep finds it");
+    assert!(file(waiting.id).await.is_ok(), "the job is still there");
     fixture.stop().await;
 }

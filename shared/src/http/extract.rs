@@ -207,6 +207,10 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
     type Rejection = BodyError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, BodyError> {
+        // No name has a NUL, and PostgreSQL cannot even be asked for one.
+        if parts.uri.path().contains("%00") {
+            return Err(BodyError::Invalid("the path has a NUL character".into()));
+        }
         let path = axum::extract::Path::from_request_parts(parts, state).await;
         path.map(|axum::extract::Path(value)| Self(value))
             .map_err(|rejection| BodyError::Invalid(rejection.body_text()))

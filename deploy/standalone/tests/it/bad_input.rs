@@ -69,6 +69,14 @@ impl Route {
         if self.path == "/sse/stream" { format!("{path}?project_id={project}") } else { path }
     }
 
+    /// Returns the path whose last parameter has a NUL, if it has any.
+    fn with_nul(&self, project: &str, id: &str) -> Option<String> {
+        let (start, end) = (self.path.rfind('{')?, self.path.rfind('}')?);
+        let path = format!("{}a%00{}", &self.path[..start], &self.path[end + 1..]);
+        let route = Self { method: String::new(), path, fields: None };
+        Some(route.at(project, id))
+    }
+
     fn is_for_admins(&self) -> bool {
         self.path.starts_with("/api/debug") || self.path.contains("/admin/")
     }
@@ -181,6 +189,10 @@ async fn every_route_refuses_who_is_not_let_in() {
         }
         let admin = parley.as_user("admin");
         let insider = if route.is_for_admins() { &admin } else { &project.client };
+        if let Some(path) = route.with_nul(&project.id, &id) {
+            let is_first = !of_project && path.matches(&id).count() == 0;
+            refused(&ask(insider, &path).await, if is_first { 400 } else { 0 }, &what);
+        }
         for junk in ["junk", "%00", "%ff", "1;drop", &"9".repeat(300), "..%2f.."] {
             if of_project {
                 refused(&ask(insider, &route.at(junk, &id)).await, 400, &what);

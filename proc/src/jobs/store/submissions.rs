@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use shared::{
-    ids::{IdempotencyKey, JobId},
+    ids::{IdempotencyKey, JobId, UserId},
     journal::Topic,
     store::{self, Reader, Tx},
     time::Timestamp,
@@ -14,7 +14,7 @@ use super::{
     super::{
         Error,
         machine::{self, Command, Event, Job},
-        queue::QueueLimit,
+        queue::{LATEST, QueueLimit},
     },
     Told, apply, claims, find, rows, tell,
 };
@@ -88,7 +88,7 @@ pub(in super::super) fn submit_all(
     }
     let sames = sames(tx, jobs)?;
     let (fresh, now) = (sames.iter().filter(|same| same.is_none()).count(), tx.now());
-    let nobody_waits = fresh > 0 && admit(tx, limit, fresh)? == Some(0);
+    let nobody_waits = fresh > 0 && admit(tx, limit, &first.owner, now, fresh)? == Some(0);
     let mut places = match places {
         Some(_) if !nobody_waits && waits_behind_others(first) => None,
         Some(places) if nobody_waits || have_places(tx, places.spare, now)? => Some(places),
@@ -224,10 +224,11 @@ pub(in super::super) fn retry(
     id: JobId,
     limit: &QueueLimit,
 ) -> Result<Job, Error> {
-    if unfinished(tx, &find(tx, id)?)?.is_some_and(|same| same != id) {
+    let job = find(tx, id)?;
+    if unfinished(tx, &job)?.is_some_and(|same| same != id) {
         return Err(Error::Superseded);
     }
-    admit(tx, limit, 1)?;
+    admit(tx, limit, &job.owner, tx.now(), 1)?;
     apply(tx, id, Command::Retry)
 }
 
@@ -240,18 +241,49 @@ fn unfinished(reader: &Reader<'_>, job: &Job) -> Result<Option<JobId>, store::Er
     reader.find(sql, &params, |row| row.get(0))
 }
 
-/// Lets more jobs join those who wait, of which no more are counted than matter. Owners submit side by side, so together they
-/// may go past the limit by as many as do so at the same moment. Returns how many wait if they were counted.
-fn admit(reader: &Reader<'_>, limit: &QueueLimit, more: usize) -> Result<Option<usize>, Error> {
+/// Lets more jobs of an owner join those who wait, of which no more are counted than matter. Owners submit side by side, so
+/// together they may go past the limit by as many as do so at the same moment. Returns how many wait if they were counted.
+///
+/// A job that was put back, because its bundle is away or asked for time, takes no place of the queue: one bundle that is away
+/// must not stop all others. Such jobs count against their owner alone, who may have as many of them as the queue has places.
+fn admit(
+    reader: &Reader<'_>,
+    limit: &QueueLimit,
+    owner: &UserId,
+    now: Timestamp,
+    more: usize,
+) -> Result<Option<usize>, Error> {
     if limit.admits_by_the_last_count(more) {
         return Ok(None);
     }
+    let most = i64::from(limit.most);
     // In an order that their index has, or PostgreSQL may think that all jobs are as quickly looked at.
-    let sql = "SELECT COUNT(*) FROM (SELECT 1 FROM jobs WHERE state IN ('queued', 'interrupted') \
+    let sql = "SELECT COUNT(*), COUNT(CASE WHEN snoozed_at IS NOT NULL AND run_after > $2 THEN 1 END) FROM \
+               (SELECT snoozed_at, run_after FROM jobs WHERE state IN ('queued', 'interrupted') \
                ORDER BY owner, rank, id LIMIT $1) waiting";
-    let waiting = reader.find(sql, &[i64::from(limit.most).into()], |row| row.get::<i64>(0))?;
-    let waiting = usize::try_from(waiting.unwrap_or(0)).unwrap_or(usize::MAX);
-    limit.admit(waiting, more).map_err(|retry_after| Error::QueueFull { retry_after })?;
+    let params = [most.into(), now.into()];
+    let counts = reader.find(sql, &params, |row| Ok((row.get::<i64>(0)?, row.get::<i64>(1)?)))?;
+    let (all, put_back) = counts.unwrap_or_default();
+    let waiting = if all >= most && put_back > 0 {
+        let sql = "SELECT COUNT(*) FROM (SELECT 1 FROM jobs WHERE state IN ('queued', 'interrupted') \
+                   AND (snoozed_at IS NULL OR run_after <= $2) ORDER BY owner, rank, id LIMIT $1) waiting";
+        reader.find(sql, &params, |row| row.get(0))?.unwrap_or(0)
+    } else {
+        all - put_back
+    };
+    if put_back >= limit.owners_most() {
+        let sql = "SELECT COUNT(*) FROM (SELECT 1 FROM jobs WHERE owner = $1 AND state IN ('queued', 'interrupted') \
+                   AND snoozed_at IS NOT NULL AND run_after > $2 ORDER BY rank, id LIMIT $3) waiting";
+        let params = [owner.into(), now.into(), limit.owners_most().into()];
+        let own = reader.find(sql, &params, |row| row.get::<i64>(0))?.unwrap_or(0);
+        if own >= limit.owners_most() {
+            return Err(Error::QueueFull { retry_after: LATEST });
+        }
+    }
+    let waiting = usize::try_from(waiting).unwrap_or(usize::MAX);
+    let has_crowd = put_back >= limit.owners_most() / 2;
+    let admitted = limit.admit(waiting, more, has_crowd);
+    admitted.map_err(|retry_after| Error::QueueFull { retry_after })?;
     Ok(Some(waiting))
 }
 

@@ -125,6 +125,20 @@ async fn jobs_that_wait_for_a_bundle_hold_no_worker_and_are_cancelled_at_once() 
     assert_eq!(told, [jobs[0].1.clone(), jobs[1].1.clone()]);
 }
 
+#[tokio::test]
+async fn jobs_that_were_put_back_fill_the_queue_of_their_owner_alone() {
+    let (parley, project, _rogue) = start(&["--proc-queue-limit", "4"], 600, |_| busy(60)).await;
+    for _ in 0..4 {
+        let job = submit(&project, "b.busy", json!({})).await.is(202);
+        until_put_back(&project.client, &text(&job["id"]), "bundle_busy").await;
+    }
+    let grace = parley.as_user("grace").project().await;
+    for _ in 0..3 {
+        assert_eq!(run(&grace, "demo.count", json!({"to": 1})).await["state"], "succeeded");
+    }
+    submit(&project, "b.busy", json!({})).await.refused(503, "backpressure");
+}
+
 /// Returns whether the only worker calls the bundle for a second job while the first job, which was accepted, waits.
 async fn worker_is_free_while_a_job_waits(flags: &[&str], within: Duration) -> bool {
     let flags = [&["--proc-workers", "1"], flags].concat();

@@ -197,7 +197,8 @@ pub struct GetEventsResponse {
     /// In the log's order, none if there is nothing more.
     #[prost(message, repeated, tag = "1")]
     pub events: ::prost::alloc::vec::Vec<Event>,
-    /// Why the log does not go on at `after`, as on a stream. There are no events then, and it goes on at `cursor`.
+    /// Why the log does not go on at `after`, as on a stream. There are no events then, and it goes on at `cursor`: before the
+    /// first later event that is kept, or at the end of a log that is another one.
     #[prost(string, optional, tag = "2")]
     pub reset: ::core::option::Option<::prost::alloc::string::String>,
     /// What to give as `after` next.

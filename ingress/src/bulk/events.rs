@@ -18,7 +18,8 @@ const MOST: u32 = 200;
 /// A page this long takes no further event: far below what gRPC lets pass.
 const PAGE_BYTES: usize = 512 * 1024;
 
-/// Returns what follows the cursor, or why nothing can.
+/// Returns the events that follow the cursor. If the log does not go on there, returns the reason with the cursor to go on
+/// at: before the first later event that is kept, or at the end of a log that is another one.
 pub(super) fn page(
     reader: &Reader<'_>,
     caller: &Granted<'_, Owner>,
@@ -26,7 +27,8 @@ pub(super) fn page(
     limit: u32,
 ) -> Result<GetEventsResponse, ApiError> {
     let topic = caller.topic();
-    let start = reader.start(&topic, Some(after))?.ok_or(ApiError::NotFound("the project"))?;
+    let start = reader.start_or_first_kept(&topic, after)?;
+    let start = start.ok_or(ApiError::NotFound("the project"))?;
     let cursor = Cursor::at(&topic, start.position).to_string();
     if let Some(reason) = start.reset {
         let name = serde_json::to_value(reason).map_err(anyhow::Error::from)?;

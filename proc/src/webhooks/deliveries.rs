@@ -7,7 +7,7 @@ use serde_json::json;
 use shared::{
     http::{BodyError, Json, Limit, Path, Query, current_trace},
     ids::{TraceId, WebhookId},
-    journal::{Cursor, Topic},
+    journal::{Cursor, ResetReason, Topic},
     store::{Error, Reader, Row, Store, Tx, Value},
     sweep,
     time::Timestamp,
@@ -215,7 +215,8 @@ struct Replay {
 /// Events that are delivered again.
 #[derive(Serialize, utoipa::ToSchema)]
 struct Replayed {
-    /// Number of kept deliveries that are made again, at most a thousand.
+    /// Number of kept deliveries that are made again, at most a thousand: those of events that the webhook still wants and
+    /// the project's log still has.
     deliveries: i64,
     /// Number of the first of them in the project's log.
     seq: Option<i64>,
@@ -238,7 +239,8 @@ async fn replay(
     Ok(Json(replayed))
 }
 
-/// Sets the webhook back before the first delivery since `from`, unless it is there or before already.
+/// Sets the webhook back before the first delivery since `from` whose event the log still has, unless the webhook is there or
+/// before already.
 fn set_back(tx: &mut Tx<'_>, id: WebhookId, from: Timestamp) -> Result<Replayed, ApiError> {
     let now = tx.now();
     if from > now || from < now.before(DELIVERIES) {
@@ -247,30 +249,41 @@ fn set_back(tx: &mut Tx<'_>, id: WebhookId, from: Timestamp) -> Result<Replayed,
     }
     let webhook = store::find_locked(tx, id)?.ok_or(ApiError::NotFound("the webhook"))?;
     // A delivery that was made again since then may be far before the deliveries of the range.
-    let sql = "SELECT seq, previous, message_id FROM webhook_deliveries WHERE webhook_id = $1 AND seq > \
+    let sql = "SELECT previous FROM webhook_deliveries WHERE webhook_id = $1 AND seq > \
                (SELECT COALESCE(MAX(seq), 0) FROM webhook_deliveries WHERE webhook_id = $1 AND at < $2) ORDER BY seq LIMIT 1";
-    let first = tx.find(sql, &[id.into(), from.into()], |row| {
-        Ok((row.get::<i64>(0)?, row.get::<String>(1)?, row.get::<String>(2)?))
-    })?;
+    let previous: Option<String> = tx.find(sql, &[id.into(), from.into()], |row| row.get(0))?;
     let nothing = Replayed { deliveries: 0, seq: None };
-    let Some((seq, previous, message)) = first else { return Ok(nothing) };
-    let unreadable = |_| ApiError::Conflict("the log does not go on there any more".into());
-    let at = page::position(webhook.project_id, &webhook.cursor).map_err(unreadable)?;
-    let before = page::position(webhook.project_id, &previous).map_err(unreadable)?;
-    let is_same_life = Message::position(&message).is_some_and(|it| it.epoch == at.epoch);
-    if !is_same_life || before.epoch != at.epoch {
-        return Err(ApiError::Conflict("the log does not go on there any more".into()));
+    let Some(previous) = previous else { return Ok(nothing) };
+    let log = Topic::project(webhook.project_id);
+    let gone = || ApiError::Conflict("the log does not go on there any more".into());
+    let at = page::position(webhook.project_id, &webhook.cursor).map_err(|_| gone())?;
+    let start = tx.start_or_first_kept(&log, &previous)?.ok_or_else(gone)?;
+    let is_there = matches!(start.reset, None | Some(ResetReason::Expired));
+    if !is_there || start.position.epoch != at.epoch {
+        return Err(gone());
     }
-    if at.seq <= before.seq {
+    // The events that wait are behind `at`: a webhook that has yet to be told of a hole is not taken past it.
+    if at.seq <= start.position.seq {
         return Ok(nothing);
     }
-    if !store::set_cursor(tx, id, &webhook.cursor, (&previous, before))? {
+    let sql = "SELECT seq, type, message_id FROM webhook_deliveries WHERE webhook_id = $1 AND seq > $2 AND seq <= $3 \
+               ORDER BY seq";
+    let params = [id.into(), start.position.seq.into(), at.seq.into()];
+    let kept = tx.query(sql, &params, |row| {
+        Ok((row.get::<i64>(0)?, row.get::<String>(1)?, row.get::<String>(2)?))
+    })?;
+    let is_made_again = |(_, kind, message): &(i64, String, String)| {
+        let epoch = Message::position(message).map(|position| position.epoch);
+        webhook.events.have(kind) && kind != RESET && epoch == Some(at.epoch)
+    };
+    let again: Vec<_> = kept.into_iter().filter(is_made_again).collect();
+    let Some((first, ..)) = again.first() else { return Ok(nothing) };
+    let cursor = Cursor::at(&log, start.position).to_string();
+    if !store::set_cursor(tx, id, &webhook.cursor, (&cursor, start.position))? {
         return Err(ApiError::Conflict("the webhook has moved on meanwhile; try again".into()));
     }
-    let sql =
-        "SELECT COUNT(*) FROM webhook_deliveries WHERE webhook_id = $1 AND seq BETWEEN $2 AND $3";
-    let count = tx.find(sql, &[id.into(), seq.into(), at.seq.into()], |row| row.get(0))?;
-    Ok(Replayed { deliveries: count.unwrap_or(0), seq: Some(seq) })
+    let deliveries = i64::try_from(again.len()).unwrap_or(i64::MAX);
+    Ok(Replayed { deliveries, seq: Some(*first) })
 }
 
 /// A delivery as it is kept, so that it can be made again.

@@ -139,7 +139,7 @@ async fn see_to(
 /// Looks by the types of events alone, so that what nobody wants makes no jobs. What is in them is asked of ingress.
 pub(super) fn ahead(reader: &Reader<'_>, webhook: &Stored) -> Result<Ahead, Error> {
     let log = Topic::project(webhook.project_id);
-    let start = reader.start(&log, Some(&webhook.cursor))?;
+    let start = reader.start_or_first_kept(&log, &webhook.cursor)?;
     let Some(start) = start.filter(|start| start.reset.is_none()) else {
         return Ok(Ahead::Deliver);
     };

@@ -50,8 +50,8 @@ impl From<JobError> for Unread {
     }
 }
 
-/// Reads what follows a cursor. If the log does not go on there, that is what the receiver is told, and it goes on at the
-/// log's end.
+/// Reads the events after a cursor. If the log does not go on there, the page is one reset, and delivery goes on with the
+/// first event that is kept, or at the end of a log that is another one.
 pub(super) async fn read(
     context: &JobContext,
     webhook: &Stored,

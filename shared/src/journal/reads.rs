@@ -239,6 +239,24 @@ impl Reader<'_> {
         }))
     }
 
+    /// Like [`Reader::start`], but a follower whose cursor has expired starts before the first later entry that is kept.
+    /// Entries of the log carry no tag of that place, so its tag is 0. The place is good for as long as the entry is kept.
+    pub fn start_or_first_kept(&self, topic: &Topic, cursor: &str) -> Result<Option<Start>, Error> {
+        let start = self.start(topic, Some(cursor))?;
+        let place = cursor.parse::<Cursor>().ok().and_then(|cursor| cursor.position(topic));
+        let (Some(Start { position: head, reset: Some(ResetReason::Expired) }), Some(place)) =
+            (start, place)
+        else {
+            return Ok(start);
+        };
+        let Some(first) = self.entries(topic, place.seq, 1)?.into_iter().next() else {
+            return Ok(start);
+        };
+        let position = Position { epoch: head.epoch, seq: first.position.seq - 1, tag: 0 };
+        let reset = (place != position).then_some(ResetReason::Expired);
+        Ok(Some(Start { position, reset }))
+    }
+
     pub(super) fn evidence(
         &self,
         topic: &Topic,

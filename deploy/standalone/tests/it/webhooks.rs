@@ -11,9 +11,28 @@ use serde_json::{Value, json};
 use crate::{
     bundle::{ADMIN, LOOPBACK, manifest, register},
     job::{JOBS, until_state},
+    project::Project,
     support::{Parley, column, eventually, text},
     webhook::{Subscription, WEBHOOKS, receiver, subscribe},
 };
+
+/// Starts Parley again with a log of at most so many entries, and returns once the log does not go on at `cursor`.
+async fn trimmed(
+    mut parley: Parley,
+    project: &Project,
+    entries: &str,
+    cursor: &str,
+) -> (Parley, Project) {
+    parley.terminate().await;
+    let flags = [&LOOPBACK[..], &["--journal-max-entries", entries]].concat();
+    let parley = Parley::start_in(&parley.dir, &flags).await;
+    let project = Project { client: parley.as_user("ada"), id: project.id.clone() };
+    // Retention runs beside the start.
+    let page = format!("/events?after={cursor}");
+    let is_trimmed = async || project.get(&page).await.is(200)["reset"].is_string();
+    eventually("the log is trimmed", is_trimmed).await;
+    (parley, project)
+}
 
 #[tokio::test]
 async fn owners_subscribe_urls_and_the_secret_is_shown_once() {

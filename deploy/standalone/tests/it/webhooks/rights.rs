@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::trimmed;
 use crate::{
     bundle::LOOPBACK,
-    project::Project,
     support::{Parley, eventually, text},
     webhook::{Subscription, receiver},
 };
@@ -83,7 +83,7 @@ async fn a_pause_leaves_the_owner_as_it_is() {
 
 #[tokio::test]
 async fn a_log_that_does_not_go_on_is_told_as_a_reset_and_never_a_silent_hole() {
-    let mut parley = Parley::start_with(&LOOPBACK).await;
+    let parley = Parley::start_with(&LOOPBACK).await;
     let project = parley.as_user("ada").project().await;
     let mut receiver = receiver().await;
     let subscription = Subscription::make(&project, &receiver.url, &["message.created"]).await;
@@ -97,15 +97,8 @@ async fn a_log_that_does_not_go_on_is_told_as_a_reset_and_never_a_silent_hole() 
     for number in 0..10 {
         project.send(&format!("missed {number}")).await;
     }
-    parley.terminate().await;
-    let flags = [&LOOPBACK[..], &["--journal-max-entries", "3"]].concat();
-    let parley = Parley::start_in(&parley.dir, &flags).await;
-    let project = Project { client: parley.as_user("ada"), id: project.id };
+    let (_parley, project) = trimmed(parley, &project, "3", &old).await;
     let subscription = subscription.of(&project);
-    // Retention runs beside the start.
-    let page = format!("/events?after={old}");
-    let trimmed = async || project.get(&page).await.is(200)["reset"].is_string();
-    eventually("a reset", trimmed).await;
     let old = subscription.redeliver(&first["seq"]).await.is(202);
     let old = crate::job::until_state(&project.client, &text(&old["id"]), "failed").await;
     assert_eq!(old["error"]["code"], "expired");
@@ -115,12 +108,20 @@ async fn a_log_that_does_not_go_on_is_told_as_a_reset_and_never_a_silent_hole() 
     assert_eq!((kind.as_str(), &event["reason"]), ("reset", &json!("expired")));
     assert_eq!(event["project_id"], json!(project.id));
     project.send("next").await;
-    assert_eq!(subscription.verified(&receiver.called().await).1["message"]["text"], "next");
-    let logged = async || subscription.deliveries().await.len() == 3;
+    // Every event that the log still has comes behind the reset.
+    for text in ["missed 7", "missed 8", "missed 9", "next"] {
+        let call = receiver.called().await;
+        assert_eq!(subscription.verified(&call).1["message"]["text"], text, "{}", call.text);
+    }
+    let logged = async || subscription.deliveries().await.len() == 6;
     eventually("the log of deliveries", logged).await;
     let log = subscription.deliveries().await;
     assert_eq!((&log[1]["type"], &log[1]["status"]), (&json!("reset"), &json!("delivered")));
     subscription.redeliver(&log[1]["seq"]).await.refused(409, "conflict");
+    // The first event that is kept can be delivered again, though the entry before it is gone.
+    assert_eq!(log[2]["type"], "message.created");
+    subscription.redeliver(&log[2]["seq"]).await.is(202);
+    assert_eq!(subscription.verified(&receiver.called().await).1["message"]["text"], "missed 7");
 }
 
 #[tokio::test]

@@ -1,12 +1,27 @@
 //! Owners who skip an event, and who have events delivered again from a time on.
 
-use serde_json::{Value, json};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
+use serde_json::{Value, json};
+use shared::time::Timestamp;
+
+use super::trimmed;
 use crate::{
     bundle::{LOOPBACK, Rogue, Says, status},
     support::{Answer, Parley, column, eventually, text},
-    webhook::{Subscription, receiver, takes},
+    webhook::{Subscription, numbered, receiver, takes},
 };
+
+/// Start of replays of everything.
+fn an_hour_ago() -> String {
+    Timestamp::now().before(Duration::from_hours(1)).to_string()
+}
 
 /// Receiver that answers messages with `poison` by this status, and takes all others.
 async fn poisoned(refusal: &'static str) -> Rogue {
@@ -123,4 +138,50 @@ async fn a_replay_never_passes_an_event_that_still_waits() {
     skip(&subscription, &poison["seq"]).await.is(200);
     project.send("two").await;
     until_message(&mut receiver, "two").await;
+}
+
+/// Receiver that takes everything while the switch is on, and nothing while it is off.
+async fn switched() -> (Rogue, Arc<AtomicBool>) {
+    let is_on = Arc::new(AtomicBool::new(true));
+    let on = is_on.clone();
+    let receiver = Rogue::start(move |_| {
+        if on.load(Ordering::SeqCst) { takes() } else { Says::Ends(status("500 Error", "")) }
+    });
+    (receiver.await, is_on)
+}
+
+#[tokio::test]
+async fn a_replay_from_before_the_kept_log_begins_at_its_first_event_and_passes_none() {
+    let parley = Parley::start_with(&LOOPBACK).await;
+    let project = parley.as_user("ada").project().await;
+    let old = project.cursor().await;
+    let (mut receiver, is_on) = switched().await;
+    let subscription = Subscription::make(&project, &receiver.url, &["message.created"]).await;
+    for text in numbered(20) {
+        project.send(&text).await;
+    }
+    let count = async |of: &Subscription| of.deliveries().await.len();
+    eventually("all are noted", async || count(&subscription).await == 20).await;
+    is_on.store(false, Ordering::SeqCst);
+    for text in ["waits 1", "waits 2", "waits 3"] {
+        project.send(text).await;
+    }
+    eventually("a failure is noted", async || count(&subscription).await == 21).await;
+    let (_parley, project) = trimmed(parley, &project, "10", &old).await;
+    let subscription = subscription.of(&project);
+    let kept = subscription.deliveries().await;
+    let replayed = replay(&subscription, &an_hour_ago()).await.is(200);
+    // Seven of the ten entries that are kept were delivered.
+    assert_eq!(replayed, json!({"deliveries": 7, "seq": kept[13]["seq"]}));
+    is_on.store(true, Ordering::SeqCst);
+    until_message(&mut receiver, "waits 3").await;
+    eventually("all are noted", async || count(&subscription).await == 23).await;
+    let log = subscription.deliveries().await;
+    let attempts = |range: std::ops::Range<usize>| {
+        log[range].iter().map(|delivery| delivery["attempts"].as_i64()).collect::<Vec<_>>()
+    };
+    assert!(attempts(0..13).iter().all(|attempts| *attempts == Some(1)), "{log:?}");
+    assert!(attempts(13..20).iter().all(|attempts| *attempts >= Some(2)), "{log:?}");
+    assert!(log.iter().all(|delivery| delivery["status"] == "delivered"), "{log:?}");
+    assert!(log.iter().all(|delivery| delivery["type"] == "message.created"), "{log:?}");
 }

@@ -11,13 +11,14 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::{
     ids::WebhookId,
+    journal::Position,
     store::{self, Tx},
 };
 use tokio::time::Instant;
 
 use super::{
-    attempt::{Attempt, Failure, GONE, attempt},
-    deliveries,
+    attempt::{Attempt, Failure, GONE, Message, attempt},
+    deliveries::{self, RESET},
     page::{self, Item, Unread},
     patience::{self, Next},
     store::{self as webhooks, State, Stored},
@@ -165,7 +166,7 @@ impl Work<'_> {
                 let attempt = self.attempt(&item).await;
                 if let Some(failure) = attempt.failure {
                     let before = if delivered == 0 { self.webhook.failures } else { 0 };
-                    self.failed(before, &item, attempt, failure).await?;
+                    self.failed(before, &cursor, &item, attempt, failure).await?;
                     return Err(not_taken(failure));
                 }
                 let is_same = self.advance(&cursor, &item.cursor, Some((&item, attempt))).await?;
@@ -244,6 +245,9 @@ impl Work<'_> {
         let moved = self.context.write(move |tx| {
             let revision = webhooks::advance(tx, id, &from, (&to, position))?;
             if let (Some(_), Some((message, previous, attempt))) = (revision, &delivered) {
+                if message.kind == RESET {
+                    deliveries::skip_pending(tx, id)?;
+                }
                 deliveries::record(tx, id, message, previous, *attempt, false)?;
             }
             Ok(revision)
@@ -251,10 +255,12 @@ impl Work<'_> {
         Ok(moved.await? == Some(self.webhook.revision))
     }
 
-    /// Writes down that an event was not taken, as often before as `failures`, and what follows from that.
+    /// Writes down that an event was not taken, as often before as `failures`, and the time of the next attempt or the end.
+    /// The webhook at `cursor` is moved to the event, past events that it does not want: what waits is what comes next.
     async fn failed(
         &self,
         failures: i64,
+        cursor: &str,
         item: &Item,
         attempt: Attempt,
         failure: Failure,
@@ -262,17 +268,17 @@ impl Work<'_> {
         let (now, failures) = (self.context.store().now(), failures + 1);
         let since = self.webhook.failing_since.filter(|_| failures > 1).unwrap_or(now);
         let next = match failure.code {
-            GONE => return self.disable(GONE, Some((item, attempt))).await,
+            GONE => return self.disable(GONE, Some((cursor, item, attempt))).await,
             _ => patience::next(failures, since, now, failure.asked, rand::random()),
         };
         let Next::TryAt(next_at) = next else {
-            return self.disable(FAILING, Some((item, attempt))).await;
+            return self.disable(FAILING, Some((cursor, item, attempt))).await;
         };
         let (id, webhook) = (self.webhook.id, self.webhook.revision());
-        let (message, previous) = (item.message.clone(), item.previous.clone());
+        let refused = self.refused_item(cursor, item, attempt)?;
         let write = move |tx: &mut Tx<'_>| {
             if webhooks::wait(tx, webhook, failures, since, next_at)? {
-                deliveries::record(tx, id, &message, &previous, attempt, false)?;
+                refused.record(tx, id, false)?;
             }
             Ok(())
         };
@@ -282,15 +288,16 @@ impl Work<'_> {
     async fn disable(
         &self,
         reason: &'static str,
-        failed: Option<(&Item, Attempt)>,
+        failed: Option<(&str, &Item, Attempt)>,
     ) -> Result<(), JobError> {
         let (id, webhook) = (self.webhook.id, self.webhook.revision());
-        let failed =
-            failed.map(|(item, attempt)| (item.message.clone(), item.previous.clone(), attempt));
+        let refused =
+            failed.map(|(cursor, item, attempt)| self.refused_item(cursor, item, attempt));
+        let refused = refused.transpose()?;
         let write = move |tx: &mut Tx<'_>| {
             let is_disabled = webhooks::disable(tx, webhook, reason)?;
-            if let (true, Some((message, previous, attempt))) = (is_disabled, &failed) {
-                deliveries::record(tx, id, message, previous, *attempt, true)?;
+            if let (true, Some(refused)) = (is_disabled, &refused) {
+                refused.record(tx, id, true)?;
             }
             Ok(is_disabled)
         };
@@ -298,6 +305,40 @@ impl Work<'_> {
             tracing::info!(webhook.id = %id, reason, "webhook disabled");
         }
         Ok(())
+    }
+
+    fn refused_item(
+        &self,
+        cursor: &str,
+        item: &Item,
+        attempt: Attempt,
+    ) -> Result<RefusedItem, JobError> {
+        let Item { message, previous, .. } = item.clone();
+        let passed = if previous == cursor {
+            None
+        } else {
+            Some((cursor.to_owned(), page::position(self.webhook.project_id, &previous)?))
+        };
+        Ok(RefusedItem { message, previous, passed, attempt })
+    }
+}
+
+/// An event that the receiver did not take.
+struct RefusedItem {
+    message: Message,
+    previous: String,
+    /// Cursor of the webhook and the place right before the event, if there are events between that it does not want.
+    passed: Option<(String, Position)>,
+    attempt: Attempt,
+}
+
+impl RefusedItem {
+    /// Writes the attempt down, in the transaction that found the webhook unchanged.
+    fn record(&self, tx: &mut Tx<'_>, id: WebhookId, is_last: bool) -> Result<(), store::Error> {
+        if let Some((from, position)) = &self.passed {
+            webhooks::pass(tx, id, from, (&self.previous, *position))?;
+        }
+        deliveries::record(tx, id, &self.message, &self.previous, self.attempt, is_last)
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::json;
 use shared::{
     http::{BodyError, Json, Limit, Path, Query, current_trace},
     ids::{TraceId, WebhookId},
-    journal::{Cursor, ResetReason, Topic},
+    journal::{Cursor, Position, ResetReason, Topic},
     store::{Error, Reader, Row, Store, Tx, Value},
     sweep,
     time::Timestamp,
@@ -19,7 +19,9 @@ use super::{
     attempt::{Attempt, Message},
     deliver,
     dispatch::DELIVERIES,
-    page, store,
+    events::Events,
+    page,
+    store::{self, Stored},
 };
 use crate::{
     access::OfWebhook,
@@ -54,7 +56,8 @@ struct Delivery {
     r#type: String,
     /// `webhook-id` of the call.
     message_id: String,
-    /// `pending` while it is tried again, `delivered`, `failed` when that was given up, or `skipped` by an owner.
+    /// `pending` while it is tried again, `delivered`, `failed` when that was given up, or `skipped`: by an owner, because its
+    /// type is not wanted any more, or because the log does not have its event any more.
     status: String,
     attempts: i64,
     /// What the URL answered last, if it did.
@@ -188,21 +191,62 @@ fn skip_next(tx: &mut Tx<'_>, id: WebhookId, seq: i64) -> Result<Delivery, ApiEr
         return Err(ApiError::Conflict(message));
     }
     let held_up = || ApiError::Conflict("another event is before it, or it was passed".into());
-    let at = page::position(webhook.project_id, &webhook.cursor).map_err(|_| held_up())?;
-    let next = "SELECT MIN(seq) FROM webhook_deliveries WHERE webhook_id = $1 AND seq > $2";
-    let next: Option<i64> = tx.find(next, &[id.into(), at.seq.into()], |row| row.get(0))?.flatten();
-    let position = Message::position(&delivery.message_id).ok_or_else(held_up)?;
-    if next != Some(seq) || position.epoch != at.epoch {
-        return Err(held_up());
-    }
+    let position = place_behind(tx, &webhook, &delivery)?.ok_or_else(held_up)?;
     let cursor = Cursor::at(&Topic::project(webhook.project_id), position).to_string();
     if !store::set_cursor(tx, id, &webhook.cursor, (&cursor, position))? {
         return Err(held_up());
     }
-    let set = "UPDATE webhook_deliveries SET status = $3 WHERE webhook_id = $1 AND seq = $2";
-    tx.execute(set, &[id.into(), seq.into(), SKIPPED.into()])?;
+    tx.execute(SKIP, &[id.into(), seq.into(), SKIPPED.into()])?;
     Ok(Delivery { status: SKIPPED.into(), ..delivery })
 }
+
+/// Events that are looked through for one that waits before another.
+const MAX_EVENTS_BETWEEN: i64 = 1_000;
+
+/// Returns the place in the log behind a delivery that is the next one, `None` if another one is.
+fn place_behind(
+    reader: &Reader<'_>,
+    webhook: &Stored,
+    delivery: &Delivery,
+) -> Result<Option<Position>, Error> {
+    let log = Topic::project(webhook.project_id);
+    let Some(start) = reader.start_or_first_kept(&log, &webhook.cursor)? else { return Ok(None) };
+    if delivery.r#type == RESET || start.reset.is_some() {
+        // A reset that waits is before every event.
+        let is_next = delivery.r#type == RESET && start.reset.is_some();
+        return Ok(is_next.then_some(start.position));
+    }
+    let distance = delivery.seq - start.position.seq;
+    if !(1..=MAX_EVENTS_BETWEEN).contains(&distance) {
+        return Ok(None);
+    }
+    let mut entries = reader.entries(&log, start.position.seq, distance)?;
+    let last = entries.pop().map(|last| last.position);
+    let is_next = last.is_some()
+        && last == Message::position(&delivery.message_id)
+        && !entries.iter().any(|entry| webhook.events.have(&entry.kind));
+    Ok(last.filter(|_| is_next))
+}
+
+/// Marks the deliveries that wait as skipped whose types the webhook does not want any more.
+pub(super) fn skip_unwanted(tx: &mut Tx<'_>, id: WebhookId, events: &Events) -> Result<(), Error> {
+    let sql = "SELECT seq, type FROM webhook_deliveries WHERE webhook_id = $1 AND status = $2";
+    let pending = tx.query(sql, &[id.into(), PENDING.into()], |row| {
+        Ok((row.get::<i64>(0)?, row.get::<String>(1)?))
+    })?;
+    for (seq, _) in pending.iter().filter(|(_, kind)| kind != RESET && !events.have(kind)) {
+        tx.execute(SKIP, &[id.into(), (*seq).into(), SKIPPED.into()])?;
+    }
+    Ok(())
+}
+
+/// Marks the deliveries that wait as skipped: a reset has told the receiver that they are not made.
+pub(super) fn skip_pending(tx: &mut Tx<'_>, id: WebhookId) -> Result<(), Error> {
+    let sql = "UPDATE webhook_deliveries SET status = $3 WHERE webhook_id = $1 AND status = $2";
+    tx.execute(sql, &[id.into(), PENDING.into(), SKIPPED.into()]).map(drop)
+}
+
+const SKIP: &str = "UPDATE webhook_deliveries SET status = $3 WHERE webhook_id = $1 AND seq = $2";
 
 /// From when on events are delivered again.
 #[derive(Deserialize, utoipa::ToSchema)]
@@ -349,7 +393,10 @@ const LOOKED_AT: usize = 100;
 pub(super) async fn prune(store: &Store, oldest: Timestamp) -> Result<usize, Error> {
     let old = move |tx: &mut Tx<'_>| {
         let params = [oldest.into(), PENDING.into()];
-        sweep::delete_some(tx, TABLE, KEY, "at < $1 AND status <> $2", &params)
+        // A delivery that waits is kept as long as its webhook is before it.
+        let condition = "at < $1 AND (status <> $2 OR EXISTS (SELECT 1 FROM webhooks w \
+                         WHERE w.id = webhook_id AND w.seq >= webhook_deliveries.seq))";
+        sweep::delete_some(tx, TABLE, KEY, condition, &params)
     };
     let mut deleted = sweep::delete_all(store, old).await?;
     let mut after = Some(WebhookId(Uuid::nil()));

@@ -20,7 +20,7 @@ use crate::{
 const PAGE: u32 = 100;
 
 /// An event that the webhook wants.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Item {
     pub(super) message: Message,
     /// The cursors before it and after it.

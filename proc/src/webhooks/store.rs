@@ -235,6 +235,9 @@ pub(super) fn change(
             tx.now().into(),
         ],
     )?;
+    if change.events.is_some() {
+        deliveries::skip_unwanted(tx, id, &webhook.events)?;
+    }
     find(tx, id)
 }
 
@@ -292,6 +295,19 @@ pub(super) fn advance(
     tx.find(sql, &[id.into(), from.into(), cursor.into(), epoch.into(), seq.into()], |row| {
         row.get(0)
     })
+}
+
+/// Moves a webhook whose next event was not taken past the events before it that are not wanted.
+pub(super) fn pass(
+    tx: &mut Tx<'_>,
+    id: WebhookId,
+    from: &str,
+    to: (&str, Position),
+) -> Result<(), Error> {
+    let (cursor, Position { epoch, seq, .. }) = to;
+    let sql = "UPDATE webhooks SET cursor = $3, epoch = $4, seq = $5 WHERE id = $1 AND cursor = $2";
+    let params = [id.into(), from.into(), cursor.into(), epoch.into(), seq.into()];
+    tx.execute(sql, &params).map(drop)
 }
 
 /// Sets a webhook from one place in its log to another, and has what waits there tried at once. A job that delivers to it

@@ -14,6 +14,7 @@ use shared::time::Timestamp;
 use super::trimmed;
 use crate::{
     bundle::{LOOPBACK, Rogue, Says, status},
+    project::Project,
     support::{Answer, Parley, column, eventually, text},
     webhook::{Subscription, numbered, receiver, takes},
 };
@@ -184,4 +185,82 @@ async fn a_replay_from_before_the_kept_log_begins_at_its_first_event_and_passes_
     assert!(attempts(13..20).iter().all(|attempts| *attempts >= Some(2)), "{log:?}");
     assert!(log.iter().all(|delivery| delivery["status"] == "delivered"), "{log:?}");
     assert!(log.iter().all(|delivery| delivery["type"] == "message.created"), "{log:?}");
+}
+
+/// Both types of events that the project's message `one` has with its reaction.
+const MESSAGES_AND_REACTIONS: [&str; 2] = ["message.created", "reaction.added"];
+
+/// Sends a message and adds a reaction to it.
+async fn send_with_reaction(project: &Project, text: &str) {
+    let message = project.send(text).await;
+    let path = format!("/messages/{}/reactions/x", message["id"].as_str().expect("an id"));
+    project.call("PUT", &path, &json!({})).await.is(200);
+}
+
+/// Waits until the delivery of this number, oldest first, waits to be tried again.
+async fn until_pending(of: &Subscription, number: usize) -> Value {
+    let is_pending = async || {
+        let deliveries = of.deliveries().await;
+        deliveries.get(number).is_some_and(|delivery| delivery["status"] == "pending")
+    };
+    eventually("the delivery waits", is_pending).await;
+    of.deliveries().await.remove(number)
+}
+
+#[tokio::test]
+async fn an_event_behind_a_delivery_that_is_not_wanted_any_more_can_be_skipped() {
+    let parley = Parley::start_with(&LOOPBACK).await;
+    let project = parley.as_user("ada").project().await;
+    let (mut receiver, is_on) = switched().await;
+    let subscription = Subscription::make(&project, &receiver.url, &MESSAGES_AND_REACTIONS).await;
+    send_with_reaction(&project, "one").await;
+    project.send("two").await;
+    let are_noted = async || subscription.deliveries().await.len() == 3;
+    eventually("three are noted", are_noted).await;
+    subscription.change(&json!({"events": ["message.created"]})).await;
+    is_on.store(false, Ordering::SeqCst);
+    let first = subscription.deliveries().await.remove(0);
+    let replayed = replay(&subscription, &an_hour_ago()).await.is(200);
+    assert_eq!(replayed, json!({"deliveries": 2, "seq": first["seq"]}), "only wanted events");
+    for number in [0, 2] {
+        let pending = until_pending(&subscription, number).await;
+        if number == 0 {
+            let last = subscription.deliveries().await.remove(2);
+            skip(&subscription, &last["seq"]).await.refused(409, "conflict");
+        }
+        let skipped = skip(&subscription, &pending["seq"]).await.is(200);
+        assert_eq!(skipped["status"], "skipped", "number {number}");
+    }
+    is_on.store(true, Ordering::SeqCst);
+    project.send("three").await;
+    until_message(&mut receiver, "three").await;
+    let statuses = async || column(&json!(subscription.deliveries().await), "status");
+    let expected = ["skipped", "delivered", "skipped", "delivered"];
+    eventually("all is noted", async || statuses().await == expected).await;
+}
+
+#[tokio::test]
+async fn a_delivery_that_waits_is_skipped_once_its_type_is_not_wanted_any_more() {
+    let parley = Parley::start_with(&LOOPBACK).await;
+    let project = parley.as_user("ada").project().await;
+    let mut receiver = Rogue::start(|call| match call["type"].as_str() {
+        Some("reaction.added") => Says::Ends(status("500 Error", "")),
+        _ => takes(),
+    })
+    .await;
+    let subscription = Subscription::make(&project, &receiver.url, &MESSAGES_AND_REACTIONS).await;
+    send_with_reaction(&project, "one").await;
+    let reaction = until_pending(&subscription, 1).await;
+    assert_eq!(reaction["type"], "reaction.added");
+    subscription.redeliver(&reaction["seq"]).await.refused(409, "conflict");
+    subscription.change(&json!({"events": ["message.created"]})).await;
+    assert_eq!(subscription.deliveries().await[1]["status"], "skipped");
+    project.send("two").await;
+    until_message(&mut receiver, "two").await;
+    let statuses = async || column(&json!(subscription.deliveries().await), "status");
+    let expected = ["delivered", "skipped", "delivered"];
+    eventually("all is noted", async || statuses().await == expected).await;
+    subscription.redeliver(&reaction["seq"]).await.is(202);
+    let again = receiver.called().await;
+    assert_eq!(again.header("webhook-id"), text(&reaction["message_id"]), "{}", again.text);
 }

@@ -20,7 +20,9 @@ use self::{
 pub(crate) use self::{
     address::{Address, Refused},
     connected::Connected,
-    sealed::{BUNDLE, OLD_BUNDLE, OLD_WEBHOOK, SECRET_COLUMNS, Sealed, WEBHOOK},
+    sealed::{
+        BUNDLE, OLD_BUNDLE, OLD_UNTIL, OLD_WEBHOOK, OldSecrets, SECRET_COLUMNS, Sealed, WEBHOOK,
+    },
     signature::{NoSecret, Secret, SignedHead},
 };
 use crate::HttpBundlesConfig;

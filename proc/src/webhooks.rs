@@ -221,9 +221,11 @@ async fn change(
     Ok(Json(Webhook::from(&changed)))
 }
 
-/// Gives a webhook a new secret and makes the caller its owner. For a day calls are signed with the one before as well.
+/// Gives a webhook a new secret and makes the caller its owner. For a day calls are signed with the secret before as well,
+/// however often the secret is replaced meanwhile, which is three times a day at most.
 #[utoipa::path(post, path = "/webhooks/{id}/rotate", tag = "webhooks", params(("id" = WebhookId, Path)),
-    responses((status = 200, body = WithSecret), (status = 403), (status = 404)))]
+    responses((status = 200, body = WithSecret), (status = 403), (status = 404),
+        (status = 409, description = "Three secrets that were replaced are still good")))]
 async fn rotate(
     State(outgoing): State<Outgoing>,
     webhook: OfWebhook,
@@ -231,7 +233,15 @@ async fn rotate(
     let (id, secret) = (webhook.id, Secret::random().text());
     let (new, by) = (outgoing.seal(WEBHOOK, id, &secret)?, webhook.owner.id.clone());
     let rotate = move |tx: &mut Tx<'_>| {
-        store::rotate(tx, id, &new, &outgoing, tx.now().after(ROTATION), &by)
+        let before = store::find_locked(tx, id)?.ok_or(ApiError::NotFound("the webhook"))?;
+        let now = tx.now();
+        let number = before.old_secrets.free(now).map_err(|until| {
+            let message =
+                "the secret was replaced three times within a day, and each of them is still good";
+            ApiError::Conflict(format!("{message}; rotate again after {until}"))
+        })?;
+        let old = (number, now.after(ROTATION));
+        Ok::<_, ApiError>(store::rotate(tx, &before, &new, &outgoing, old, &by)?)
     };
     let rotated = webhook.owner.write(rotate).await?;
     let rotated = rotated.ok_or(ApiError::NotFound("the webhook"))?;

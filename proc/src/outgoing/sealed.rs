@@ -1,22 +1,96 @@
 //! Secrets of webhooks and bundles as the database has them: sealed, each for its row.
 
-use std::fmt;
+use std::{cmp::Reverse, fmt};
 
 use secrecy::zeroize::Zeroizing;
-use shared::secrets::{Place, SecretColumn, Secrets};
+use shared::{
+    secrets::{Place, SecretColumn, Secrets},
+    store::{Error, Row},
+    time::Timestamp,
+};
 
 use super::{Outgoing, Secret};
 
 /// All columns that have secrets.
-pub(crate) const SECRET_COLUMNS: &[SecretColumn] = &[WEBHOOK, OLD_WEBHOOK, BUNDLE, OLD_BUNDLE];
+pub(crate) const SECRET_COLUMNS: &[SecretColumn] = &[
+    WEBHOOK,
+    OLD_WEBHOOK[0],
+    OLD_WEBHOOK[1],
+    OLD_WEBHOOK[2],
+    BUNDLE,
+    OLD_BUNDLE[0],
+    OLD_BUNDLE[1],
+    OLD_BUNDLE[2],
+];
 pub(crate) const WEBHOOK: SecretColumn =
     SecretColumn { table: "webhooks", key: "id", column: "secret" };
-pub(crate) const OLD_WEBHOOK: SecretColumn =
-    SecretColumn { table: "webhooks", key: "id", column: "old_secret" };
+pub(crate) const OLD_WEBHOOK: [SecretColumn; MAX_OLD_SECRETS] = old_columns(WEBHOOK);
 pub(crate) const BUNDLE: SecretColumn =
     SecretColumn { table: "http_bundles", key: "name", column: "secret" };
-pub(crate) const OLD_BUNDLE: SecretColumn =
-    SecretColumn { table: "http_bundles", key: "name", column: "old_secret" };
+pub(crate) const OLD_BUNDLE: [SecretColumn; MAX_OLD_SECRETS] = old_columns(BUNDLE);
+
+/// Replaced secrets of a row that can be good at once.
+const MAX_OLD_SECRETS: usize = 3;
+/// Columns of the times until which replaced secrets are good.
+pub(crate) const OLD_UNTIL: [&str; MAX_OLD_SECRETS] = ["old_until", "old_until_2", "old_until_3"];
+
+/// Returns the columns of the replaced secrets beside a secret.
+const fn old_columns(current: SecretColumn) -> [SecretColumn; MAX_OLD_SECRETS] {
+    [
+        SecretColumn { column: "old_secret", ..current },
+        SecretColumn { column: "old_secret_2", ..current },
+        SecretColumn { column: "old_secret_3", ..current },
+    ]
+}
+
+/// Replaced secrets of a row in the order of their columns, each with the time until which it is good.
+#[derive(Debug)]
+pub(crate) struct OldSecrets([Option<(Sealed, Timestamp)>; MAX_OLD_SECRETS]);
+
+impl OldSecrets {
+    /// Reads pairs of a secret and its time, the first of them at `first`.
+    pub(crate) fn read(
+        row: &Row<'_>,
+        first: usize,
+        columns: [SecretColumn; MAX_OLD_SECRETS],
+        key: impl fmt::Display,
+    ) -> Result<Self, Error> {
+        let mut secrets = [const { None }; MAX_OLD_SECRETS];
+        for (number, column) in columns.into_iter().enumerate() {
+            let index = first + 2 * number;
+            let text: Option<String> = row.get(index)?;
+            let sealed = text.map(|text| Sealed::new(column, &key, text));
+            secrets[number] = sealed.zip(row.get(index + 1)?);
+        }
+        Ok(Self(secrets))
+    }
+
+    /// Returns the secrets that are good, the one that was replaced last first.
+    pub(crate) fn good(&self, now: Timestamp) -> impl Iterator<Item = &Sealed> {
+        let mut good: Vec<_> = self.0.iter().flatten().filter(|(_, until)| *until > now).collect();
+        good.sort_by_key(|(_, until)| Reverse(*until));
+        good.into_iter().map(|(sealed, _)| sealed)
+    }
+
+    /// Returns the number of a column whose secret is not good any more. If there is none, returns the time of the first one.
+    pub(crate) fn free(&self, now: Timestamp) -> Result<usize, Timestamp> {
+        let is_free =
+            |old: &Option<(Sealed, Timestamp)>| old.as_ref().is_none_or(|(_, until)| *until <= now);
+        let first = self.0.iter().flatten().map(|(_, until)| *until).min();
+        self.0.iter().position(is_free).ok_or(first.unwrap_or(now))
+    }
+
+    /// Returns the number of the column that has this secret.
+    pub(crate) fn position(&self, outgoing: &Outgoing, secret: &Secret) -> Option<usize> {
+        let is_same = |(sealed, _): &(Sealed, Timestamp)| outgoing.is(sealed, secret);
+        self.0.iter().position(|old| old.as_ref().is_some_and(is_same))
+    }
+
+    /// Returns the time until which the secret is good that was replaced last.
+    pub(crate) fn until(&self) -> Option<Timestamp> {
+        self.0.iter().flatten().map(|(_, until)| *until).max()
+    }
+}
 
 /// A secret as it was read, which [`Outgoing::open`] opens.
 #[derive(Clone)]

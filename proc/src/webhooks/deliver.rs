@@ -224,10 +224,9 @@ impl Work<'_> {
     }
 
     async fn attempt(&self, item: &Item) -> Attempt {
-        let Stored { url, secret, old_secret, .. } = &self.webhook;
-        let old = old_secret.as_ref().filter(|(_, until)| *until > self.context.store().now());
-        let secrets: Vec<_> =
-            std::iter::once(secret).chain(old.map(|(secret, _)| secret)).collect();
+        let Stored { url, secret, old_secrets, .. } = &self.webhook;
+        let old = old_secrets.good(self.context.store().now());
+        let secrets: Vec<_> = std::iter::once(secret).chain(old).collect();
         attempt(self.outgoing, url, &secrets, &item.message).await
     }
 

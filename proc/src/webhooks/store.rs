@@ -19,10 +19,11 @@ use super::{
     events::Events,
     patience::{LONGEST, PATIENCE},
 };
-use crate::outgoing::{OLD_WEBHOOK, Outgoing, Sealed, WEBHOOK};
+use crate::outgoing::{OLD_UNTIL, OLD_WEBHOOK, OldSecrets, Outgoing, Sealed, WEBHOOK};
 
 const COLUMNS: &str = "w.id, w.project_id, w.owner, w.url, w.secret, w.events, w.state, w.reason, w.revision, w.cursor, \
-    w.failures, w.failing_since, w.next_at, w.created_at, w.updated_at, w.old_secret, w.old_until";
+    w.failures, w.failing_since, w.next_at, w.created_at, w.updated_at, w.old_secret, w.old_until, w.old_secret_2, \
+    w.old_until_2, w.old_secret_3, w.old_until_3";
 
 /// Whether a webhook is delivered to.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
@@ -63,8 +64,8 @@ pub(crate) struct Stored {
     pub(super) owner: UserId,
     pub(super) url: Url,
     pub(super) secret: Sealed,
-    /// The one before, and until when calls are signed with it too.
-    pub(super) old_secret: Option<(Sealed, Timestamp)>,
+    /// Secrets before it that calls are signed with too.
+    pub(super) old_secrets: OldSecrets,
     pub(super) events: Events,
     pub(super) state: State,
     pub(super) reason: Option<String>,
@@ -241,23 +242,27 @@ pub(super) fn change(
     find(tx, id)
 }
 
-/// Gives a webhook a new secret, which only `by` knows, who becomes its owner. The secret before is good until `until`.
+/// Gives a webhook a new secret, which only `by` knows, who becomes its owner. The secret before is good until `until`, in
+/// the column of this number.
 pub(super) fn rotate(
     tx: &mut Tx<'_>,
-    id: WebhookId,
+    before: &Stored,
     secret: &Sealed,
     outgoing: &Outgoing,
-    until: Timestamp,
+    (number, until): (usize, Timestamp),
     by: &UserId,
 ) -> Result<Option<Stored>, Error> {
-    let Some(before) = find(tx, id)? else { return Ok(None) };
+    let (column, until_column) = (OLD_WEBHOOK[number], OLD_UNTIL[number]);
     // A secret is sealed for its column too. One that does not open is of no use and is dropped.
-    let old = outgoing.reseal(&before.secret, OLD_WEBHOOK);
+    let old = outgoing.reseal(&before.secret, column);
     let old = old.as_ref().map(Sealed::as_str);
-    let sql = "UPDATE webhooks SET old_secret = $5, old_until = $3, secret = $2, revision = $4, owner = $6 WHERE id = $1";
+    let sql = format!(
+        "UPDATE webhooks SET {} = $5, {until_column} = $3, secret = $2, revision = $4, owner = $6 WHERE id = $1",
+        column.column
+    );
     let revision = Value::Uuid(Uuid::now_v7());
-    let secret = secret.as_str().into();
-    tx.execute(sql, &[id.into(), secret, until.into(), revision, old.into(), by.into()])?;
+    let (id, secret) = (before.id, secret.as_str().into());
+    tx.execute(&sql, &[id.into(), secret, until.into(), revision, old.into(), by.into()])?;
     find(tx, id)
 }
 
@@ -385,15 +390,13 @@ pub(super) async fn forget(store: &Store, oldest: Timestamp) -> Result<usize, Er
 
 fn read(row: &Row<'_>) -> Result<Stored, Error> {
     let id: WebhookId = row.get(0)?;
-    let old: Option<String> = row.get(15)?;
-    let old = old.map(|text| Sealed::new(OLD_WEBHOOK, id, text));
     Ok(Stored {
         id,
         project_id: row.get(1)?,
         owner: row.get(2)?,
         url: row.parse(3)?,
         secret: Sealed::new(WEBHOOK, id, row.get(4)?),
-        old_secret: old.zip(row.get(16)?),
+        old_secrets: OldSecrets::read(row, 15, OLD_WEBHOOK, id)?,
         events: row.json(5)?,
         state: row.parse(6)?,
         reason: row.get(7)?,

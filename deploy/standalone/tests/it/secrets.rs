@@ -40,7 +40,7 @@ fn found(folder: &Path, secrets: &[&str]) -> Vec<PathBuf> {
 }
 
 /// Runs statements on the database of a process that has ended.
-fn sql(folder: &Path, script: &str) -> String {
+pub(crate) fn sql(folder: &Path, script: &str) -> String {
     let python = "import sqlite3, sys\ndb = sqlite3.connect(sys.argv[1], isolation_level=None)\ndb.execute('PRAGMA journal_mode=WAL')\ndb.execute('PRAGMA secure_delete=OFF')\n\
                   for line in sys.argv[2].split(';'):\n    print(*[row[0] for row in db.execute(line)], sep='\\n')\ndb.close()";
     let mut command = Command::new("python3");
@@ -87,7 +87,8 @@ async fn secrets_in_the_clear_are_sealed_at_the_start_and_no_page_keeps_them() {
     sql(
         dir.path(),
         &format!(
-            "UPDATE webhooks SET secret = '{clear}', old_secret = '{clear}', old_until = 0; \
+            "UPDATE webhooks SET secret = '{clear}', old_secret = '{clear}', old_until = 0, \
+            old_secret_2 = '{clear}', old_until_2 = 0, old_secret_3 = '{clear}', old_until_3 = 0; \
         UPDATE http_bundles SET secret = '{SECRET}'; DELETE FROM secret_rewrites; \
         CREATE TABLE gone (secret TEXT); INSERT INTO gone VALUES ('{gone}'); DROP TABLE gone"
         ),

@@ -115,6 +115,11 @@ async fn put(
     let (put, bundle) = written.await.map_err(|error| match error {
         PutError::Store(error) => ApiError::from(error),
         PutError::Seal(error) => ApiError::from(error),
+        PutError::TooManySecrets(until) => {
+            let message =
+                "the secret was replaced three times within a day, and each of them is still good";
+            ApiError::Conflict(format!("{message}; replace it again after {until}"))
+        }
     })?;
     let status = match put {
         Put::Created => StatusCode::CREATED,

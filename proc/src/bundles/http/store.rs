@@ -3,16 +3,17 @@
 use std::time::Duration;
 
 use shared::{
+    secrets::SecretColumn,
     store::{self, Reader, Row, Tx, Value},
     time::Timestamp,
 };
 use uuid::Uuid;
 
 use super::manifest::Manifest;
-use crate::outgoing::{BUNDLE, OLD_BUNDLE, Outgoing, Sealed, Secret};
+use crate::outgoing::{BUNDLE, OLD_BUNDLE, OLD_UNTIL, OldSecrets, Outgoing, Sealed, Secret};
 
-const COLUMNS: &str =
-    "name, revision, url, secret, manifest, updated_at, old_secret, old_until, deleted_at";
+const COLUMNS: &str = "name, revision, url, secret, manifest, updated_at, deleted_at, old_secret, old_until, old_secret_2, old_until_2, \
+     old_secret_3, old_until_3";
 
 /// Time for which a secret that was replaced is good, and for which a bundle that was deleted is kept.
 pub(super) const GRACE: Duration = Duration::from_hours(24);
@@ -25,8 +26,8 @@ pub(super) struct Registered {
     pub(super) revision: Uuid,
     pub(super) url: reqwest::Url,
     secret: Sealed,
-    /// The secret before it, and until when that is good.
-    old_secret: Option<(Sealed, Timestamp)>,
+    /// Secrets before it that may still be good.
+    old_secrets: OldSecrets,
     pub(super) manifest: Manifest,
     pub(super) updated_at: Timestamp,
     deleted_at: Option<Timestamp>,
@@ -38,13 +39,12 @@ impl Registered {
         if self.deleted_at.is_some_and(|deleted| deleted.after(GRACE) <= now) {
             return Vec::new();
         }
-        let old = self.old_secret.as_ref().filter(|(_, until)| *until > now);
-        std::iter::once(&self.secret).chain(old.map(|(secret, _)| secret)).collect()
+        std::iter::once(&self.secret).chain(self.old_secrets.good(now)).collect()
     }
 
     /// Returns until when the secret before is good, if there is one.
     pub(super) fn old_secret_until(&self) -> Option<Timestamp> {
-        self.old_secret.as_ref().map(|(_, until)| *until)
+        self.old_secrets.until()
     }
 }
 
@@ -72,9 +72,12 @@ pub(super) enum PutError {
     Store(#[from] store::Error),
     #[error(transparent)]
     Seal(#[from] anyhow::Error),
+    /// As many replaced secrets as are kept are still good, the first one until this time.
+    #[error("too many replaced secrets are still good")]
+    TooManySecrets(Timestamp),
 }
 
-/// Registers a bundle, or another in its place. A secret that is replaced by another stays good for a day, also that of a
+/// Registers a bundle, or another in its place. Each secret that is replaced by another stays good for a day, also that of a
 /// bundle which was deleted meanwhile.
 pub(super) fn put(
     tx: &mut Tx<'_>,
@@ -97,10 +100,16 @@ pub(super) fn put(
     let sealed =
         new.secret.filter(is_new).map(|secret| outgoing.seal(BUNDLE, name, &secret.text()));
     let sealed = sealed.transpose()?;
-    let replaced = before.as_ref().filter(|_| sealed.is_some()).and_then(|before| {
+    let (mut number, mut replaced) = (0, None);
+    if let (Some(before), Some(secret), true) = (&before, new.secret, sealed.is_some()) {
+        // A secret that comes back makes room for the one that it replaces.
+        number = match before.old_secrets.position(outgoing, secret) {
+            Some(number) => number,
+            None => before.old_secrets.free(now).map_err(PutError::TooManySecrets)?,
+        };
         let until = before.deleted_at.unwrap_or(now).after(GRACE);
-        Some((outgoing.reseal(&before.secret, OLD_BUNDLE)?, until))
-    });
+        replaced = outgoing.reseal(&before.secret, OLD_BUNDLE[number]).map(|old| (old, until));
+    }
     let (old, until) = replaced.unzip();
     let (old, secret) = (old.as_ref().map(Sealed::as_str), sealed.as_ref().map(Sealed::as_str));
     let params = [
@@ -113,14 +122,19 @@ pub(super) fn put(
         old.into(),
         until.into(),
     ];
+    let (old, until) = (OLD_BUNDLE[number].column, OLD_UNTIL[number]);
     let sql = if before.is_some() {
-        "UPDATE http_bundles SET revision = $2, url = $3, secret = COALESCE($4, secret), manifest = $5, updated_at = $6, \
-         old_secret = COALESCE($7, old_secret), old_until = COALESCE($8, old_until), deleted_at = NULL WHERE name = $1"
+        format!(
+            "UPDATE http_bundles SET revision = $2, url = $3, secret = COALESCE($4, secret), manifest = $5, updated_at = $6, \
+             {old} = COALESCE($7, {old}), {until} = COALESCE($8, {until}), deleted_at = NULL WHERE name = $1"
+        )
     } else {
-        "INSERT INTO http_bundles (name, revision, url, secret, manifest, updated_at, old_secret, old_until) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
+        format!(
+            "INSERT INTO http_bundles (name, revision, url, secret, manifest, updated_at, {old}, {until}) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
+        )
     };
-    tx.execute(sql, &params)?;
+    tx.execute(&sql, &params)?;
     Ok(put)
 }
 
@@ -134,7 +148,8 @@ pub(super) fn delete(tx: &mut Tx<'_>, name: &str) -> Result<bool, store::Error> 
 /// Returns whether there are secrets or bundles that are kept for longer than a day.
 pub(super) fn has_expired(reader: &Reader<'_>) -> Result<bool, store::Error> {
     let now = reader.now();
-    let sql = "SELECT 1 FROM http_bundles WHERE old_until <= $1 OR deleted_at <= $2 LIMIT 1";
+    let sql = "SELECT 1 FROM http_bundles WHERE old_until <= $1 OR old_until_2 <= $1 OR old_until_3 <= $1 \
+               OR deleted_at <= $2 LIMIT 1";
     let params = [now.into(), now.before(GRACE).into()];
     Ok(reader.find(sql, &params, |_| Ok(()))?.is_some())
 }
@@ -142,8 +157,11 @@ pub(super) fn has_expired(reader: &Reader<'_>) -> Result<bool, store::Error> {
 /// Forgets old secrets and deleted bundles after their day.
 pub(super) fn expire(tx: &mut Tx<'_>) -> Result<(), store::Error> {
     let now = tx.now();
-    let sql = "UPDATE http_bundles SET old_secret = NULL, old_until = NULL WHERE old_until <= $1";
-    tx.execute(sql, &[now.into()])?;
+    for (SecretColumn { column, .. }, until) in OLD_BUNDLE.into_iter().zip(OLD_UNTIL) {
+        let sql =
+            format!("UPDATE http_bundles SET {column} = NULL, {until} = NULL WHERE {until} <= $1");
+        tx.execute(&sql, &[now.into()])?;
+    }
     let sql = "DELETE FROM http_bundles WHERE deleted_at <= $1";
     tx.execute(sql, &[now.before(GRACE).into()])?;
     Ok(())
@@ -178,16 +196,14 @@ pub(super) fn list(reader: &Reader<'_>) -> Result<Vec<Registered>, store::Error>
 fn read(row: &Row<'_>) -> Result<Registered, store::Error> {
     let unexpected = |column| store::Error::Column { column };
     let name: String = row.get(0)?;
-    let old: Option<String> = row.get(6)?;
-    let old = old.map(|old| Sealed::new(OLD_BUNDLE, &name, old));
     Ok(Registered {
         revision: row.get(1)?,
         url: row.get::<String>(2)?.parse().map_err(|_| unexpected(2))?,
         secret: Sealed::new(BUNDLE, &name, row.get(3)?),
         manifest: row.json(4)?,
         updated_at: row.get(5)?,
-        old_secret: old.zip(row.get(7)?),
-        deleted_at: row.get(8)?,
+        old_secrets: OldSecrets::read(row, 7, OLD_BUNDLE, &name)?,
+        deleted_at: row.get(6)?,
         name,
     })
 }

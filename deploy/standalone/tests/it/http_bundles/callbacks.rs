@@ -227,6 +227,30 @@ async fn a_replaced_secret_is_good_for_calls_that_are_out() {
 }
 
 #[tokio::test]
+async fn each_replaced_secret_of_a_bundle_is_good_for_its_day_and_a_fourth_waits() {
+    let (parley, project, mut rogue) = start(600).await;
+    let nobody = parley.client();
+    let (id, fence) = begin(&project, &mut rogue).await;
+    let secrets = ["E", "I", "M", "Q"].map(|letter| format!("whsec_{}=", letter.repeat(43)));
+    let [a, b, c, d] = &secrets;
+    for secret in [a, b, c] {
+        put_secret(&parley, &rogue, secret).await.is(200);
+    }
+    let refused = put_secret(&parley, &rogue, d).await.refused(409, "conflict");
+    assert!(text(&refused["message"]).contains("three times"), "{refused}");
+    // A secret that comes back ends no other one.
+    put_secret(&parley, &rogue, a).await.is(200);
+    for (number, secret) in [SECRET, a, b, c].into_iter().enumerate() {
+        let (number, log) = (number.to_string(), json!({"fence": fence, "log": "x"}));
+        let callback = Callback { secret, ..Callback::new(&id, &number, &log) };
+        callback.send(&nobody).await.is(204);
+    }
+    let log = json!({"fence": fence, "log": "x"});
+    let refused = Callback { secret: d, ..Callback::new(&id, "refused", &log) };
+    refused.send(&nobody).await.refused(401, "unauthenticated");
+}
+
+#[tokio::test]
 async fn jobs_of_a_deleted_bundle_end_at_once_and_its_callbacks_are_late() {
     let (parley, project, mut rogue) = start(86_400).await;
     let (nobody, admin) = (parley.client(), parley.as_user("admin"));

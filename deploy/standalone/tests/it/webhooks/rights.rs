@@ -7,6 +7,7 @@ use serde_json::json;
 use super::trimmed;
 use crate::{
     bundle::LOOPBACK,
+    project::Project,
     support::{Parley, eventually, text},
     webhook::{Subscription, receiver},
 };
@@ -125,23 +126,43 @@ async fn a_log_that_does_not_go_on_is_told_as_a_reset_and_never_a_silent_hole() 
 }
 
 #[tokio::test]
-async fn a_secret_that_was_replaced_is_good_beside_the_new_one_and_no_older_one_is() {
-    let parley = Parley::start_with(&LOOPBACK).await;
+async fn each_secret_that_was_replaced_is_good_for_a_day_however_often_it_is_replaced() {
+    let mut parley = Parley::start_with(&LOOPBACK).await;
     let project = parley.as_user("ada").project().await;
     let mut receiver = receiver().await;
     let mut newest = Subscription::make(&project, &receiver.url, &["message.created"]).await;
-    let first = newest.rotate().await;
-    project.send("one").await;
-    let call = receiver.called().await;
-    assert_eq!(call.header("webhook-signature").split(' ').count(), 2);
-    for secret in [&first, &newest] {
-        assert_eq!(secret.verified(&call).1["message"]["text"], "one");
+    let mut good = Vec::new();
+    for rotations in 1..=3 {
+        good.push(newest.rotate().await);
+        let text = format!("rotated {rotations}");
+        project.send(&text).await;
+        let call = receiver.called().await;
+        assert_eq!(call.header("webhook-signature").split(' ').count(), rotations + 1);
+        for secret in good.iter().chain([&newest]) {
+            assert_eq!(secret.verified(&call).1["message"]["text"], json!(text));
+        }
     }
-    let second = newest.rotate().await;
-    project.send("two").await;
+    // A fourth one would end a secret before its time.
+    let refused = project.client.call("POST", &newest.path("/rotate"), &json!({})).await;
+    let refused = refused.refused(409, "conflict");
+    assert!(text(&refused["message"]).contains("three times"), "{refused}");
+    project.send("refused").await;
     let call = receiver.called().await;
-    assert_eq!(call.header("webhook-signature").split(' ').count(), 2);
-    for secret in [&second, &newest] {
-        assert_eq!(secret.verified(&call).1["message"]["text"], "two");
+    for secret in good.iter().chain([&newest]) {
+        secret.verified(&call);
+    }
+    // A day after the second rotation its secret makes room.
+    parley.terminate().await;
+    crate::secrets::sql(parley.dir.path(), "UPDATE webhooks SET old_until_2 = 1");
+    let parley = Parley::start_in(&parley.dir, &LOOPBACK).await;
+    let project = Project { client: parley.as_user("ada"), id: project.id };
+    let mut newest = newest.of(&project);
+    good.remove(1);
+    good.push(newest.rotate().await);
+    project.send("a day later").await;
+    let call = receiver.called().await;
+    assert_eq!(call.header("webhook-signature").split(' ').count(), 4);
+    for secret in good.iter().chain([&newest]) {
+        assert_eq!(secret.verified(&call).1["message"]["text"], "a day later");
     }
 }

@@ -29,22 +29,29 @@ impl Content<'_> {
     /// Returns all of the text, each piece once.
     pub(super) fn plain(&self, names: &Names) -> Result<String, TooLong> {
         let renderer = Renderer { names };
-        let mut whole = Whole::default();
-        whole.add(renderer.markup(self.text)?)?;
-        let is_written = !whole.text.trim().is_empty();
+        let mut own = renderer.markup(self.text)?;
         if let Some(blocks) = self.blocks.and_then(parsed)
-            && (self.is_bot || !is_written || !is_rich_text_only(&blocks))
+            && (self.is_bot || own.trim().is_empty() || !is_rich_text_only(&blocks))
         {
-            whole.add(renderer.blocks(&blocks)?)?;
+            own = with_blocks(own, &renderer.blocks(&blocks)?)?;
         }
+        let written = self.files.as_array().map(|_| tokens(&own));
+        let mut pieces = Pieces::default();
+        pieces.add(&own)?;
         let attachments = self.attachments.and_then(parsed);
         for attachment in attachments.iter().filter_map(Value::as_array).flatten() {
-            whole.add(renderer.attachment(attachment)?)?;
+            pieces.add(&renderer.attachment(attachment)?)?;
         }
         for file in self.files.as_array().into_iter().flatten() {
-            whole.add(title(file))?;
+            let title = title(file);
+            // Other words than a file's name may mean something else in a sentence.
+            let is_named = title.contains('.')
+                && written.as_ref().is_some_and(|written| written.contains(&tokens(&title)));
+            if !is_named {
+                pieces.add(&title)?;
+            }
         }
-        Ok(whole.text)
+        Ok(pieces.text)
     }
 }
 
@@ -62,62 +69,88 @@ fn title(file: &Value) -> String {
     title.unwrap_or_default().replace('\0', "").trim().to_owned()
 }
 
-/// A text that grows by pieces, of which none is there twice.
+/// Joins a text with the blocks of the same author, of which one is often the short form of the other.
+fn with_blocks(text: String, blocks: &str) -> Result<String, TooLong> {
+    if blocks.trim().is_empty() {
+        return Ok(text);
+    }
+    let [short, full] = [&*text, blocks].map(tokens);
+    let text = if full.contains(&short) {
+        blocks.to_owned()
+    } else if short.contains(&full) {
+        text
+    } else {
+        format!("{}\n{blocks}", text.trim_end())
+    };
+    fits(&text).map(|()| text)
+}
+
+/// Text that is joined from the pieces of several authors, of which no piece replaces another one.
 #[derive(Default)]
-struct Whole {
+struct Pieces {
     text: String,
-    /// The words of the text, each between spaces; read only once there is another piece to compare.
-    words: Option<String>,
+    /// The tokens of each line, between line ends; a NUL stands between two pieces.
+    lines: String,
     compared: usize,
 }
 
-impl Whole {
-    fn add(&mut self, piece: String) -> Result<(), TooLong> {
+impl Pieces {
+    /// Adds a piece, unless an earlier piece has all lines of it.
+    fn add(&mut self, piece: &str) -> Result<(), TooLong> {
         if piece.trim().is_empty() {
             return Ok(());
         }
-        if self.text.is_empty() {
-            self.text = piece;
-            return fits(&self.text);
-        }
         if self.compared < MAX_COMPARED {
             self.compared += 1;
-            let new = words(&piece);
-            let own = self.words.get_or_insert_with(|| words(&self.text));
-            if new == " " {
-                if self.text.contains(piece.trim()) {
-                    return Ok(());
-                }
-            } else if own.contains(&new) {
-                return Ok(());
-            } else if own != " " && new.contains(&*own) {
-                // The text was the short form of this.
-                self.text = piece;
-                self.words = Some(new);
-                return fits(&self.text);
+            let mut lines = String::from("\n");
+            for line in piece.lines().filter(|line| !line.trim().is_empty()) {
+                lines.push_str(&tokens(line));
+                lines.push('\n');
             }
-            own.push_str(new.trim_start());
+            if self.lines.contains(&lines) {
+                return Ok(());
+            }
+            self.lines.push('\0');
+            self.lines.push_str(&lines);
         }
-        self.text.truncate(self.text.trim_end().len());
-        self.text.push('\n');
-        self.text.push_str(&piece);
+        if !self.text.is_empty() {
+            self.text.truncate(self.text.trim_end().len());
+            self.text.push('\n');
+        }
+        self.text.push_str(piece);
         fits(&self.text)
+    }
+}
+
+/// Returns the tokens of a text, each between spaces: its words and symbols without space, case, and Slack's markup.
+fn tokens(text: &str) -> String {
+    let mut tokens = String::with_capacity(text.len() + 2);
+    tokens.push(' ');
+    for token in text.split_whitespace() {
+        tokens.extend(bare(token).chars().flat_map(char::to_lowercase));
+        tokens.push(' ');
+    }
+    tokens
+}
+
+/// Returns a token without the marks around it, unless it has nothing else.
+fn bare(token: &str) -> &str {
+    let mut bare = token;
+    loop {
+        let mut inner = bare.trim_matches(['*', '_', '~', '`']).trim_end_matches([',', ';', ':']);
+        for (open, close) in [('<', '>'), ('(', ')'), ('"', '"')] {
+            let within = inner.strip_prefix(open).and_then(|rest| rest.strip_suffix(close));
+            inner = within.unwrap_or(inner);
+        }
+        if inner.is_empty() || inner.len() == bare.len() {
+            return bare;
+        }
+        bare = inner;
     }
 }
 
 fn fits(text: &str) -> Result<(), TooLong> {
     if text.len() > MAX_TEXT_BYTES { Err(TooLong) } else { Ok(()) }
-}
-
-/// Returns the words of a text, each between spaces, so that markup and punctuation make no difference.
-fn words(text: &str) -> String {
-    let mut words = String::with_capacity(text.len() + 2);
-    words.push(' ');
-    for word in text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()) {
-        words.extend(word.chars().flat_map(char::to_lowercase));
-        words.push(' ');
-    }
-    words
 }
 
 fn string<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
@@ -299,22 +332,46 @@ impl Renderer<'_> {
                 format!("{name}: {value}")
             })
         };
-        let mut body = Whole::default();
-        body.add(markup("text")?)?;
+        let mut body = markup("text")?;
         // A forwarded message has its blocks here.
         for message in list(attachment, "message_blocks").filter_map(|block| block.get("message")) {
-            body.add(self.blocks(message.get("blocks").unwrap_or(&Value::Null))?)?;
+            let blocks = self.blocks(message.get("blocks").unwrap_or(&Value::Null))?;
+            body = with_blocks(body, &blocks)?;
         }
-        body.add(self.blocks(attachment.get("blocks").unwrap_or(&Value::Null))?)?;
-        let head = [markup("pretext"), markup("author_name"), title(), Ok(body.text)];
+        let blocks = self.blocks(attachment.get("blocks").unwrap_or(&Value::Null))?;
+        body = with_blocks(body, &blocks)?;
+        let head = [markup("pretext"), markup("author_name"), title(), Ok(body)];
         let fields = list(attachment, "fields").map(field);
         let files = list(attachment, "files").map(|file| Ok(self::title(file)));
         let text = lines(head.into_iter().chain(fields).chain(files).chain([markup("footer")]))?;
-        if !text.is_empty() {
-            return Ok(text);
+        let fallback = self.fallback(attachment, &text)?;
+        lines([Ok(text), Ok(fallback)])
+    }
+
+    /// Returns an attachment's short form, unless its fields, whose text is given, say the same.
+    fn fallback(&self, attachment: &Value, text: &str) -> Result<String, TooLong> {
+        let fallback = self.markup(string(attachment, "fallback").unwrap_or_default())?;
+        if fallback == NO_PREVIEW {
+            return Ok(String::new());
         }
-        let fallback = markup("fallback")?;
-        Ok(if fallback == NO_PREVIEW { String::new() } else { fallback })
+        // Slack makes it of these, which are not shown.
+        let keys = ["author_subname", "service_name", "from_url", "original_url", "title_link"];
+        let mut said = tokens(text);
+        for key in keys.into_iter().chain(["title", "image_url", "thumb_url"]) {
+            said.push('\0');
+            said.push_str(&tokens(string(attachment, key).unwrap_or_default()));
+        }
+        // That of a forwarded message begins with its time.
+        let time = fallback.trim_start().strip_prefix('[').and_then(|rest| rest.split_once("] "));
+        let words =
+            time.filter(|_| attachment.get("ts").is_some()).map_or(&*fallback, |time| time.1);
+        let ends = [": ", " - ", " | ", "\n"];
+        let parts = ends.iter().fold(vec![words], |parts, end| {
+            parts.into_iter().flat_map(|part| part.split(end)).collect()
+        });
+        let is_said = |part: &str| said.contains(&tokens(part));
+        let is_said = is_said(words) || parts.into_iter().all(is_said);
+        Ok(if is_said { String::new() } else { fallback })
     }
 }
 
@@ -423,6 +480,69 @@ mod tests {
         }
         let both = json!({"text": "see:", "attachments": [{"text": "the content"}, {"text": "the content"}]});
         assert_eq!(plain(&both), "see:\nthe content");
+    }
+
+    #[test]
+    fn no_text_of_another_author_replaces_that_of_the_message() {
+        let share = json!({"is_share": true, "author_name": "Bob R", "text": "Is this approved?"});
+        for (text, attachments, wanted) in [
+            ("approved", json!([share]), "approved\nBob R\nIs this approved?"),
+            ("no", json!([{"text": "yes or no?"}]), "no\nyes or no?"),
+            ("yes", json!([{"title": "Say yes to the dress"}]), "yes\nSay yes to the dress"),
+            ("diff", json!([{"text": "a + b"}, {"text": "a - b"}]), "diff\na + b\na - b"),
+            ("Balance 5", json!([{"text": "-5"}]), "Balance 5\n-5"),
+            ("C++ is out", json!([{"text": "C#"}]), "C++ is out\nC#"),
+            ("is C out", json!([{"text": "C"}]), "is C out\nC"),
+            ("ok", json!([{"text": "ok"}, {"text": "*OK*"}]), "ok"),
+            ("done?", json!([{"text": "done"}]), "done?\ndone"),
+            ("a\nb", json!([{"text": "b\nc"}, {"text": "b"}]), "a\nb\nb\nc"),
+            ("***", json!([{"text": "*****"}]), "***\n*****"),
+        ] {
+            for is_app in [false, true] {
+                let bot = if is_app { json!("B1") } else { Value::Null };
+                let record = json!({"text": text, "attachments": attachments, "bot_id": bot});
+                assert_eq!(plain(&record), wanted, "{record}");
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_of_an_app_take_no_symbol_from_its_text() {
+        for (text, block, wanted) in [
+            ("Balance 5", "Balance -5", "Balance 5\nBalance -5"),
+            ("C++ is out", "C# is out", "C++ is out\nC# is out"),
+            ("deploy done", "*Deploy done*: see `log`", "*Deploy done*: see `log`"),
+        ] {
+            let blocks = json!([{"type": "section", "text": {"type": "mrkdwn", "text": block}}]);
+            let record = json!({"bot_id": "B1", "text": text, "blocks": blocks});
+            assert_eq!(plain(&record), wanted, "{record}");
+        }
+    }
+
+    #[test]
+    fn a_fallback_is_left_out_only_if_the_other_fields_say_it() {
+        for (attachment, wanted) in [
+            (
+                json!({"fallback": "deploy of api failed with 3", "title": "deploy of api"}),
+                "deploy of api\ndeploy of api failed with 3",
+            ),
+            (
+                json!({"fallback": "Site: The title", "service_name": "Site", "title": "The title"}),
+                "The title",
+            ),
+            (
+                json!({"fallback": "[September 13th, 2020 10:20 AM] bob: hi there", "ts": "1.000001",
+                    "author_subname": "bob", "author_name": "Bob R", "text": "hi there"}),
+                "Bob R\nhi there",
+            ),
+            (json!({"fallback": "Balance -5", "text": "Balance 5"}), "Balance 5\nBalance -5"),
+        ] {
+            assert_eq!(
+                plain(&json!({"text": "", "attachments": [attachment]})),
+                wanted,
+                "{attachment}"
+            );
+        }
     }
 
     #[test]

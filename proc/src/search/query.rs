@@ -156,10 +156,9 @@ impl Searched<'_> {
             plan.meanings.push(vec![self.together(phrase, 0, 1.0)?]);
             filters.push((Occur::Must, self.matches(phrase)));
         }
-        for phrase in &asked.excluded {
-            filters.push((Occur::MustNot, self.matches(phrase)));
-        }
-        if plan.meanings.is_empty() || filters.iter().any(|(occur, _)| *occur == Occur::MustNot) {
+        let excluded = asked.excluded.iter().map(|phrase| self.matches(phrase)).collect();
+        let is_narrowed_only = plan.meanings.is_empty();
+        if is_narrowed_only {
             filters.push((Occur::Must, self.all()));
         }
         let filter =
@@ -169,11 +168,15 @@ impl Searched<'_> {
         let strongest = Cell::new(0.0_f32);
         let mean_tokens = self.statistics.mean_tokens();
         let adjust = |score: Score, nature: Nature| {
+            if is_narrowed_only {
+                // All are equally good, so that the newest are first.
+                return score;
+            }
             strongest.set(strongest.get().max(score * lengthiness(nature.length, mean_tokens)));
             let asking = if nature.asks { ASKING } else { 1.0 };
             score * asking * weight(nature.length) / ageing(nature.high, today)
         };
-        let ranking = Ranking { meanings: plan.meanings, filter };
+        let ranking = Ranking { meanings: plan.meanings, filter, excluded };
         let hits = ranking.best(self.searcher, self.fields, self.statistics, limit, adjust)?;
         let strength = strongest.get() / plan.expected.max(f32::MIN_POSITIVE);
         Ok(Found { hits, words: plan.words, strength })

@@ -3,7 +3,7 @@
 
 use std::{
     cmp::{Ordering, Reverse},
-    collections::BinaryHeap,
+    collections::{BinaryHeap, HashSet},
 };
 
 use shared::ids::MessageId;
@@ -47,6 +47,8 @@ pub(super) struct Ranking {
     pub(super) meanings: Vec<Meaning>,
     /// A message has to match this too.
     pub(super) filter: Option<Box<dyn Query>>,
+    /// A message must match none of these.
+    pub(super) excluded: Vec<Box<dyn Query>>,
 }
 
 /// A message's score, and its id in two halves.
@@ -220,6 +222,8 @@ impl Window {
 /// The columns of a segment that scores depend on.
 struct Columns<'a> {
     segment: &'a SegmentReader,
+    /// Documents that match what is excluded.
+    excluded: HashSet<DocId>,
     high: Column<u64>,
     low: Column<u64>,
     asks: Column<bool>,
@@ -236,10 +240,15 @@ pub(super) struct Nature {
 }
 
 impl<'a> Columns<'a> {
-    fn open(segment: &'a SegmentReader, fields: Fields) -> tantivy::Result<Self> {
+    fn open(
+        segment: &'a SegmentReader,
+        fields: Fields,
+        excluded: HashSet<DocId>,
+    ) -> tantivy::Result<Self> {
         let columns = segment.fast_fields();
         Ok(Self {
             segment,
+            excluded,
             high: columns.u64("high")?,
             low: columns.u64("low")?,
             asks: columns.bool("asks")?,
@@ -255,7 +264,7 @@ impl<'a> Columns<'a> {
         adjust: &impl Fn(Score, Nature) -> Score,
         best: &mut Best,
     ) {
-        if self.segment.is_deleted(document) {
+        if self.segment.is_deleted(document) || self.excluded.contains(&document) {
             return;
         }
         let nature = Nature {
@@ -287,6 +296,9 @@ impl Ranking {
         let meanings = meanings?;
         let plain = EnableScoring::disabled_from_searcher(searcher);
         let filter = self.filter.map(|filter| filter.weight(plain)).transpose()?;
+        let excluded: tantivy::Result<Vec<_>> =
+            self.excluded.iter().map(|query| query.weight(plain)).collect();
+        let excluded = excluded?;
         let mut best = Best { heap: BinaryHeap::new(), limit };
         let mut window = Window::new();
         for segment in searcher.segment_readers() {
@@ -301,7 +313,7 @@ impl Ranking {
             if part.is_empty() {
                 continue;
             }
-            let columns = Columns::open(segment, fields)?;
+            let columns = Columns::open(segment, fields, matching(&excluded, segment)?)?;
             let mut offer = |document, score| columns.offer(document, score, &adjust, &mut best);
             if meanings.is_empty() {
                 part.each_filtered(&mut offer);
@@ -311,6 +323,23 @@ impl Ranking {
         }
         Ok(best.into_hits())
     }
+}
+
+/// Returns the documents of a segment that match any of the conditions. They are read one after the other: a condition that is
+/// excluded within a query of tantivy may be a phrase, whose scorer does not keep to the documents that it is asked for.
+fn matching(
+    conditions: &[Box<dyn Weight>],
+    segment: &SegmentReader,
+) -> tantivy::Result<HashSet<DocId>> {
+    let mut found = HashSet::new();
+    for condition in conditions {
+        let mut scorer = condition.scorer(segment, 1.0)?;
+        while scorer.doc() != TERMINATED {
+            found.insert(scorer.doc());
+            scorer.advance();
+        }
+    }
+    Ok(found)
 }
 
 /// The search in one segment.

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{ask, finds, has_documents, search};
 use crate::{
     relay::{Relay, Wire},
-    support::Parley,
+    support::{Parley, column},
 };
 
 #[tokio::test]
@@ -104,4 +104,43 @@ async fn nothing_is_found_while_proc_is_away_and_that_is_said_in_time() {
     relay.set(Wire::Whole);
     let again = async || ask(&project, &[("q", "walnut")]).await.status == 200;
     crate::support::eventually("it is found again", again).await;
+}
+
+#[tokio::test]
+async fn excluded_phrases_leave_out_what_has_them_and_nothing_else() {
+    let parley = Parley::start().await;
+    let project = parley.as_user("ada").project().await;
+    let texts = ["the cat sees the the end", "a the cat", "end of the cat", "the end of a cat"];
+    for text in texts.iter().cycle().take(24) {
+        project.send(text).await;
+    }
+    has_documents(&parley, 24).await;
+    for (query, phrase) in [
+        ("\"the cat\" -\"the the\"", "the the"),
+        ("cat -\"the end\"", "the end"),
+        ("cat -end-of -\"a the\"", "end of"),
+        ("\"the cat\" cat -a-the", "a the"),
+    ] {
+        let found = search(&project, query).await;
+        assert!(!found.is_empty(), "{query}");
+        let has = |hit: &serde_json::Value| hit["text"].as_str().unwrap().contains(phrase);
+        assert!(!found.iter().any(has), "{query}: {found:?}");
+    }
+}
+
+#[tokio::test]
+async fn operators_alone_show_the_newest_messages_first() {
+    let parley = Parley::start().await;
+    let project = parley.as_user("ada").project().await;
+    let mut texts: Vec<String> =
+        (0..30).map(|n| format!("a long message with many words, number {n} of them")).collect();
+    texts.extend(["red", "is it blue?", "pear"].map(Into::into));
+    for text in &texts {
+        project.send(text).await;
+    }
+    has_documents(&parley, 33).await;
+    texts.reverse();
+    for query in ["from:me", "in:general", "after:2020", "from:me -word"] {
+        assert_eq!(column(&json!(search(&project, query).await), "text"), texts[..20], "{query}");
+    }
 }

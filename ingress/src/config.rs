@@ -74,10 +74,10 @@ pub struct StreamsConfig {
     #[arg(long, env = "ENABLE_SSE", default_value_t = true, action = clap::ArgAction::Set)]
     pub enable_sse: bool,
     /// How long a stream is silent at most.
-    #[arg(long, env = "KEEPALIVE_INTERVAL", default_value = "15s", value_parser = duration)]
+    #[arg(long, env = "KEEPALIVE_INTERVAL", default_value = "15s", value_parser = interval)]
     pub keepalive_interval: Duration,
     /// How often the stream of an answer has a heartbeat, which comes half a second early.
-    #[arg(long, env = "HEARTBEAT_INTERVAL", default_value = "5s", value_parser = duration)]
+    #[arg(long, env = "HEARTBEAT_INTERVAL", default_value = "5s", value_parser = interval)]
     pub heartbeat_interval: Duration,
     /// How long an answer may take; then it ends where it is.
     #[arg(long, env = "STREAM_MAX_SECONDS", default_value = "60", value_parser = duration)]
@@ -121,4 +121,16 @@ pub struct StreamsConfig {
     /// How long a user who has left is still shown as present.
     #[arg(long, env = "PRESENCE_GRACE", default_value = "10s", value_parser = duration)]
     pub presence_grace: Duration,
+}
+
+/// Shortest pause between two heartbeats.
+const MIN_INTERVAL: Duration = Duration::from_millis(10);
+
+/// Reads how often something is sent.
+fn interval(text: &str) -> Result<Duration, String> {
+    let interval = duration(text)?;
+    if interval < MIN_INTERVAL {
+        return Err(format!("at least {}ms", MIN_INTERVAL.as_millis()));
+    }
+    Ok(interval)
 }

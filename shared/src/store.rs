@@ -114,6 +114,21 @@ impl Error {
         match self {
             Self::Overloaded | Self::Unavailable(_) => true,
             Self::Commit(error) => error.is_temporary() || matches!(**error, Self::Postgres(_)),
+            // The file is locked by another program, or its disk is full or failing.
+            Self::Sqlite(error) => error.sqlite_error_code().is_some_and(|code| {
+                use rusqlite::ErrorCode::{
+                    CannotOpen, DatabaseBusy, DatabaseLocked, DiskFull, ReadOnly, SystemIoFailure,
+                };
+                matches!(
+                    code,
+                    DatabaseBusy
+                        | DatabaseLocked
+                        | DiskFull
+                        | SystemIoFailure
+                        | ReadOnly
+                        | CannotOpen
+                )
+            }),
             _ => false,
         }
     }

@@ -70,6 +70,8 @@ impl App {
         let ingress_grpc = or_own(&config.proc.ingress_grpc_url, ingress.internal_addr()?);
         ingress.start(proc_grpc.map_err(anyhow::Error::msg)?, Some(proc.addr()?))?;
         proc.start(ingress_grpc.map_err(anyhow::Error::msg)?)?;
-        parts.lifecycle.run(stop, &config.common.drain).await
+        let ended = parts.lifecycle.run(stop, &config.common.drain).await;
+        parts.store.empty_log().await;
+        ended
     }
 }

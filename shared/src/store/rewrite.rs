@@ -1,4 +1,4 @@
-//! Rewriting of tables, so that the database's files keep no copy of what their rows said before.
+//! Rewriting of the database's files, so that they keep no copy of what their rows said before.
 
 use std::path::PathBuf;
 
@@ -14,6 +14,22 @@ pub(super) enum Location {
 }
 
 impl Store {
+    /// Moves what the log of `SQLite` holds into its file and empties the log, so that the file alone is the whole database
+    /// once the process has ended.
+    pub async fn empty_log(&self) {
+        let store = self.clone();
+        let empty = tokio::task::spawn_blocking(move || match &store.inner.location {
+            Location::File(path) => {
+                let sqlite = Sqlite::open(path, &Progress::new(), Clock::of_machine())?;
+                sqlite.batch("PRAGMA wal_checkpoint(TRUNCATE)")
+            }
+            Location::Server(_) => Ok(()),
+        });
+        if let Ok(Err(error)) = empty.await {
+            tracing::warn!(%error, "failed to empty parley.db-wal, which is still a part of the database");
+        }
+    }
+
     /// Writes `tables` anew, on a connection of its own; of `SQLite` the whole file, and its log is emptied. Takes as long as
     /// the data are large, and room for a second copy. `PostgreSQL` keeps writers of these tables waiting meanwhile.
     pub async fn rewrite(&self, tables: Vec<&'static str>) -> anyhow::Result<()> {

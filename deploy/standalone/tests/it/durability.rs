@@ -4,15 +4,18 @@ use std::{
     collections::{BTreeMap, HashSet},
     hash::{BuildHasher, RandomState},
     panic::AssertUnwindSafe,
+    process::Stdio,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use futures_util::FutureExt;
 use serde_json::{Value, json};
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{io::AsyncReadExt as _, process::Command, sync::mpsc, task::JoinSet};
 
 use crate::{
     project::Project,
-    support::{Parley, text},
+    support::{Parley, eventually, text},
 };
 
 const CLIENTS: usize = 8;
@@ -131,4 +134,48 @@ async fn the_check_notices_an_answer_before_its_commit() {
     let noticed = AssertUnwindSafe(sabotaged).catch_unwind().await.unwrap_err();
     let noticed = noticed.downcast::<String>().unwrap();
     assert!(noticed.contains("was answered"), "{noticed}");
+}
+
+#[tokio::test]
+async fn after_a_stop_the_file_alone_is_the_whole_database() {
+    let dir = Arc::new(tempfile::tempdir().unwrap());
+    let mut parley = Parley::start_in(&dir, &[]).await;
+    let project = parley.as_user("ada").project().await;
+    for number in 0..20 {
+        project.send(&format!("message {number}")).await;
+    }
+    assert!(parley.terminate().await.success());
+    let log = std::fs::metadata(dir.path().join("parley.db-wal")).map_or(0, |log| log.len());
+    assert_eq!(log, 0, "bytes that a copy of parley.db lacks");
+}
+
+#[tokio::test]
+async fn a_database_that_another_program_locks_is_unavailable_and_comes_back() {
+    let dir = Arc::new(tempfile::tempdir().unwrap());
+    let parley = Parley::start_in(&dir, &[]).await;
+    let project = parley.as_user("ada").project().await;
+    let lock = "import sqlite3, sys\n\
+        db = sqlite3.connect(sys.argv[1], isolation_level=None)\n\
+        db.execute('BEGIN IMMEDIATE')\n\
+        print('locked', flush=True)\n\
+        sys.stdin.read()\n";
+    let mut other = Command::new("python3")
+        .args(["-c", lock])
+        .arg(dir.path().join("parley.db"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("python3 starts");
+    let mut line = [0; 7];
+    other.stdout.as_mut().expect("its output").read_exact(&mut line).await.expect("a line");
+    assert_eq!(&line, b"locked\n");
+    let began = Instant::now();
+    let refused = project.call("POST", "/messages", &body("key-1")).await;
+    refused.refused(503, "unavailable");
+    assert!(began.elapsed() < Duration::from_secs(8), "it took {:?}", began.elapsed());
+    drop(other.stdin.take());
+    assert!(other.wait().await.expect("it ends").success());
+    let is_back = async || project.call("POST", "/messages", &body("key-1")).await.status == 201;
+    eventually("the send that was refused succeeds", is_back).await;
 }

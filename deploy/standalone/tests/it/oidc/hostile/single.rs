@@ -210,7 +210,7 @@ fn texts() -> Vec<(String, Make)> {
     });
     broken("too long", |draft, _| {
         let mut draft = draft.clone();
-        draft.claims["more"] = "x".repeat(8 * 1024).into();
+        draft.claims["more"] = "x".repeat(16 * 1024).into();
         draft.sign()
     });
     broken("nothing", |_, _| String::new());

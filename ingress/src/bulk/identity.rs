@@ -4,7 +4,9 @@ use sha2::{Digest, Sha256};
 use shared::ids::{ChannelName, MessageId, ProjectId};
 
 /// Messages of one time that a channel can have.
-const MAX_ORDINALS: u32 = 1 << 14;
+pub(super) const MAX_OCCURRENCES: u32 = 1 << 8;
+/// Parts of all messages of one time.
+const MAX_ORDINALS: u32 = MAX_OCCURRENCES * MAX_PARTS;
 /// Parts that a text is cut into at most.
 pub(super) const MAX_PARTS: u32 = 1 << 6;
 

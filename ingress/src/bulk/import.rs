@@ -2,6 +2,7 @@
 
 mod channels;
 mod message;
+mod slots;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -16,7 +17,10 @@ use shared::{
 use uuid::Uuid;
 
 pub(super) use self::channels::channels;
-use self::message::{Checked, Root, imported};
+use self::{
+    message::{Checked, Root, imported},
+    slots::Slots,
+};
 use crate::{
     access::{Granted, Owner},
     error::ApiError,
@@ -80,8 +84,17 @@ pub(super) fn messages(
     let mut response = ImportResponse::default();
     let mut checked = checked(tx, caller, source, messages, &mut response)?;
     name_authors(tx, caller, &mut checked)?;
-    let mut batch =
-        Batch { caller, import, source, there: there(tx, &checked)?, coming: HashSet::new() };
+    let mut there = there(tx, &checked)?;
+    let slots = Slots { project: caller.project, source, import };
+    let refused = slots.assign(tx, &mut checked, &mut there)?;
+    for message in refused.iter().map(|index| &checked[*index]).filter(|part| part.is_counted) {
+        response.failed += 1;
+        let reason = "there are too many messages of its time".into();
+        response.failures.push(ImportFailure { index: message.index, reason });
+    }
+    let mut index = 0..;
+    checked.retain(|_| index.next().is_none_or(|index| !refused.contains(&index)));
+    let mut batch = Batch { caller, import, source, there, coming: HashSet::new() };
     batch.coming = checked.iter().map(|message| message.id).collect();
     let mut history = HistoryImported::default();
     for message in &checked {
@@ -122,7 +135,7 @@ fn checked(
                 response.failures.push(ImportFailure { index, reason: reason.into() });
             }
         };
-        let mut message = match Checked::new(caller.project, source, message.clone()) {
+        let mut message = match Checked::new(caller.project, source, index, message.clone()) {
             Ok(message) => message,
             Err(reason) => {
                 fail(reason);
@@ -211,6 +224,13 @@ impl There {
         self.import.is_some() && self.deleted_at == Some(self.created_at)
     }
 
+    /// Returns whether a record is this message as it is here.
+    fn is_same(&self, message: &Checked) -> bool {
+        self.author == message.author
+            && self.text == message.text
+            && self.deleted_at.is_some() == message.deleted_at.is_some()
+    }
+
     /// Returns whether a message says something else than this, and is not an older state of it.
     fn is_outdated(&self, message: &Checked) -> bool {
         let is_older = message.updated_at < self.updated_at;
@@ -229,7 +249,15 @@ impl There {
 fn there(reader: &Reader<'_>, messages: &[Checked]) -> Result<HashMap<MessageId, There>, Error> {
     let roots = messages.iter().filter_map(|message| message.reply_to.as_ref()).map(|root| root.id);
     let ids: BTreeSet<MessageId> = messages.iter().map(|message| message.id).chain(roots).collect();
-    let ids: Vec<Value<'_>> = ids.into_iter().map(Value::from).collect();
+    there_of(reader, &ids)
+}
+
+/// Reads which of the messages are here.
+fn there_of(
+    reader: &Reader<'_>,
+    ids: &BTreeSet<MessageId>,
+) -> Result<HashMap<MessageId, There>, Error> {
+    let ids: Vec<Value<'_>> = ids.iter().copied().map(Value::from).collect();
     let sql = "SELECT id, import_id, author, author_name, text, reply_to, metadata, created_at, updated_at, deleted_at \
                FROM messages WHERE";
     Ok(reader.query_in(sql, "id", &ids, There::read)?.into_iter().collect())
@@ -358,11 +386,14 @@ impl Batch<'_> {
 
     /// Takes away the parts that a text does not have any more.
     fn drop_parts(&self, tx: &mut Tx<'_>, message: &Checked) -> Result<(), ApiError> {
-        for part in message.parts_beyond(self.caller.project, self.source) {
+        let parts = message.parts_beyond(self.caller.project, self.source);
+        let parts: Vec<Value<'_>> = parts.map(Value::from).collect();
+        let sql = "SELECT id FROM messages WHERE deleted_at IS NULL AND";
+        let mut parts: Vec<MessageId> = tx.query_in(sql, "id", &parts, |row| row.get(0))?;
+        parts.sort_unstable();
+        for part in parts {
             let sql = "UPDATE messages SET text = '', metadata = NULL, deleted_at = $2 WHERE id = $1 AND deleted_at IS NULL";
-            if tx.execute(sql, &[part.into(), tx.now().into()])? == 0 {
-                break;
-            }
+            tx.execute(sql, &[part.into(), tx.now().into()])?;
             reactions::store::clear(tx, part)?;
             let message = get(tx, self.caller, part)?;
             self.caller.record(tx, "message.deleted", &MessageEvent { message: &message })?;

@@ -304,6 +304,88 @@ async fn records_of_one_time_are_counted_for_what_became_of_them() {
 }
 
 #[tokio::test]
+async fn records_of_one_time_are_known_by_author_and_text_in_a_later_archive() {
+    let parley = Parley::start().await;
+    let one = said("01.000100", "U1", "one", json!({}));
+    let two = said(
+        "01.000100",
+        "U2",
+        "two",
+        json!({"reactions": [{"name": "eyes", "users": ["U1"], "count": 1}]}),
+    );
+    let (project, _) = imported(&parley, export(&[(DAY, json!([one, two]))])).await;
+    let before = project.history().await;
+
+    // One of them, the other order, and both in a batch of their own.
+    for day in [json!([two]), json!([one]), json!([two, one]), json!([one, two])] {
+        let result = succeeded(&project, export(&[(DAY, day.clone())])).await;
+        let counts = &result["messages"];
+        let changed = (&counts["updated"], &counts["imported"]);
+        assert_eq!(changed, (&json!(0), &json!(0)), "{day}: {counts}");
+        assert_eq!(project.history().await, before, "{day}");
+    }
+
+    // An edit changes its own message, and a record by a third author is a further one.
+    let edited = said(
+        "01.000100",
+        "U2",
+        "two, edited",
+        json!({"edited": {"user": "U2", "ts": "1600000009.000100"}}),
+    );
+    let third = said("01.000100", "U3", "three", json!({}));
+    let result = succeeded(&project, export(&[(DAY, json!([third, edited]))])).await;
+    let counts = &result["messages"];
+    assert_eq!((&counts["updated"], &counts["imported"]), (&json!(1), &json!(1)), "{counts}");
+    let after = project.history().await;
+    assert_eq!(texts(&project).await, ["one", "two, edited", "three"]);
+    let authors: Vec<&Value> = after.iter().map(|message| &message["author"]).collect();
+    assert_eq!(authors, ["slack:U1", "slack:U2", "slack:U3"]);
+    assert_eq!((&after[0]["id"], &after[1]["id"]), (&before[0]["id"], &before[1]["id"]));
+}
+
+#[tokio::test]
+async fn a_deleted_message_stays_deleted_when_records_of_its_time_come_in_another_order() {
+    let parley = Parley::start().await;
+    let one = said("01.000100", "U1", "one", json!({}));
+    let two = said("01.000100", "U2", "two", json!({}));
+    let (project, _) = imported(&parley, export(&[(DAY, json!([one, two]))])).await;
+    let first = text(&project.history().await[0]["id"]);
+    project.delete(&format!("/messages/{first}")).await.is(200);
+    let before = project.history().await;
+    let reply = said(
+        "02.000100",
+        "U1",
+        "reply",
+        json!({"thread_ts": "1600000001.000100", "parent_user_id": "U2"}),
+    );
+    let result = succeeded(&project, export(&[(DAY, json!([two, one, reply]))])).await;
+    let counts = &result["messages"];
+    assert_eq!((&counts["existing"], &counts["imported"]), (&json!(2), &json!(1)), "{counts}");
+    let after = project.history().await;
+    assert_eq!(after[..2], before[..], "both are as they were");
+    assert_eq!(after[2]["reply_to"], before[1]["id"], "the reply hangs on the other one");
+}
+
+#[tokio::test]
+async fn parts_of_a_text_that_became_short_go_even_behind_one_that_was_deleted() {
+    let parley = Parley::start().await;
+    let long = said("01.000100", "U1", &"a word ".repeat(40_000), json!({}));
+    let (project, _) = imported(&parley, export(&[(DAY, json!([long]))])).await;
+    let parts = project.history().await;
+    assert!(parts.len() > 3, "the text is cut: {}", parts.len());
+    project.delete(&format!("/messages/{}", text(&parts[1]["id"]))).await.is(200);
+    let short = said(
+        "01.000100",
+        "U1",
+        "short",
+        json!({"edited": {"user": "U1", "ts": "1600000009.000100"}}),
+    );
+    succeeded(&project, export(&[(DAY, json!([short]))])).await;
+    let after = texts(&project).await;
+    assert!(after[0] == "short" && after[1..].iter().all(String::is_empty), "no part is left");
+}
+
+#[tokio::test]
 async fn a_channel_that_was_renamed_is_the_same_and_another_of_its_name_is_not() {
     let parley = Parley::start().await;
     let archive = |channels: Value, files: &[(&str, Value)]| {

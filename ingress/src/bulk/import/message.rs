@@ -18,13 +18,15 @@ const MAX_METADATA_BYTES: usize = 4 * 1024;
 const MAX_NAME_CHARS: usize = 200;
 
 /// Author of a message of which nothing tells who wrote it.
-const UNKNOWN_AUTHOR: &str = "slack:unknown";
+pub(super) const UNKNOWN_AUTHOR: &str = "slack:unknown";
 
 /// The latest time that can be shown, in microseconds: near the end of the year 9999.
 pub(super) const LATEST_US: i64 = 253_402_207_200_000_000;
 
 /// A message that chat's rules allow.
 pub(super) struct Checked {
+    /// Number of the message in the request.
+    pub(super) index: u32,
     pub(super) id: MessageId,
     pub(super) channel: ChannelName,
     pub(super) author: UserId,
@@ -41,8 +43,9 @@ pub(super) struct Checked {
     pub(super) reactions_refused: u64,
     /// True for a record, false for a further part of one.
     pub(super) is_counted: bool,
-    sent_at_us: i64,
-    occurrence: u32,
+    pub(super) sent_at_us: i64,
+    pub(super) occurrence: u32,
+    part: u32,
     parts: u32,
 }
 
@@ -51,6 +54,7 @@ pub(super) struct Root {
     pub(super) id: MessageId,
     pub(super) channel: ChannelName,
     pub(super) sent_at: Timestamp,
+    pub(super) sent_at_us: i64,
     pub(super) author: UserId,
 }
 
@@ -59,6 +63,7 @@ impl Checked {
     pub(super) fn new(
         project: ProjectId,
         source: &str,
+        index: u32,
         message: ImportMessage,
     ) -> Result<Self, &'static str> {
         let channel: ChannelName =
@@ -106,7 +111,7 @@ impl Checked {
                 Identity { channel: &of, sent_at_us, occurrence: 0, part: 0, ..identity }.id()?;
             let author = imported(&message.reply_to_author).or_else(|| imported(UNKNOWN_AUTHOR))?;
             let sent_at = Timestamp::from_ms(sent_at_us / 1000);
-            Some(Root { id: root, sent_at, author, channel: of })
+            Some(Root { id: root, sent_at, sent_at_us, author, channel: of })
         });
         let mut reactions_refused = 0;
         let reactions = message.reactions.into_iter().filter_map(|reaction| {
@@ -121,6 +126,7 @@ impl Checked {
         let author_name: String = message.author_name.chars().take(MAX_NAME_CHARS).collect();
         let author_name = without_invisible(&author_name).trim().to_owned();
         Ok(Self {
+            index,
             id,
             author,
             author_name: Some(author_name).filter(|name| !name.is_empty()),
@@ -135,9 +141,26 @@ impl Checked {
             is_counted: message.part == 0,
             sent_at_us: message.sent_at_us,
             occurrence: message.occurrence,
+            part: message.part,
             parts: message.parts.max(1),
             channel,
         })
+    }
+
+    /// Gives the message another number among those of its time; false if there is no such number.
+    pub(super) fn set_occurrence(
+        &mut self,
+        project: ProjectId,
+        source: &str,
+        occurrence: u32,
+    ) -> bool {
+        let (sent_at_us, part) = (self.sent_at_us, self.part);
+        let channel = &self.channel;
+        let id = Identity { project, source, channel, sent_at_us, occurrence, part }.id();
+        let Some(id) = id else { return false };
+        self.id = id;
+        self.occurrence = occurrence;
+        true
     }
 
     /// Returns the ids of parts that the text does not have any more, if it had them before.

@@ -5,6 +5,7 @@ mod entries;
 mod error;
 mod foreign;
 mod index;
+mod lenient;
 mod own;
 mod record;
 mod split;
@@ -327,7 +328,7 @@ impl Archive {
                 {
                     match occurrences.number(message) {
                         Ok(number) => message.occurrence = number,
-                        Err(kind) => outcome = Outcome::Skipped(kind.to_owned()),
+                        Err(none) => outcome = *none,
                     }
                 }
                 if record > done

@@ -2,7 +2,10 @@
 
 use serde_json::{Value, value::RawValue};
 
-use super::text::{Names, link, plain_text};
+use super::{
+    lenient,
+    text::{Names, link, plain_text},
+};
 
 /// Longest text of a record in bytes; Slack's own limit is 40,000 characters.
 pub(super) const MAX_TEXT_BYTES: usize = 1 << 20;
@@ -56,7 +59,7 @@ impl Content<'_> {
 }
 
 fn parsed(json: &RawValue) -> Option<Value> {
-    serde_json::from_str(json.get()).ok()
+    lenient::value(json.get().as_bytes())
 }
 
 fn is_rich_text_only(blocks: &Value) -> bool {
@@ -543,6 +546,20 @@ mod tests {
                 "{attachment}"
             );
         }
+    }
+
+    #[test]
+    fn an_attachment_with_half_a_character_or_a_huge_number_is_read() {
+        let attachments = r#"[{"text":"kept","footer":"\ud83d","ts":1e999}]"#.to_owned();
+        let attachments = RawValue::from_string(attachments).unwrap();
+        let content = Content {
+            text: "see:",
+            blocks: None,
+            attachments: Some(&attachments),
+            files: &Value::Null,
+            is_bot: false,
+        };
+        assert_eq!(content.plain(&names()).unwrap(), "see:\nkept\n\u{fffd}");
     }
 
     #[test]

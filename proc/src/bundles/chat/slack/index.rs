@@ -13,9 +13,9 @@ use shared::names::without_invisible;
 use unicode_normalization::UnicodeNormalization;
 
 use super::{
-    Channel, Conversation, Error, LeftOut, Message, OwnChannel, Person, Privacy, Ts,
+    Channel, Conversation, Error, LeftOut, Message, Outcome, OwnChannel, Person, Privacy, Ts,
     entries::{Entries, shortened},
-    foreign,
+    foreign, lenient,
     split::{Item, Splitter},
     text::{Names, plain_text},
 };
@@ -248,7 +248,7 @@ impl Index {
         if self.names.people.contains_key(user) || self.guests.len() >= MAX_GUESTS {
             return;
         }
-        let profile: Value = serde_json::from_str(profile.get()).unwrap_or_default();
+        let profile = lenient::value(profile.get().as_bytes()).unwrap_or_default();
         let keys = ["display_name", "real_name", "name"];
         let Some(shown) = keys.iter().find_map(|key| name(profile.get(key))) else { return };
         let shown = without_invisible(&shown);
@@ -304,22 +304,23 @@ impl Occurrences {
         self.0.clear();
     }
 
-    /// Returns the number of a message among those of its time; the error is the kind of a record that is none of its own.
-    pub(super) fn number(&mut self, message: &Message) -> Result<u32, &'static str> {
+    /// Returns the number of a message among those of its time; the error is the outcome of a record that is none of its own.
+    pub(super) fn number(&mut self, message: &Message) -> Result<u32, Box<Outcome>> {
         let mut text = DefaultHasher::new();
         message.text.hash(&mut text);
         let text = text.finish();
         let versions = self.0.entry(message.ts).or_default();
         for version in versions.iter().filter(|version| version.author == message.author) {
             if version.text == text {
-                return Err("duplicate");
+                return Err(Box::new(Outcome::Skipped("duplicate".into())));
             }
             if version.is_edited || message.is_edited {
-                return Err("duplicate_version");
+                return Err(Box::new(Outcome::Skipped("duplicate_version".into())));
             }
         }
         if versions.len() >= MAX_OCCURRENCES {
-            return Err("too_many_of_one_time");
+            let reason = format!("there are more than {MAX_OCCURRENCES} records of its time");
+            return Err(Box::new(Outcome::Failed(reason)));
         }
         let (author, is_edited) = (message.author.clone(), message.is_edited);
         versions.push(Version { author, text, is_edited });
@@ -423,8 +424,7 @@ fn read_list<T>(
             Item::TooLong => return Err(bad("is too long")),
             Item::Broken(_) => return Err(Error::NotAnArray { file }),
         };
-        let value: Value =
-            serde_json::from_slice(json).map_err(|_| bad("is not a valid JSON object"))?;
+        let value = lenient::value(json).ok_or_else(|| bad("is not a valid JSON object"))?;
         let id = value.as_object().ok_or_else(|| bad("is not a valid JSON object"))?.get("id");
         let id = id.and_then(Value::as_str).filter(|id| !id.is_empty() && !id.contains('\0'));
         let id = id.ok_or_else(|| bad("has no id"))?.to_owned();

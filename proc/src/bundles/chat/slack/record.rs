@@ -7,6 +7,7 @@ use super::{
     Message, Outcome, Own, Reaction, Ts,
     content::{Content, TooLong},
     index::{self, Place},
+    lenient,
 };
 
 /// Author of messages of which Slack did not record who wrote them.
@@ -75,7 +76,13 @@ fn judge(json: &[u8], place: Place<'_>) -> Result<Message, Rejected> {
     if !json.starts_with(b"{") {
         return Err(failed("record is not a JSON object"));
     }
-    let fields: Fields<'_> = serde_json::from_slice(json).map_err(|error| {
+    let whole;
+    let mut fields = serde_json::from_slice(json);
+    if fields.is_err() {
+        whole = lenient::whole_characters(json);
+        fields = serde_json::from_slice(&whole);
+    }
+    let fields: Fields<'_> = fields.map_err(|error| {
         // The error's own text can quote the message.
         Rejected::Failed(format!(
             "record is not valid JSON at line {} column {}",

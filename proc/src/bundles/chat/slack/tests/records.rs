@@ -148,6 +148,27 @@ fn records_of_one_time_are_told_apart_wherever_reading_begins() {
 }
 
 #[test]
+fn half_a_character_costs_no_record() {
+    let found = message(
+        r#"{"user":"U1","text":"cut \ud83d","ts":"1.0","user_profile":{"status":"\ude00"}}"#,
+    );
+    assert_eq!(found.text, "cut \u{fffd}");
+}
+
+#[test]
+fn records_beyond_those_of_one_time_that_are_told_apart_are_named() {
+    let record = |number: u32| format!(r#"{{"user":"U1","text":"{number}","ts":"1.0"}}"#);
+    let day: Vec<String> = (0..300).map(record).collect();
+    let bytes = export(&[("general/all.json", &format!("[{}]", day.join(",")))]);
+    let all = records(&mut open(&bytes).unwrap(), Position::default());
+    let is_message = |outcome: &Outcome| matches!(outcome, Outcome::Message(_));
+    assert!(all[..256].iter().all(|record| is_message(&record.outcome)));
+    let reason = "there are more than 256 records of its time".to_owned();
+    assert!(all[256..].iter().all(|record| record.outcome == Outcome::Failed(reason.clone())));
+    assert_eq!(all.len(), 300);
+}
+
+#[test]
 fn a_thread_parent_is_no_reply() {
     let found = message(r#"{"user":"U1","text":"x","ts":"1.0","thread_ts":"1.000000"}"#);
     assert_eq!(found.thread, None);
@@ -190,7 +211,6 @@ fn a_broken_record_spoils_no_other() {
         (r#"{"user":"U1","text":"secret","ts":"1.0","thread_ts":"x"}"#, "thread_ts"),
         (r#"{"user":"U\u0000","text":"secret","ts":"1.0"}"#, "author holds a NUL"),
         (r#"{"user":"U1","text":"secret\u0000","ts":"1.0"}"#, "text holds a NUL"),
-        (r#"{"user":"U1","text":"secret\ud800","ts":"1.0"}"#, "not valid JSON"),
         (r#"{"type":7}"#, "type is not a string"),
         (r#"{"subtype":[]}"#, "subtype is not a string"),
         (&long_text, "longer than 1 MiB"),

@@ -1,11 +1,15 @@
 //! Rewriting of the database's files, so that they keep no copy of what their rows said before.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use secrecy::{ExposeSecret as _, SecretString};
+use tokio::{sync::oneshot, time::timeout};
 
 use super::{Store, clock::Clock, postgres::Server, progress::Progress, sqlite::Sqlite};
+
+/// Longest time for which the end of a process waits for its log to be emptied.
+const LONGEST_CHECKPOINT: Duration = Duration::from_secs(3);
 
 /// Place where further connections are opened.
 pub(super) enum Location {
@@ -15,18 +19,27 @@ pub(super) enum Location {
 
 impl Store {
     /// Moves what the log of `SQLite` holds into its file and empties the log, so that the file alone is the whole database
-    /// once the process has ended.
+    /// once the process has ended. A disk that does not answer is waited for only a moment: the log is sound as it is.
     pub async fn empty_log(&self) {
-        let store = self.clone();
-        let empty = tokio::task::spawn_blocking(move || match &store.inner.location {
-            Location::File(path) => {
-                let sqlite = Sqlite::open(path, &Progress::new(), Clock::of_machine())?;
+        let Location::File(path) = &self.inner.location else { return };
+        let (path, (told, done)) = (path.clone(), oneshot::channel());
+        // On a thread of its own, which keeps no runtime from ending.
+        std::thread::spawn(move || {
+            let empty = || {
+                let sqlite = Sqlite::open(&path, &Progress::new(), Clock::of_machine())?;
                 sqlite.batch("PRAGMA wal_checkpoint(TRUNCATE)")
-            }
-            Location::Server(_) => Ok(()),
+            };
+            // Whoever has stopped waiting is not told.
+            let _ = told.send(empty());
         });
-        if let Ok(Err(error)) = empty.await {
-            tracing::warn!(%error, "failed to empty parley.db-wal, which is still a part of the database");
+        match timeout(LONGEST_CHECKPOINT, done).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(error))) => {
+                tracing::warn!(%error, "failed to empty parley.db-wal, which is still a part of the database");
+            }
+            _ => tracing::warn!(
+                "parley.db-wal was not emptied in time and is still a part of the database"
+            ),
         }
     }
 

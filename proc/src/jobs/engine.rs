@@ -221,9 +221,16 @@ impl Engine {
 
     /// Runs jobs until shutdown, then hands back the ones that run.
     pub(crate) async fn run(self, shutdown: CancellationToken) {
-        if let Err(error) = self.take_over().await {
-            tracing::error!(%error, "jobs of an earlier process could not be taken over");
-            return;
+        while let Err(error) = self.take_over().await {
+            if !matches!(&error, Error::Store(error) if error.is_temporary()) {
+                tracing::error!(%error, "jobs of an earlier process could not be taken over");
+                return;
+            }
+            // A database that is away just at the start is no reason to end the process.
+            tracing::warn!(%error, "jobs of an earlier process cannot be taken over yet");
+            if shutdown.run_until_cancelled(sleep(POLL)).await.is_none() {
+                return;
+            }
         }
         let Inner { lanes: [jobs, deliveries], tasks, .. } = &*self.inner;
         let _ = self.inner.at_work.set(shutdown.clone());

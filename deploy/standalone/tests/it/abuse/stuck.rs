@@ -89,7 +89,8 @@ async fn peers_that_never_read_are_cut_and_readers_beside_them_get_every_event()
     parley.has_streams(READERS.into()).await;
     assert!(sent.elapsed() < END_GRACE + SLACK, "{:?}", sent.elapsed());
     let grown_kib = parley.peak_memory_kib() - before;
-    assert!(grown_kib < 32 << 10, "{STUCK} peers that do not read cost {grown_kib} KiB");
+    // They may lag by 20 MB together, the index grows meanwhile, and all that was sent would be 130 MB for them.
+    assert!(grown_kib < 48 << 10, "{STUCK} peers that do not read cost {grown_kib} KiB");
     let log = project.log(&cursor).await;
     let order: Vec<String> = log.iter().map(|event| text(&event["message"]["id"])).collect();
     assert_eq!(order.len(), 221);

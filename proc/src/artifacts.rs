@@ -11,10 +11,10 @@ use serde::Serialize;
 use shared::{
     http::Path,
     ids::JobId,
-    store::{self, Reader, Row, Store, Tx},
+    store::{self, Reader, Row, Store, Tx, Value},
     time::Timestamp,
 };
-use std::{ops::RangeInclusive, time::Duration};
+use std::{collections::HashSet, ops::RangeInclusive, time::Duration};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
@@ -86,6 +86,8 @@ pub(crate) fn insert(
 pub(crate) const EXPORT_SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// Folder of all artifacts; each job has one in it.
 const FOLDER: &str = "artifacts";
+/// Jobs that are looked up in one go.
+const MAX_LOOKED_UP: usize = 1_000;
 /// Artifacts that are deleted in one go.
 const MAX_SWEPT: i64 = 200;
 
@@ -133,15 +135,19 @@ pub(crate) async fn sweep_orphans(store: &Store, blobs: &Blobs) -> anyhow::Resul
 
 /// Deletes the files of jobs that are gone and that no artifact lists: an attempt that was killed left them.
 async fn delete_unlisted(store: &Store, blobs: &Blobs) -> anyhow::Result<()> {
-    // A job is there before its first file.
-    for folder_name in blobs.folders(FOLDER).await? {
-        let Ok(job) = folder_name.parse::<JobId>() else { continue };
-        let find = store.read(move |reader| {
-            reader.find("SELECT 1 FROM jobs WHERE id = $1", &[job.into()], |_| Ok(()))
+    let folders = blobs.folders(FOLDER).await?;
+    let jobs: Vec<JobId> = folders.iter().filter_map(|name| name.parse().ok()).collect();
+    for some in jobs.chunks(MAX_LOOKED_UP) {
+        let asked = some.to_vec();
+        let read = store.read(move |reader| {
+            let ids: Vec<Value<'_>> = asked.iter().map(|job| (*job).into()).collect();
+            reader.query_in("SELECT id FROM jobs WHERE", "id", &ids, |row| row.get(0))
         });
-        let found: Result<Option<()>, store::Error> = find.await;
-        if found?.is_none() {
-            delete_of_job(store, blobs, job).await?;
+        let there: Result<Vec<JobId>, store::Error> = read.await;
+        let there: HashSet<JobId> = there?.into_iter().collect();
+        // A job is there before its first file.
+        for job in some.iter().filter(|job| !there.contains(job)) {
+            delete_of_job(store, blobs, *job).await?;
         }
     }
     Ok(())

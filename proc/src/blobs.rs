@@ -101,7 +101,11 @@ impl Blobs {
 
     /// Deletes every blob under `prefix`, whatever the clock of the store of blobs says of it.
     pub(crate) async fn delete_all(&self, prefix: &str) -> object_store::Result<()> {
-        self.sweep(prefix, Timestamp::from_ms(i64::MAX)).await
+        self.sweep(prefix, Timestamp::from_ms(i64::MAX)).await?;
+        let folder = self.folder.join(prefix);
+        // A folder that stays because somebody writes to it again is not an error.
+        let _ = tokio::task::spawn_blocking(move || remove_empty(&folder)).await;
+        Ok(())
     }
 
     /// Deletes a blob; one that is not there is none.
@@ -127,6 +131,17 @@ impl Blobs {
             object_store::Error::Generic { store: "LocalFileSystem", source: source.into() }
         })
     }
+}
+
+/// Removes a folder and those in it, as far as they are empty.
+fn remove_empty(folder: &Folder) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            remove_empty(&path)?;
+        }
+    }
+    std::fs::remove_dir(folder)
 }
 
 /// Deletes files below a folder that are no whole blobs and were written to before `oldest` for the last time.

@@ -162,7 +162,7 @@ impl JobContext {
         self.log.run(self, shutdown).await;
     }
 
-    /// Says that no more lines come.
+    /// Ends the log: no more lines come.
     pub(super) fn end_log(&self) {
         self.log.end();
     }

@@ -198,7 +198,7 @@ impl LogWriter {
         }
     }
 
-    /// Says that no more lines come: what is left is written now.
+    /// Ends the log: no more lines come, and those that are left are written now.
     pub(super) fn end(&self) {
         self.pending().is_ended = true;
         self.changed.notify_one();

@@ -217,6 +217,8 @@ async fn a_job_that_ended_long_ago_goes_with_its_log(home: Home) {
     retention::run(store, blobs, LONG, Timestamp::now()).await.unwrap();
     let file = async |job| blobs.file(&format!("{}/1/part", crate::artifacts::folder(job))).await;
     assert!(file(ended.id).await.is_err(), "no sweep finds it");
+    let left = blobs.folders("artifacts").await.unwrap();
+    assert_eq!(left, [waiting.id.to_string()], "an empty folder is looked at again and again");
     assert!(file(waiting.id).await.is_ok(), "the job is still there");
     fixture.stop().await;
 }

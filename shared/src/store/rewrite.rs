@@ -29,7 +29,7 @@ impl Store {
                 let sqlite = Sqlite::open(&path, &Progress::new(), Clock::of_machine())?;
                 sqlite.batch("PRAGMA wal_checkpoint(TRUNCATE)")
             };
-            // Whoever has stopped waiting is not told.
+            // The receiver is gone once the wait is over.
             let _ = told.send(empty());
         });
         match timeout(LONGEST_CHECKPOINT, done).await {

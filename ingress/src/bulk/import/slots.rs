@@ -164,7 +164,7 @@ impl Slots<'_> {
                     return true;
                 }
                 let own = free.iter().filter(|(number, row)| {
-                    // What this import wrote is another record of the archive, unless it is this one again.
+                    // A row of this import belongs to another record of the archive, unless this record is imported again.
                     let is_again = **number == message.occurrence
                         && (*number == &0 || row.deleted_at.is_some());
                     row.author == message.author

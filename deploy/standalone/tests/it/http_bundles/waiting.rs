@@ -97,7 +97,7 @@ async fn jobs_that_wait_for_a_bundle_hold_no_worker_and_are_cancelled_at_once() 
             assert!(text(&job["run_after"]) > text(&job["created_at"]), "{job}");
         }
     }
-    // Somebody else's, and her own.
+    // Jobs of another owner and of the same owner run meanwhile.
     let grace = parley.as_user("grace").project().await;
     for other in [&grace, &project] {
         let begun = Instant::now();

@@ -118,6 +118,9 @@ fn check(record: &Record) {
             let is_deleted = message.own.as_ref().is_some_and(|own| own.deleted.is_some());
             assert!(is_deleted || !message.text.trim().is_empty(), "a message has a text");
         }
+        Outcome::Deleted(deletion) => {
+            assert!(deletion.author.as_ref().is_none_or(|author| !author.contains('\0')));
+        }
         Outcome::Skipped(kind) => {
             let is_plain = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_');
             assert!((1..=64).contains(&kind.len()) && kind.bytes().all(is_plain), "{kind:?}");

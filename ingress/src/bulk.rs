@@ -113,10 +113,11 @@ impl chat_server::Chat for Chat {
         &self,
         request: Request<ImportMessagesRequest>,
     ) -> Result<Response<ImportResponse>, Status> {
-        let ImportMessagesRequest { principal, import_id, source, messages } = request.into_inner();
-        let (owner, import) = (self.caller::<Owner>(principal)?, id(&import_id)?);
+        let mut request = request.into_inner();
+        let principal = request.principal.take();
+        let (owner, import) = (self.caller::<Owner>(principal)?, id(&request.import_id)?);
         let outcome = owner
-            .write_bulk(move |tx, caller| import::messages(tx, caller, import, &source, &messages))
+            .write_bulk(move |tx, caller| import::messages(tx, caller, import, &request))
             .await;
         outcome.map(Response::new).map_err(status)
     }

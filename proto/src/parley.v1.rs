@@ -43,8 +43,8 @@ pub struct ImportResponse {
     /// Refused by chat's own rules, such as a text that is too long.
     #[prost(uint64, tag = "3")]
     pub failed: u64,
-    /// Imported before, and changed by this batch: where it came from it was edited, or is read better now. A message that was
-    /// deleted here is never among these.
+    /// Imported before, and changed by this batch: where it came from it was edited or deleted, or is read better now. A message
+    /// that was deleted here before is never among these.
     #[prost(uint64, tag = "4")]
     pub updated: u64,
     /// The names that the channels of the request have here, in its order; empty where a channel was refused.
@@ -61,6 +61,9 @@ pub struct ImportResponse {
     pub reactions_refused: u64,
     #[prost(uint64, tag = "9")]
     pub reactions_beyond_limit: u64,
+    /// Numbers in the request of messages with `only_deletes` that are not here.
+    #[prost(uint32, repeated, tag = "10")]
+    pub not_here: ::prost::alloc::vec::Vec<u32>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ImportFailure {
@@ -79,6 +82,12 @@ pub struct Person {
     pub name: ::prost::alloc::string::String,
     #[prost(bool, tag = "3")]
     pub is_bot: bool,
+    /// The name is that of a list of members, which replaces an earlier one here.
+    #[prost(bool, tag = "4")]
+    pub is_listed: bool,
+    /// When the member's entry in that list was last changed, in seconds since the Unix epoch: an older one replaces no newer one.
+    #[prost(int64, optional, tag = "5")]
+    pub named_at_s: ::core::option::Option<i64>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ImportPeopleRequest {
@@ -169,6 +178,31 @@ pub struct ImportMessage {
     /// Author of the message that this one answers: of the tombstone that stands for it while it is not here.
     #[prost(string, tag = "15")]
     pub reply_to_author: ::prost::alloc::string::String,
+    /// The message was deleted where it comes from: it is deleted here too, and nothing is written if it is not here. Of several
+    /// messages of its time, that of `author` is meant.
+    #[prost(bool, tag = "16")]
+    pub only_deletes: bool,
+}
+/// A message of the same time and channel as one of a batch, which is in another batch.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ImportSibling {
+    #[prost(string, tag = "1")]
+    pub channel: ::prost::alloc::string::String,
+    #[prost(int64, tag = "2")]
+    pub sent_at_us: i64,
+    #[prost(uint32, tag = "3")]
+    pub occurrence: u32,
+    #[prost(string, tag = "4")]
+    pub author: ::prost::alloc::string::String,
+    /// The first 16 bytes of the SHA-256 of the text, or of its first part.
+    #[prost(bytes = "vec", tag = "5")]
+    pub text_digest: ::prost::alloc::vec::Vec<u8>,
+    /// It has an `edited_at_us`.
+    #[prost(bool, tag = "6")]
+    pub is_edited: bool,
+    /// It has a `deleted_at_us`.
+    #[prost(bool, tag = "7")]
+    pub is_deleted: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ImportMessagesRequest {
@@ -181,6 +215,9 @@ pub struct ImportMessagesRequest {
     pub source: ::prost::alloc::string::String,
     #[prost(message, repeated, tag = "4")]
     pub messages: ::prost::alloc::vec::Vec<ImportMessage>,
+    /// Messages of other batches that share a time with these, or with messages that these answer.
+    #[prost(message, repeated, tag = "5")]
+    pub siblings: ::prost::alloc::vec::Vec<ImportSibling>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetEventsRequest {

@@ -1,15 +1,17 @@
 //! Writing chat from elsewhere: old messages in their place in history, told as one event a batch.
 
 mod channels;
+mod deletions;
 mod message;
 mod slots;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use proto::{ImportFailure, ImportMessage, ImportResponse, Person};
+use proto::{ImportFailure, ImportMessage, ImportMessagesRequest, ImportResponse, Person};
 use serde::Serialize;
 use shared::{
     ids::{ChannelName, MessageId, UserId},
+    journal::Redaction,
     names::without_invisible,
     store::{Error, Reader, Row, Tx, Value},
     time::Timestamp,
@@ -18,7 +20,7 @@ use uuid::Uuid;
 
 pub(super) use self::channels::channels;
 use self::{
-    message::{Checked, Root, imported},
+    message::{Checked, Root, UNKNOWN_AUTHOR, imported},
     slots::Slots,
 };
 use crate::{
@@ -27,6 +29,9 @@ use crate::{
     messages::{MessageEvent, store::get},
     reactions,
 };
+
+/// Name of the author of whom nothing is known.
+const UNKNOWN_NAME: &str = "Unknown author";
 
 /// What streams hear of a batch.
 #[derive(Default, Serialize)]
@@ -63,12 +68,42 @@ pub(super) fn people(
             continue;
         };
         let made = tx.execute(
-            "INSERT INTO people (project_id, id, name, is_bot, import_id) VALUES ($1, $2, $3, $4, $5) \
+            "INSERT INTO people (project_id, id, name, is_bot, import_id, named_at) VALUES ($1, $2, $3, $4, $5, $6) \
              ON CONFLICT (project_id, id) DO NOTHING",
-            &[caller.project.into(), (&id).into(), name.into(), person.is_bot.into(), Value::Uuid(import)],
+            &[
+                caller.project.into(),
+                (&id).into(),
+                name.into(),
+                person.is_bot.into(),
+                Value::Uuid(import),
+                person.named_at_s.into(),
+            ],
         )?;
-        let sql = "SELECT import_id FROM people WHERE project_id = $1 AND id = $2";
-        count(tx, &mut response, made, import, sql, &[caller.project.into(), (&id).into()])?;
+        if made > 0 {
+            response.written += 1;
+            continue;
+        }
+        let sql = "SELECT import_id, name, named_at FROM people WHERE project_id = $1 AND id = $2";
+        let known = tx.find(sql, &[caller.project.into(), (&id).into()], |row| {
+            Ok((row.get::<Option<Uuid>>(0)?, row.get::<String>(1)?, row.get::<Option<i64>>(2)?))
+        })?;
+        let Some((by, known_name, named_at)) = known else { continue };
+        // A list that is older than the one of the name takes nothing back, and a name that was given here stays.
+        let is_current = person.is_listed && by.is_some() && person.named_at_s >= named_at;
+        let is_renamed = is_current && name != known_name;
+        if is_renamed || (is_current && person.named_at_s != named_at) {
+            let sql =
+                "UPDATE people SET name = $3, named_at = $4 WHERE project_id = $1 AND id = $2";
+            let named_at = person.named_at_s.into();
+            tx.execute(sql, &[caller.project.into(), (&id).into(), name.into(), named_at])?;
+        }
+        if by == Some(import) {
+            response.written += 1;
+        } else if is_renamed {
+            response.updated += 1;
+        } else {
+            response.existing += 1;
+        }
     }
     Ok(response)
 }
@@ -78,14 +113,14 @@ pub(super) fn messages(
     tx: &mut Tx<'_>,
     caller: &Granted<'_, Owner>,
     import: Uuid,
-    source: &str,
-    messages: &[ImportMessage],
+    request: &ImportMessagesRequest,
 ) -> Result<ImportResponse, ApiError> {
+    let ImportMessagesRequest { source, messages, siblings, .. } = request;
     let mut response = ImportResponse::default();
     let mut checked = checked(tx, caller, source, messages, &mut response)?;
     name_authors(tx, caller, &mut checked)?;
     let mut there = there(tx, &checked)?;
-    let slots = Slots { project: caller.project, source, import };
+    let slots = Slots::new(caller.project, source, import, siblings);
     let refused = slots.assign(tx, &mut checked, &mut there)?;
     for message in refused.iter().map(|index| &checked[*index]).filter(|part| part.is_counted) {
         response.failed += 1;
@@ -94,7 +129,8 @@ pub(super) fn messages(
     }
     let mut index = 0..;
     checked.retain(|_| index.next().is_none_or(|index| !refused.contains(&index)));
-    let mut batch = Batch { caller, import, source, there, coming: HashSet::new() };
+    let coming = HashSet::new();
+    let mut batch = Batch { caller, import, source, there, coming, has_unknown: false };
     batch.coming = checked.iter().map(|message| message.id).collect();
     let mut history = HistoryImported::default();
     for message in &checked {
@@ -115,6 +151,7 @@ pub(super) fn messages(
     if history.count > 0 {
         caller.record(tx, "history.imported", &history)?;
     }
+    deletions::apply(tx, caller, source, &slots, messages, &mut response)?;
     Ok(response)
 }
 
@@ -128,7 +165,7 @@ fn checked(
 ) -> Result<Vec<Checked>, ApiError> {
     let mut is_here = HashMap::<ChannelName, bool>::new();
     let mut found = Vec::with_capacity(messages.len());
-    for (index, message) in (0..).zip(messages) {
+    for (index, message) in (0..).zip(messages).filter(|(_, message)| !message.only_deletes) {
         let mut fail = |reason: &str| {
             if message.part == 0 {
                 response.failed += 1;
@@ -289,6 +326,8 @@ struct Batch<'a> {
     there: HashMap<MessageId, There>,
     /// The batch's own messages.
     coming: HashSet<MessageId>,
+    /// True if the author of whom nothing is known has a name here.
+    has_unknown: bool,
 }
 
 impl Batch<'_> {
@@ -322,8 +361,17 @@ impl Batch<'_> {
             return Ok(Outcome { fate: Fate::Written, is_change: false });
         }
         // A message that was deleted here stays deleted.
-        if there.import.is_none() || there.deleted_at.is_some() || message.deleted_at.is_some() {
+        if there.import.is_none() || there.deleted_at.is_some() {
             return Ok(Outcome::UNCHANGED);
+        }
+        if let Some(at) = message.deleted_at {
+            // A place that an archive keeps for a message which it never had says nothing of it.
+            if at == message.created_at {
+                return Ok(Outcome::UNCHANGED);
+            }
+            take_away(tx, self.caller, message.id, at)?;
+            self.drop_parts(tx, message)?;
+            return Ok(Outcome { fate: Fate::Updated, is_change: false });
         }
         let is_outdated = there.is_outdated(message);
         if is_outdated {
@@ -341,6 +389,15 @@ impl Batch<'_> {
     fn keep_place(&mut self, tx: &mut Tx<'_>, root: &Root) -> Result<(), ApiError> {
         if self.there.contains_key(&root.id) || !self.coming.insert(root.id) {
             return Ok(());
+        }
+        if root.author.as_str() == UNKNOWN_AUTHOR && !self.has_unknown {
+            self.has_unknown = true;
+            let sql = "INSERT INTO people (project_id, id, name, is_bot, import_id) VALUES ($1, $2, $3, $4, $5) \
+                       ON CONFLICT (project_id, id) DO NOTHING";
+            let (author, import) = ((&root.author).into(), Value::Uuid(self.import));
+            let row =
+                [self.caller.project.into(), author, UNKNOWN_NAME.into(), false.into(), import];
+            tx.execute(sql, &row)?;
         }
         let params = [
             root.id.into(),
@@ -387,19 +444,41 @@ impl Batch<'_> {
     /// Takes away the parts that a text does not have any more.
     fn drop_parts(&self, tx: &mut Tx<'_>, message: &Checked) -> Result<(), ApiError> {
         let parts = message.parts_beyond(self.caller.project, self.source);
-        let parts: Vec<Value<'_>> = parts.map(Value::from).collect();
-        let sql = "SELECT id FROM messages WHERE deleted_at IS NULL AND";
-        let mut parts: Vec<MessageId> = tx.query_in(sql, "id", &parts, |row| row.get(0))?;
-        parts.sort_unstable();
-        for part in parts {
-            let sql = "UPDATE messages SET text = '', metadata = NULL, deleted_at = $2 WHERE id = $1 AND deleted_at IS NULL";
-            tx.execute(sql, &[part.into(), tx.now().into()])?;
-            reactions::store::clear(tx, part)?;
-            let message = get(tx, self.caller, part)?;
-            self.caller.record(tx, "message.deleted", &MessageEvent { message: &message })?;
+        let at = tx.now();
+        for part in undeleted(tx, parts)? {
+            take_away(tx, self.caller, part, at)?;
         }
         Ok(())
     }
+}
+
+/// Returns those of the messages that are here and not deleted, in the order of their ids.
+fn undeleted(
+    reader: &Reader<'_>,
+    ids: impl Iterator<Item = MessageId>,
+) -> Result<Vec<MessageId>, ApiError> {
+    let ids: Vec<Value<'_>> = ids.map(Value::from).collect();
+    let sql = "SELECT id FROM messages WHERE deleted_at IS NULL AND";
+    let mut found: Vec<MessageId> = reader.query_in(sql, "id", &ids, |row| row.get(0))?;
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// Deletes a message, and tells streams of it.
+fn take_away(
+    tx: &mut Tx<'_>,
+    caller: &Granted<'_, Owner>,
+    id: MessageId,
+    at: Timestamp,
+) -> Result<(), ApiError> {
+    let sql = "UPDATE messages SET text = '', metadata = NULL, deleted_at = $2 WHERE id = $1 AND deleted_at IS NULL";
+    if tx.execute(sql, &[id.into(), at.into()])? == 0 {
+        return Ok(());
+    }
+    tx.redact(&caller.topic(), Redaction { message: id, deleted_at: Some(at) })?;
+    reactions::store::clear(tx, id)?;
+    let message = get(tx, caller, id)?;
+    caller.record(tx, "message.deleted", &MessageEvent { message: &message })
 }
 
 /// Gives a row the message's content; a link that it has is kept where the message has none.

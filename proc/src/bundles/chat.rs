@@ -3,6 +3,7 @@
 mod export;
 mod import;
 mod names;
+mod parts;
 mod persist;
 #[expect(
     unreachable_pub,

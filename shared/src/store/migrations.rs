@@ -34,6 +34,7 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0027_imports.sql"),
     include_str!("migrations/0025_waiting.sql"),
     include_str!("migrations/0030_old_secrets.sql"),
+    include_str!("migrations/0032_names.sql"),
 ];
 
 /// Held by the replica that migrates; the number means nothing.

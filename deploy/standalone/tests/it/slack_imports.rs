@@ -1,6 +1,8 @@
 //! Exports of real workspaces with more than plain messages: other spellings, private conversations, apps, threads in any order,
 //! long lists and long texts, and files of other systems.
 
+mod again;
+
 use std::{
     io::{Cursor, Write},
     sync::Arc,

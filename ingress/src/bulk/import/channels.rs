@@ -79,7 +79,8 @@ pub(crate) fn channels(
     let names = names.iter().map(|name| name.as_ref().map(ToString::to_string).unwrap_or_default());
     response.channel_names = names.collect();
     for channel in &request.private_channels {
-        response.made_public.extend(claims.made_public(tx, channel)?.map(|name| name.to_string()));
+        let made_public = claims.made_public(tx, channel, import)?;
+        response.made_public.extend(made_public.map(|name| name.to_string()));
     }
     Ok(response)
 }
@@ -119,6 +120,13 @@ impl Claims<'_> {
         let sql =
             "SELECT 1 FROM imported_channels WHERE project_id = $1 AND source = $2 AND name = $3";
         let key = [self.caller.project.into(), self.source.into(), name.into()];
+        Ok(reader.find(sql, &key, |_| Ok(()))?.is_some())
+    }
+
+    /// Returns whether a channel here is known by an id that it has in any source.
+    fn is_of_any(&self, reader: &Reader<'_>, name: &ChannelName) -> Result<bool, ApiError> {
+        let sql = "SELECT 1 FROM imported_channels WHERE project_id = $1 AND name = $2 LIMIT 1";
+        let key = [self.caller.project.into(), name.into()];
         Ok(reader.find(sql, &key, |_| Ok(()))?.is_some())
     }
 
@@ -183,11 +191,12 @@ impl Claims<'_> {
         Ok(if let [name] = &found[..] { Some(name.clone()) } else { None })
     }
 
-    /// Returns the channel here that an import made of a channel which is private where it comes from.
+    /// Returns the channel here that an earlier import made of a channel which is private where it comes from.
     fn made_public(
         &self,
         reader: &Reader<'_>,
         channel: &Channel,
+        import: Uuid,
     ) -> Result<Option<ChannelName>, ApiError> {
         let known = self.name_of(reader, channel)?;
         let is_known = known.is_some();
@@ -198,10 +207,10 @@ impl Claims<'_> {
             if !seen.insert(name.clone()) {
                 continue;
             }
-            let sql = "SELECT 1 FROM channels WHERE project_id = $1 AND name = $2 AND import_id IS NOT NULL";
-            let key = [self.caller.project.into(), (&name).into()];
+            let sql = "SELECT 1 FROM channels WHERE project_id = $1 AND name = $2 AND import_id IS NOT NULL AND import_id <> $3";
+            let key = [self.caller.project.into(), (&name).into(), Value::Uuid(import)];
             let is_imported = reader.find(sql, &key, |_| Ok(()))?.is_some();
-            if is_imported && (is_known || !self.is_taken(reader, &name)?) {
+            if is_imported && (is_known || !self.is_of_any(reader, &name)?) {
                 return Ok(Some(name));
             }
         }

@@ -19,6 +19,8 @@ const MAX_NAME_CHARS: usize = 200;
 
 /// Author of a message of which nothing tells who wrote it.
 pub(super) const UNKNOWN_AUTHOR: &str = "slack:unknown";
+/// Author whom Slack names for the place of a deleted message.
+const SLACKBOT: &str = "slack:USLACKBOT";
 
 /// The latest time that can be shown, in microseconds: near the end of the year 9999.
 pub(super) const LATEST_US: i64 = 253_402_207_200_000_000;
@@ -109,7 +111,9 @@ impl Checked {
             let sent_at_us = Some(at).filter(|at| (0..LATEST_US).contains(at))?;
             let root =
                 Identity { channel: &of, sent_at_us, occurrence: 0, part: 0, ..identity }.id()?;
-            let author = imported(&message.reply_to_author).or_else(|| imported(UNKNOWN_AUTHOR))?;
+            let author =
+                imported(&message.reply_to_author).filter(|author| author.as_str() != SLACKBOT);
+            let author = author.or_else(|| imported(UNKNOWN_AUTHOR))?;
             let sent_at = Timestamp::from_ms(sent_at_us / 1000);
             Some(Root { id: root, sent_at, sent_at_us, author, channel: of })
         });

@@ -5,15 +5,17 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use proto::ImportSibling;
+use sha2::{Digest as _, Sha256};
 use shared::{
-    ids::{ChannelName, MessageId, ProjectId},
+    ids::{ChannelName, MessageId, ProjectId, UserId},
     store::{Error, Reader},
 };
 use uuid::Uuid;
 
 use super::{
     There,
-    message::{Checked, UNKNOWN_AUTHOR},
+    message::{Checked, UNKNOWN_AUTHOR, imported},
     there_of,
 };
 use crate::bulk::identity::{Identity, MAX_OCCURRENCES};
@@ -21,16 +23,85 @@ use crate::bulk::identity::{Identity, MAX_OCCURRENCES};
 /// Numbers whose rows are read at once; nearly every time has one message.
 const NUMBERS_READ: u32 = 4;
 
-type Time = (ChannelName, i64);
+pub(super) type Time = (ChannelName, i64);
+/// The rows of times, by their numbers.
+pub(super) type Rows = BTreeMap<Time, BTreeMap<u32, MessageId>>;
 
 /// The rows of times at which a number does not tell enough.
 pub(super) struct Slots<'a> {
-    pub(super) project: ProjectId,
-    pub(super) source: &'a str,
-    pub(super) import: Uuid,
+    project: ProjectId,
+    source: &'a str,
+    import: Uuid,
+    /// Messages of the same times that are in other batches.
+    siblings: BTreeMap<Time, Vec<Member<'a>>>,
 }
 
-impl Slots<'_> {
+/// A message of a time, as far as its row is found by it.
+#[derive(Clone)]
+struct Member<'a> {
+    author: UserId,
+    text: Text<'a>,
+    occurrence: u32,
+    is_edited: bool,
+    is_deleted: bool,
+}
+
+#[derive(Clone)]
+enum Text<'a> {
+    Whole(&'a str),
+    Digest(&'a [u8]),
+}
+
+impl<'a> Member<'a> {
+    fn of(message: &'a Checked) -> Self {
+        Self {
+            author: message.author.clone(),
+            text: Text::Whole(&message.text),
+            occurrence: message.occurrence,
+            is_edited: message.updated_at.is_some(),
+            is_deleted: message.deleted_at.is_some(),
+        }
+    }
+
+    /// Returns whether this is the message of a row.
+    fn is_same(&self, row: &There) -> bool {
+        let has_text = || match self.text {
+            Text::Whole(text) => row.text == text,
+            Text::Digest(digest) => {
+                !digest.is_empty() && Sha256::digest(&row.text).starts_with(digest)
+            }
+        };
+        self.author == row.author && self.is_deleted == row.deleted_at.is_some() && has_text()
+    }
+}
+
+impl<'a> Slots<'a> {
+    /// Returns the slots of a batch; `siblings` are messages of other batches.
+    pub(super) fn new(
+        project: ProjectId,
+        source: &'a str,
+        import: Uuid,
+        siblings: &'a [ImportSibling],
+    ) -> Self {
+        let mut of_times: BTreeMap<Time, Vec<Member<'a>>> = BTreeMap::new();
+        for sibling in siblings {
+            let channel = sibling.channel.parse::<ChannelName>();
+            let (Ok(channel), Some(author)) = (channel, imported(&sibling.author)) else {
+                continue;
+            };
+            if sibling.occurrence < MAX_OCCURRENCES {
+                of_times.entry((channel, sibling.sent_at_us)).or_default().push(Member {
+                    author,
+                    text: Text::Digest(&sibling.text_digest),
+                    occurrence: sibling.occurrence,
+                    is_edited: sibling.is_edited,
+                    is_deleted: sibling.is_deleted,
+                });
+            }
+        }
+        Self { project, source, import, siblings: of_times }
+    }
+
     /// Gives the messages, and the links to messages, the numbers of their rows; adds the rows that it reads to `there`. Returns
     /// the indexes of the messages for which there is no number left.
     pub(super) fn assign(
@@ -44,28 +115,43 @@ impl Slots<'_> {
             if message.is_counted && !is_certain(message, there) {
                 times.insert((message.channel.clone(), message.sent_at_us));
             }
-            if let Some(root) = &message.reply_to
-                && there.get(&root.id).is_some_and(|row| {
-                    row.author != root.author && root.author.as_str() != UNKNOWN_AUTHOR
-                })
-            {
-                times.insert((root.channel.clone(), root.sent_at_us));
+            if let Some(root) = &message.reply_to {
+                let time = (root.channel.clone(), root.sent_at_us);
+                let is_other = there.get(&root.id).is_some_and(|row| row.author != root.author);
+                let is_known = root.author.as_str() != UNKNOWN_AUTHOR;
+                if is_known && (is_other || self.siblings.contains_key(&time)) {
+                    times.insert(time);
+                }
             }
         }
         let rows = self.rows(reader, times, there)?;
         let mut refused = BTreeSet::new();
+        let mut elsewhere: HashMap<(Time, UserId), MessageId> = HashMap::new();
         for (time, rows) in &rows {
             let is_of_time =
                 |message: &Checked| message.sent_at_us == time.1 && message.channel == time.0;
-            let group: Vec<usize> = (0..messages.len())
-                .filter(|index| messages[*index].is_counted && is_of_time(&messages[*index]))
-                .collect();
-            let numbers = self.numbers(&group, messages, rows, there);
-            let mut moved = Vec::new();
-            for index in group {
-                let from = messages[index].occurrence;
-                moved.push((index, from, numbers.get(&index).copied()));
+            let mut group: Vec<(Option<usize>, Member<'_>)> = Vec::new();
+            for (index, message) in messages.iter().enumerate() {
+                if message.is_counted && is_of_time(message) {
+                    group.push((Some(index), Member::of(message)));
+                }
             }
+            let siblings = self.siblings.get(time).into_iter().flatten();
+            group.extend(siblings.map(|sibling| (None, sibling.clone())));
+            group.sort_by_key(|(index, member)| (member.occurrence, index.is_none()));
+            group.dedup_by_key(|(_, member)| member.occurrence);
+            let (indexes, members): (Vec<_>, Vec<_>) = group.into_iter().unzip();
+            let numbers = self.numbers(&members, rows, there);
+            let mut moved = Vec::new();
+            for (at, (index, member)) in indexes.into_iter().zip(members).enumerate() {
+                let number = numbers.get(&at).copied();
+                if let Some(index) = index {
+                    moved.push((index, member.occurrence, number));
+                } else if let Some(id) = number.and_then(|number| self.id(time, number)) {
+                    elsewhere.entry((time.clone(), member.author)).or_insert(id);
+                }
+            }
+            moved.sort_unstable_by_key(|(index, ..)| *index);
             for (index, message) in messages.iter_mut().enumerate() {
                 let is_of = |entry: &&(usize, u32, Option<u32>)| {
                     index >= entry.0 && entry.1 == message.occurrence
@@ -84,19 +170,18 @@ impl Slots<'_> {
                 }
             }
         }
-        Self::link(messages, &rows, there);
+        Self::link(messages, &rows, there, &elsewhere);
         Ok(refused)
     }
 
     /// Reads which numbers of the times have rows.
-    fn rows(
+    pub(super) fn rows(
         &self,
         reader: &Reader<'_>,
         times: BTreeSet<Time>,
         there: &mut HashMap<MessageId, There>,
-    ) -> Result<BTreeMap<Time, BTreeMap<u32, MessageId>>, Error> {
-        let mut rows: BTreeMap<Time, BTreeMap<u32, MessageId>> =
-            times.into_iter().map(|time| (time, BTreeMap::new())).collect();
+    ) -> Result<Rows, Error> {
+        let mut rows: Rows = times.into_iter().map(|time| (time, BTreeMap::new())).collect();
         let mut open: Vec<Time> = rows.keys().cloned().collect();
         let mut first = 0;
         while !open.is_empty() && first < MAX_OCCURRENCES {
@@ -130,8 +215,7 @@ impl Slots<'_> {
     /// Returns the number of each message of one time, by its index.
     fn numbers(
         &self,
-        group: &[usize],
-        messages: &[Checked],
+        members: &[Member<'_>],
         rows: &BTreeMap<u32, MessageId>,
         there: &HashMap<MessageId, There>,
     ) -> BTreeMap<usize, u32> {
@@ -145,11 +229,11 @@ impl Slots<'_> {
             }
             number.is_some()
         };
-        let mut open = group.to_vec();
+        let mut open: Vec<usize> = (0..members.len()).collect();
         // The same message.
         open.retain(|index| {
-            let message = &messages[*index];
-            let same = free.iter().filter(|(_, row)| row.is_same(message));
+            let message = &members[*index];
+            let same = free.iter().filter(|(_, row)| message.is_same(row));
             let number = same
                 .map(|(number, _)| *number)
                 .min_by_key(|number| (*number != message.occurrence, *number));
@@ -159,8 +243,8 @@ impl Slots<'_> {
         // was never edited a message that was deleted here, of which no text is left.
         for is_edited in [true, false] {
             open.retain(|index| {
-                let message = &messages[*index];
-                if message.updated_at.is_some() != is_edited {
+                let message = &members[*index];
+                if message.is_edited != is_edited {
                     return true;
                 }
                 let own = free.iter().filter(|(number, row)| {
@@ -182,7 +266,7 @@ impl Slots<'_> {
         // The place that is kept for an answered message: for its author, else for the first record.
         for by_author in [true, false] {
             open.retain(|index| {
-                let message = &messages[*index];
+                let message = &members[*index];
                 let kept = free.iter().find(|(number, row)| {
                     row.is_placeholder()
                         && if by_author {
@@ -198,7 +282,7 @@ impl Slots<'_> {
         // New messages: under their own numbers as far as these are free.
         let mut used: BTreeSet<u32> = rows.keys().copied().collect();
         open.retain(|index| {
-            let number = messages[*index].occurrence;
+            let number = members[*index].occurrence;
             let is_free = used.insert(number);
             !take(&mut free, *index, is_free.then_some(number))
         });
@@ -213,8 +297,9 @@ impl Slots<'_> {
     /// Lets replies hang on the message of the author whom they name.
     fn link(
         messages: &mut [Checked],
-        rows: &BTreeMap<Time, BTreeMap<u32, MessageId>>,
+        rows: &Rows,
         there: &HashMap<MessageId, There>,
+        elsewhere: &HashMap<(Time, UserId), MessageId>,
     ) {
         let mut authors = HashMap::new();
         for message in messages.iter().filter(|message| message.is_counted) {
@@ -238,8 +323,11 @@ impl Slots<'_> {
             let time = (root.channel.clone(), root.sent_at_us);
             let here = rows.get(&time).into_iter().flat_map(BTreeMap::values);
             let here = here.copied().find(|id| is_author(id));
-            let coming = authors.get(&(time, root.author.clone())).copied();
-            root.id = coming.or(here).filter(|id| *id != message.id).unwrap_or(root.id);
+            let key = (time, root.author.clone());
+            let coming = authors.get(&key).copied();
+            let elsewhere = elsewhere.get(&key).copied();
+            root.id =
+                coming.or(here).or(elsewhere).filter(|id| *id != message.id).unwrap_or(root.id);
         }
     }
 }

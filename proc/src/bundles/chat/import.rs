@@ -96,25 +96,29 @@ impl Operation for Import {
         let Some(Found::Survey(survey)) = next(&mut found).await? else {
             return Err(JobError::permanent("internal", "the reader of the archive broke"));
         };
-        let Survey { people, guests, channels, private, records, ignored_files, left_out, files } =
-            survey;
+        let Survey { people, guests, channels, private, records, files, .. } = survey;
+        let Survey { ignored_files, left_out, bad_entries, bad_counts, .. } = survey;
         let mut sender = Sender::new(&context);
-        let people = sender.people(people).await?;
+        let mut people = sender.people(people).await?;
+        people.leave_out(bad_counts.people);
         sender.guests(guests).await?;
-        let channels = sender.channels(channels).await?;
+        let mut channels = sender.channels(channels).await?;
+        channels.leave_out(bad_counts.channels);
         let made_public = sender.made_public(&private).await?;
-        let not_read = NotRead::new(left_out, ignored_files, &private, made_public);
+        let mut not_read = NotRead::new(left_out, ignored_files, &private, made_public);
+        not_read.add_entries(bad_entries, bad_counts);
         drop(private);
         let mut logged = 0;
         while tally.messages.total < records {
             let Some(Found::Batch(batch)) = next(&mut found).await? else {
                 return Err(JobError::permanent("internal", "the reader of the archive broke"));
             };
-            let sent = sender.messages(batch.messages).await?;
+            let sent = sender.messages(batch.messages, batch.deletions).await?;
             tally.messages.total += batch.records;
             tally.add(&sent.response, sent.reactions_not_sound);
             tally.messages.failed += batch.failed;
             tally.messages.skip(batch.skipped);
+            tally.messages.skip(sent.not_here);
             for (position, reason) in batch.broken.into_iter().chain(sent.refused) {
                 let file = record_name(&files, position);
                 tally.name_record(&file, position.record, &reason);

@@ -11,6 +11,7 @@ mod record;
 mod split;
 mod text;
 mod ts;
+mod versions;
 
 #[cfg(test)]
 mod tests;
@@ -27,8 +28,9 @@ pub use ts::Ts;
 pub use entries::RATIO_JUDGED_FROM_BYTES;
 
 use entries::Entries;
-use index::{Index, Occurrences};
+use index::Index;
 use split::{Item, Splitter};
+use versions::Versions;
 
 /// Bounds what an archive may cost before it is refused.
 #[derive(Clone, Debug)]
@@ -85,6 +87,10 @@ pub struct Survey {
     pub ignored_files: u64,
     /// The first of those files.
     pub left_out: Vec<LeftOut>,
+    /// The first of the entries of lists that cannot be used.
+    pub bad_entries: Vec<BadEntry>,
+    /// Numbers of all entries of lists that cannot be used.
+    pub bad_counts: Counts,
     /// Names of the files that [`Archive::read`] reads, by their numbers.
     pub files: Vec<String>,
 }
@@ -96,6 +102,30 @@ pub struct LeftOut {
     pub name: String,
     /// Why it is not read.
     pub reason: &'static str,
+}
+
+/// Names an entry of a list that cannot be used.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BadEntry {
+    /// The path of the list in the archive, shortened.
+    pub file: String,
+    /// Number of the entry, from 1.
+    pub entry: usize,
+    /// The entry's name, if it has one.
+    pub name: Option<String>,
+    /// Why it cannot be used.
+    pub reason: &'static str,
+}
+
+/// Counts entries of lists by what they are of.
+#[derive(Copy, Clone, Default, PartialEq, Eq, Debug)]
+pub struct Counts {
+    /// Entries of lists of members.
+    pub people: usize,
+    /// Entries of lists of channels.
+    pub channels: usize,
+    /// Entries of lists of private conversations.
+    pub conversations: usize,
 }
 
 /// Tells who sees a private conversation.
@@ -141,6 +171,10 @@ pub struct Person {
     pub id: String,
     /// The display name, else the real name, else the user name, else the id; at most 200 chars.
     pub name: Arc<str>,
+    /// False if the name is the id.
+    pub is_named: bool,
+    /// When the member's entry was last changed, in seconds since the epoch.
+    pub updated: Option<i64>,
     /// Whether Slack marks the member as a bot.
     pub is_bot: bool,
 }
@@ -181,10 +215,40 @@ pub struct Record {
 pub enum Outcome {
     /// A message to keep.
     Message(Message),
+    /// A record that says that a message was deleted.
+    Deleted(Deletion),
     /// A sound record that is no message to keep; the kind is 1 to 64 of `[a-z0-9_]`.
     Skipped(String),
     /// A broken record; the short reason holds nothing of its content.
     Failed(String),
+}
+
+/// Names a message that was deleted in Slack.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Deletion {
+    /// Slack's id of the channel.
+    pub channel: String,
+    /// When the message was sent.
+    pub ts: Ts,
+    /// Slack's id of the author, where the record tells it.
+    pub author: Option<String>,
+    /// Kind under which the record counts if the message is not here.
+    pub kind: &'static str,
+}
+
+/// Tells messages of one time apart, for batches that have not all of them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SameTime {
+    /// Number of the message among those of its time.
+    pub occurrence: u32,
+    /// Slack's id of the author.
+    pub author: String,
+    /// The first bytes of the SHA-256 of the text, or of its first part if it is long.
+    pub text: [u8; 16],
+    /// True if the message has a time of its last edit.
+    pub is_edited: bool,
+    /// True if the message was deleted.
+    pub is_deleted: bool,
 }
 
 /// Holds one message, its text converted to plain text.
@@ -196,6 +260,10 @@ pub struct Message {
     pub ts: Ts,
     /// Number of the message among those of this time in its channel: an archive that was put together may have several.
     pub occurrence: u32,
+    /// All messages of this time in the channel, if there are several.
+    pub same_time: Option<Arc<[SameTime]>>,
+    /// All messages of the parent's time, if there are several.
+    pub thread_same_time: Option<Arc<[SameTime]>>,
     /// Id of the user or bot, or a bot's bare name where Slack recorded no id.
     pub author: String,
     /// The author's name, only if the record itself carries one.
@@ -277,6 +345,8 @@ impl Archive {
             records: index.records,
             ignored_files: index.ignored_files,
             left_out: index.left_out.clone(),
+            bad_entries: index.bad_entries.clone(),
+            bad_counts: index.bad_counts,
             files: index.days.iter().map(name).collect(),
         })
     }
@@ -291,31 +361,29 @@ impl Archive {
     ) -> Result<(), Error> {
         let Self { entries, max_record_bytes, index } = self;
         let index = loaded(index, entries, *max_record_bytes)?;
-        let first = usize::try_from(from.file).ok().and_then(|first| index.days.get(first));
-        let first = first.map(|day| day.channel);
-        let mut occurrences = Occurrences::default();
+        let mut versions = Versions::default();
         let mut channel = None;
         for (file, day) in (0_u32..).zip(&index.days) {
             let done = match file.cmp(&from.file) {
-                Ordering::Less => u64::MAX,
+                Ordering::Less => continue,
                 Ordering::Equal => from.record,
                 Ordering::Greater => 0,
             };
-            // Records that share a time are told apart by the number of earlier ones.
-            let counts = index.has_repeated(day.channel) && Some(day.channel) == first;
-            if done == u64::MAX && !counts {
-                continue;
-            }
             if channel.replace(day.channel) != Some(day.channel) {
-                occurrences.clear();
+                versions = if index.has_repeated(day.channel) {
+                    Versions::of(entries, index, day.channel, *max_record_bytes)?
+                } else {
+                    Versions::default()
+                };
             }
             let mut elements = Splitter::new(entries.reader(day.entry)?, *max_record_bytes);
             let mut record = 0;
             while let Some(item) = elements.next()? {
                 record += 1;
-                if record <= done && !counts {
+                if record <= done {
                     continue;
                 }
+                let next = Position { file, record };
                 let mut outcome = match item {
                     Item::Element(json) => record::outcome(json, index.place(day)),
                     Item::TooLong => {
@@ -323,17 +391,16 @@ impl Archive {
                     }
                     Item::Broken(reason) => Outcome::Failed(reason.to_owned()),
                 };
-                if let Outcome::Message(message) = &mut outcome
-                    && index.is_repeated(day.channel, message.ts)
-                {
-                    match occurrences.number(message) {
-                        Ok(number) => message.occurrence = number,
-                        Err(none) => outcome = *none,
-                    }
+                if let Outcome::Message(message) = outcome {
+                    outcome = versions.settle(next, message);
                 }
-                if record > done
-                    && each(Record { next: Position { file, record }, outcome }).is_break()
+                // The record that says so is the newer version.
+                if let Outcome::Message(message) = &outcome
+                    && index.is_deleted(day.channel, message)
                 {
+                    outcome = Outcome::Skipped("duplicate_version".into());
+                }
+                if each(Record { next, outcome }).is_break() {
                     return Ok(());
                 }
             }

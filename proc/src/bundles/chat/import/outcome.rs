@@ -6,7 +6,7 @@ use proto::ImportResponse;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::bundles::chat::slack::{Conversation, LeftOut, Position, Privacy};
+use crate::bundles::chat::slack::{self, BadEntry, Conversation, LeftOut, Position, Privacy};
 
 /// Kinds of skipped records told apart.
 const MAX_KINDS: usize = 64;
@@ -20,7 +20,18 @@ pub(super) struct Counts {
     total: usize,
     written: u64,
     existing: u64,
+    /// Members that have another name here now.
+    #[serde(skip_serializing_if = "is_zero")]
+    updated: u64,
     failed: u64,
+    /// Entries of the archive's lists that cannot be used; they count as failed.
+    #[serde(skip)]
+    unusable: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields so")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Counts {
@@ -31,7 +42,15 @@ impl Counts {
     pub(super) fn add(&mut self, outcome: &ImportResponse) {
         self.written += outcome.written;
         self.existing += outcome.existing;
+        self.updated += outcome.updated;
         self.failed += outcome.failed;
+    }
+
+    /// Adds entries of the archive's lists that cannot be used.
+    pub(super) fn leave_out(&mut self, entries: usize) {
+        self.total += entries;
+        self.unusable += entries as u64;
+        self.failed += entries as u64;
     }
 }
 
@@ -119,6 +138,8 @@ impl Tally {
 pub(super) struct NotRead {
     files: Bounded,
     files_ignored: u64,
+    entries: Bounded,
+    entries_left_out: u64,
     conversations: Bounded,
     private: BTreeMap<&'static str, (u64, u64)>,
     made_public: Bounded,
@@ -152,6 +173,15 @@ impl NotRead {
         }
         found
     }
+
+    /// Names entries of the archive's lists that cannot be used: the first ones, and how many there are of each kind.
+    pub(super) fn add_entries(&mut self, entries: Vec<BadEntry>, counts: slack::Counts) {
+        for BadEntry { file, entry, name, reason } in entries {
+            self.entries.add(json!({"file": file, "entry": entry, "name": name, "reason": reason}));
+        }
+        self.entries_left_out = (counts.people + counts.channels + counts.conversations) as u64;
+        self.entries.more = self.entries_left_out.saturating_sub(self.entries.list.len() as u64);
+    }
 }
 
 fn kind(privacy: Privacy) -> &'static str {
@@ -181,6 +211,11 @@ pub(super) fn warnings(
         "file was left out; left_out.files names it",
         "files were left out; left_out.files names them",
     );
+    warn(
+        not_read.entries_left_out,
+        "entry of a list was left out; left_out.entries names it",
+        "entries of lists were left out; left_out.entries names them",
+    );
     let private: u64 = not_read.private.values().map(|(count, _)| count).sum();
     warn(
         private,
@@ -199,11 +234,11 @@ pub(super) fn warnings(
         "records failed; left_out.records names them",
     );
     warn(
-        channels.failed,
+        channels.failed - channels.unusable,
         "channel was refused, with its messages: the project has as many as it may",
         "channels were refused, with their messages: the project has as many as it may",
     );
-    warn(people.failed, "member was refused", "members were refused");
+    warn(people.failed - people.unusable, "member was refused", "members were refused");
     warn(
         reactions.values().sum(),
         "reaction was left out; reactions_left_out has the reason",
@@ -236,11 +271,13 @@ pub(super) fn result(
         "private_left_out": private.collect::<serde_json::Map<_, _>>(),
         "left_out": {
             "files": not_read.files.list,
+            "entries": not_read.entries.list,
             "conversations": not_read.conversations.list,
             "records": records.list,
             // Entries beyond those of the lists.
             "more": {
                 "files": not_read.files.more,
+                "entries": not_read.entries.more,
                 "conversations": not_read.conversations.more,
                 "records": records.more + messages.failed.saturating_sub(records.list.len() as u64 + records.more),
             },

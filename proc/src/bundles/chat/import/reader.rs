@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs::File, ops::ControlFlow};
 use tokio::sync::mpsc;
 
 use crate::bundles::chat::slack::{
-    Archive, Error, Limits, Message, Outcome, Position, Record, Survey,
+    Archive, Deletion, Error, Limits, Message, Outcome, Position, Record, Survey,
 };
 
 /// Messages in a batch at most.
@@ -18,6 +18,8 @@ const BATCH_BYTES: usize = 1 << 20;
 const AHEAD: usize = 2;
 /// Broken records that a batch names at most.
 const REASONS: usize = 20;
+/// Bytes of what a batch tells of one message of a time that has several.
+const SAME_TIME_BYTES: usize = 96;
 /// Kinds of skipped records told apart in a batch; a sound export has about thirty.
 const KINDS: usize = 64;
 
@@ -35,6 +37,8 @@ pub(super) struct Batch {
     pub(super) records: u64,
     /// The messages, each with the position behind its record.
     pub(super) messages: Vec<(Position, Message)>,
+    /// Messages that were deleted in Slack, each with the position behind its record.
+    pub(super) deletions: Vec<(Position, Deletion)>,
     pub(super) skipped: BTreeMap<String, u64>,
     pub(super) failed: u64,
     /// The first of the broken ones, and what is wrong with each.
@@ -89,8 +93,12 @@ impl Batch {
             Outcome::Message(message) => {
                 let users = message.reactions.iter().flat_map(|reaction| &reaction.users);
                 self.bytes += message.text.len() + users.map(|user| user.len() + 16).sum::<usize>();
+                let same_time = [&message.same_time, &message.thread_same_time].into_iter();
+                let others: usize = same_time.flatten().map(|group| group.len()).sum();
+                self.bytes += others * SAME_TIME_BYTES;
                 self.messages.push((next, message));
             }
+            Outcome::Deleted(deletion) => self.deletions.push((next, deletion)),
             Outcome::Skipped(kind) => {
                 let room = self.skipped.len() < KINDS || self.skipped.contains_key(&kind);
                 *self.skipped.entry(if room { kind } else { "other".into() }).or_default() += 1;
@@ -105,6 +113,8 @@ impl Batch {
     }
 
     fn is_full(&self) -> bool {
-        self.messages.len() >= BATCH || self.records >= BATCH_RECORDS || self.bytes >= BATCH_BYTES
+        self.messages.len() + self.deletions.len() >= BATCH
+            || self.records >= BATCH_RECORDS
+            || self.bytes >= BATCH_BYTES
     }
 }

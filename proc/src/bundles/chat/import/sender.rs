@@ -1,10 +1,10 @@
 //! Sends what the archive holds to ingress, again and again while it does not answer.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use proto::{
     Channel, ImportChannelsRequest, ImportMessage, ImportMessagesRequest, ImportPeopleRequest,
-    ImportReaction, ImportResponse, Person, Principal,
+    ImportReaction, ImportResponse, ImportSibling, Person, Principal,
 };
 use serde_json::json;
 
@@ -12,8 +12,9 @@ use super::outcome::Counts;
 use crate::{
     bundles::chat::{
         names,
+        parts::split,
         persist::persist,
-        slack::{self, Message, Position, Privacy, Ts},
+        slack::{self, Deletion, Message, Position, Privacy, SameTime, Ts},
     },
     ingress::{Chat, principal},
     jobs::{JobContext, JobError},
@@ -21,10 +22,6 @@ use crate::{
 
 /// People or channels in one call.
 const BATCH: usize = 1_000;
-/// Bytes of a message's text at most.
-const MAX_PART_BYTES: usize = 64 << 10;
-/// Characters that are one for a reader at most.
-const MAX_CLUSTER_CHARS: usize = 32;
 /// Sources of channels and messages.
 const SLACK: &str = "slack";
 const PARLEY: &str = "parley";
@@ -47,6 +44,8 @@ pub(super) struct Sent {
     pub(super) response: ImportResponse,
     /// Records that chat refused, and why.
     pub(super) refused: Vec<(Position, String)>,
+    /// Records of messages that were deleted in Slack and are not here, by kind.
+    pub(super) not_here: BTreeMap<String, u64>,
     /// Reactions of the archive that name no user, or are otherwise none.
     pub(super) reactions_not_sound: u64,
 }
@@ -64,13 +63,28 @@ impl Sender {
         }
     }
 
-    /// Sends the members of the workspace.
+    /// Sends the members of the workspace, whose names are the ones that Slack shows now.
     pub(super) async fn people(&mut self, people: Vec<slack::Person>) -> Result<Counts, JobError> {
+        self.named(people, true).await
+    }
+
+    async fn named(
+        &mut self,
+        people: Vec<slack::Person>,
+        is_listed: bool,
+    ) -> Result<Counts, JobError> {
         let mut counts = Counts::of(people.len());
         let mut people = people.into_iter().peekable();
         while people.peek().is_some() {
-            let batch = people.by_ref().take(BATCH).map(|slack::Person { id, name, is_bot }| {
-                let person = Person { id: names::author(&id), name: name.to_string(), is_bot };
+            let batch = people.by_ref().take(BATCH).map(|person| {
+                let slack::Person { id, name, is_bot, is_named, updated } = person;
+                let person = Person {
+                    id: names::author(&id),
+                    name: name.to_string(),
+                    is_bot,
+                    is_listed: is_listed && is_named,
+                    named_at_s: updated,
+                };
                 self.known.insert(id);
                 person
             });
@@ -152,16 +166,17 @@ impl Sender {
 
     /// Sends people whom the result does not count: it counts the members that the export lists.
     pub(super) async fn guests(&mut self, guests: Vec<slack::Person>) -> Result<(), JobError> {
-        self.people(guests).await.map(drop)
+        self.named(guests, false).await.map(drop)
     }
 
-    /// Sends a batch of messages, and before them the authors that only the messages name.
+    /// Sends a batch of messages, before them the authors that only the messages name, and behind them what was deleted.
     pub(super) async fn messages(
         &mut self,
         messages: Vec<(Position, Message)>,
+        deletions: Vec<(Position, Deletion)>,
     ) -> Result<Sent, JobError> {
         let mut sent = Sent::default();
-        if messages.is_empty() {
+        if messages.is_empty() && deletions.is_empty() {
             return Ok(sent);
         }
         let strangers: Vec<Person> =
@@ -171,23 +186,35 @@ impl Sender {
         }
         // A long text is several messages of one record.
         let (mut positions, mut to_send) = (Vec::new(), Vec::new());
+        let siblings = self.siblings(&messages);
         for (position, message) in messages {
             sent.reactions_not_sound += message.reactions_left_out;
             let parts = self.parts(message);
             positions.extend(std::iter::repeat_n(position, parts.len()));
             to_send.extend(parts);
         }
+        let mut kinds = HashMap::new();
+        for (position, deletion) in deletions {
+            kinds.insert(to_send.len(), deletion.kind);
+            positions.push(position);
+            to_send.push(self.deletion(deletion));
+        }
         let request = ImportMessagesRequest {
             principal: Some(self.principal.clone()),
             import_id: self.import_id.clone(),
             source: SLACK.into(),
             messages: to_send,
+            siblings,
         };
         let outcome = persist(&self.context, request, |request| {
             let mut chat = self.chat.clone();
             async move { chat.import_messages(request).await }
         });
         sent.response = outcome.await?;
+        for index in &sent.response.not_here {
+            let kind = usize::try_from(*index).ok().and_then(|index| kinds.get(&index));
+            *sent.not_here.entry(kind.copied().unwrap_or("other").into()).or_default() += 1;
+        }
         let position = |index: u32| positions.get(usize::try_from(index).ok()?).copied();
         let refused = sent.response.failures.drain(..);
         let refused =
@@ -216,7 +243,52 @@ impl Sender {
         }
         let name = message.author_name.clone()?;
         self.known.insert(message.author.clone());
-        Some(Person { id: names::author(&message.author), name, is_bot: message.is_bot })
+        let (id, is_bot) = (names::author(&message.author), message.is_bot);
+        Some(Person { id, name, is_bot, ..Person::default() })
+    }
+
+    /// Returns what tells the messages from others of their times that are not among them.
+    fn siblings(&self, messages: &[(Position, Message)]) -> Vec<ImportSibling> {
+        let mut known: HashSet<(&str, Ts, u32)> = messages
+            .iter()
+            .map(|(_, message)| (&*message.channel, message.ts, message.occurrence))
+            .collect();
+        let mut siblings = Vec::new();
+        let groups = messages.iter().flat_map(|(_, message)| {
+            let own = message.same_time.as_ref().map(|group| (message.ts, group));
+            let thread = message.thread.zip(message.thread_same_time.as_ref());
+            let channel = &*message.channel;
+            own.into_iter().chain(thread).map(move |(ts, group)| (channel, ts, group))
+        });
+        for (channel, ts, group) in groups {
+            let Some(name) = self.channels.get(channel) else { continue };
+            for SameTime { occurrence, author, text, is_edited, is_deleted } in &**group {
+                if known.insert((channel, ts, *occurrence)) {
+                    siblings.push(ImportSibling {
+                        channel: name.clone(),
+                        sent_at_us: ts.micros(),
+                        occurrence: *occurrence,
+                        author: names::author(author),
+                        text_digest: text.to_vec(),
+                        is_edited: *is_edited,
+                        is_deleted: *is_deleted,
+                    });
+                }
+            }
+        }
+        siblings
+    }
+
+    fn deletion(&self, deletion: Deletion) -> ImportMessage {
+        let Deletion { channel, ts, author, .. } = deletion;
+        ImportMessage {
+            channel: self.channels.get(&channel).cloned().unwrap_or_default(),
+            author: author.map(|author| names::author(&author)).unwrap_or_default(),
+            sent_at_us: ts.micros(),
+            only_deletes: true,
+            parts: 1,
+            ..ImportMessage::default()
+        }
     }
 
     fn parts(&self, message: Message) -> Vec<ImportMessage> {
@@ -259,6 +331,7 @@ pub(crate) fn to_send(
         part: 0,
         parts: u32::try_from(parts.len()).unwrap_or(u32::MAX),
         reply_to_author: message.thread_author.map(|user| names::author(&user)).unwrap_or_default(),
+        only_deletes: false,
     };
     let further = (1..).zip(&parts[1..]).map(|(part, text)| ImportMessage {
         text: (*text).to_owned(),
@@ -268,45 +341,6 @@ pub(crate) fn to_send(
     });
     let further: Vec<ImportMessage> = further.collect();
     std::iter::once(first).chain(further).collect()
-}
-
-/// Cuts a text into parts that chat takes: where a line ends, else behind a space, else between two characters. The parts
-/// together are the text.
-fn split(text: &str) -> Vec<&str> {
-    let (mut parts, mut rest) = (Vec::new(), text);
-    while rest.len() > MAX_PART_BYTES {
-        let end = rest.floor_char_boundary(MAX_PART_BYTES);
-        // The cut may cost a quarter of the part.
-        let tail = rest.floor_char_boundary(MAX_PART_BYTES / 4 * 3);
-        let at = |ends: fn(char) -> bool| {
-            let (at, c) = rest[tail..end].char_indices().rfind(|(_, c)| ends(*c))?;
-            Some(tail + at + c.len_utf8())
-        };
-        let cut = at(|c| c == '\n').or_else(|| at(char::is_whitespace));
-        let cut = cut.unwrap_or_else(|| whole_character(rest, end));
-        let (part, after) = rest.split_at(cut);
-        parts.push(part);
-        rest = after;
-    }
-    parts.push(rest);
-    parts
-}
-
-/// Moves a cut before a character that goes on behind it: marks, skin tones and joined emoji belong to what is before them.
-fn whole_character(text: &str, end: usize) -> usize {
-    let goes_on = |c: char| {
-        matches!(c, '\u{300}'..='\u{36f}' | '\u{200d}' | '\u{20d0}'..='\u{20ff}' | '\u{3099}' | '\u{309a}'
-            | '\u{fe00}'..='\u{fe0f}' | '\u{1f3fb}'..='\u{1f3ff}')
-    };
-    let mut cut = end;
-    for (at, before) in text[..end].char_indices().rev().take(MAX_CLUSTER_CHARS) {
-        let next = text[cut..].chars().next();
-        if !next.is_some_and(goes_on) && before != '\u{200d}' {
-            return cut;
-        }
-        cut = at;
-    }
-    end
 }
 
 /// Returns what only Slack knows of the message, empty if there is nothing.
@@ -320,33 +354,6 @@ fn metadata(subtype: Option<&str>, is_bot: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_long_text_is_cut_into_parts_that_are_the_text() {
-        let lines = format!("{}\n", "a".repeat(9_999)).repeat(20);
-        let words = "語 ".repeat(40_000);
-        let family = "👩\u{200d}👩\u{200d}👧🏽".repeat(8_000);
-        for text in
-            ["", "short", &"語".repeat(40_000), &lines, &words, &family, &"\u{300}".repeat(90_000)]
-        {
-            let parts = split(text);
-            assert_eq!(parts.concat(), text);
-            assert!(
-                parts.iter().all(|part| part.len() <= MAX_PART_BYTES),
-                "parts are short enough"
-            );
-            assert!(
-                text.is_empty() || parts.iter().all(|part| !part.is_empty()),
-                "parts have text"
-            );
-        }
-        assert!(
-            split(&lines)[..3].iter().all(|part| part.ends_with('\n')),
-            "parts end with a line"
-        );
-        assert!(split(&words)[..1].iter().all(|part| part.ends_with(' ')), "parts end with a word");
-        assert!(split(&family).iter().all(|part| part.starts_with('👩')), "no emoji is cut");
-    }
 
     #[test]
     fn metadata_keeps_what_is_special() {

@@ -111,20 +111,14 @@ pub enum Error {
         file: &'static str,
     },
     /// An index is no complete JSON array.
-    #[error("{file} is not a complete JSON array")]
+    #[error("{file} is not a complete JSON array: {reason}, at line {line}")]
     NotAnArray {
         /// Name of the file.
         file: &'static str,
-    },
-    /// An index has an entry that cannot be used.
-    #[error("{file} entry {entry} {problem}")]
-    BadEntry {
-        /// Name of the file.
-        file: &'static str,
-        /// Number of the entry, from 1.
-        entry: usize,
-        /// What is wrong, such as "has no id".
-        problem: &'static str,
+        /// What is wrong, such as "the array never ends".
+        reason: &'static str,
+        /// The line at which it is seen, from 1.
+        line: u64,
     },
     /// An index lists too much.
     #[error("{file} lists more than {max_entries} entries")]

@@ -2,8 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    hash::{DefaultHasher, Hash, Hasher},
-    io,
+    io::{self, BufRead, Read},
     sync::Arc,
 };
 
@@ -13,9 +12,10 @@ use shared::names::without_invisible;
 use unicode_normalization::UnicodeNormalization;
 
 use super::{
-    Channel, Conversation, Error, LeftOut, Message, Outcome, OwnChannel, Person, Privacy, Ts,
+    BadEntry, Channel, Conversation, Counts, Error, LeftOut, Message, Outcome, OwnChannel, Person,
+    Privacy, Ts,
     entries::{Entries, shortened},
-    foreign, lenient,
+    foreign, lenient, record,
     split::{Item, Splitter},
     text::{Names, plain_text},
 };
@@ -47,9 +47,6 @@ const MAX_GUESTS: usize = 100_000;
 const MAX_LEFT_OUT: usize = 100;
 /// Messages of a channel whose times are compared; of a channel with more, those beyond are not.
 const MAX_COMPARED_TIMES: usize = 4_000_000;
-/// Records of one time that are told apart.
-const MAX_OCCURRENCES: usize = 256;
-
 /// Holds everything about an export but its messages.
 #[derive(Debug)]
 pub(super) struct Index {
@@ -65,9 +62,14 @@ pub(super) struct Index {
     pub(super) ignored_files: u64,
     /// The first of the ignored files.
     pub(super) left_out: Vec<LeftOut>,
+    /// The first of the entries of lists that cannot be used, and the number of all.
+    pub(super) bad_entries: Vec<BadEntry>,
+    pub(super) bad_counts: Counts,
     folders: Folders,
     /// Times that several records of a channel have, by the channel's number.
     repeated: HashMap<usize, HashSet<Ts>>,
+    /// Messages that a record says were deleted, with their authors where the record tells them, by the channel's number.
+    deleted: HashMap<usize, HashMap<Ts, Option<String>>>,
 }
 
 /// Holds one file of messages.
@@ -113,6 +115,8 @@ struct Lists {
     channels: Vec<Listed>,
     private: Vec<(usize, Conversation)>,
     is_complete: bool,
+    bad_entries: Vec<BadEntry>,
+    bad_counts: Counts,
 }
 
 /// A channel with the number of the part of the export that lists it.
@@ -149,8 +153,14 @@ impl Index {
                 private.push(conversation);
             }
         }
+        let mut private_ids: HashSet<String> = numbers.into_keys().collect();
+        private_ids.retain(|id| !id.is_empty());
         let mut numbers: HashMap<String, usize> = HashMap::new();
-        for Listed { root, channel } in lists.channels {
+        // A conversation that any list calls private is private.
+        let public = lists.channels.into_iter();
+        for Listed { root, channel } in
+            public.filter(|listed| !private_ids.contains(&listed.channel.id))
+        {
             let number = *numbers.entry(channel.id.clone()).or_insert(channels.len());
             let target = Target::Channel(number);
             folders.add(
@@ -180,8 +190,11 @@ impl Index {
             records: 0,
             ignored_files: files.ignored,
             left_out: files.left_out,
+            bad_entries: lists.bad_entries,
+            bad_counts: lists.bad_counts,
             folders,
             repeated: HashMap::new(),
+            deleted: HashMap::new(),
         };
         index.look_through(entries, max_record_bytes)?;
         for (entry, number) in files.private {
@@ -201,8 +214,21 @@ impl Index {
         self.repeated.contains_key(&channel)
     }
 
-    pub(super) fn is_repeated(&self, channel: usize, ts: Ts) -> bool {
-        self.repeated.get(&channel).is_some_and(|times| times.contains(&ts))
+    /// Returns whether other records of the channel have the time of the record `json`.
+    pub(super) fn is_repeated(&self, channel: usize, json: &[u8]) -> bool {
+        let Some(times) = self.repeated.get(&channel) else { return false };
+        let glance = serde_json::from_slice::<Glance<'_>>(json).ok();
+        let ts = glance.and_then(|glance| glance.ts.and_then(plain).and_then(Ts::parse));
+        ts.is_some_and(|ts| times.contains(&ts))
+    }
+
+    /// Returns whether another record of the archive says that a message was deleted. Of several messages of one time, the
+    /// record has to name the author.
+    pub(super) fn is_deleted(&self, channel: usize, message: &Message) -> bool {
+        let author = self.deleted.get(&channel).and_then(|deleted| deleted.get(&message.ts));
+        author.is_some_and(|author| {
+            message.same_time.is_none() || author.as_ref() == Some(&message.author)
+        })
     }
 
     /// Counts the records, and finds which of a channel share a time and which users only messages name.
@@ -221,6 +247,17 @@ impl Index {
                 let Ok(glance) = serde_json::from_slice::<Glance<'_>>(json) else { continue };
                 if times.len() < MAX_COMPARED_TIMES {
                     times.extend(glance.ts.and_then(plain).and_then(Ts::parse));
+                }
+                let kind = glance.subtype.and_then(plain);
+                if kind.is_some_and(|kind| record::DELETIONS.contains(&kind))
+                    && let Outcome::Deleted(deletion) =
+                        record::outcome(json, self.place(&self.days[number]))
+                {
+                    let deleted = self.deleted.entry(channel).or_default();
+                    if deleted.len() < MAX_COMPARED_TIMES {
+                        deleted.insert(deletion.ts, deletion.author);
+                    }
+                    continue;
                 }
                 if let (Some(user), Some(profile)) =
                     (glance.user.and_then(plain), glance.user_profile)
@@ -257,7 +294,8 @@ impl Index {
         }
         let shown: Arc<str> = shown.trim().into();
         self.names.people.insert(user.to_owned(), shown.clone());
-        self.guests.push(Person { id: user.to_owned(), name: shown, is_bot: false });
+        let (id, is_bot) = (user.to_owned(), false);
+        self.guests.push(Person { id, name: shown, is_bot, is_named: true, updated: None });
     }
 }
 
@@ -266,6 +304,8 @@ impl Index {
 struct Glance<'a> {
     #[serde(borrow, default)]
     ts: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    subtype: Option<&'a RawValue>,
     #[serde(borrow, default)]
     user: Option<&'a RawValue>,
     #[serde(borrow, default)]
@@ -286,46 +326,6 @@ fn count(entries: &mut Entries, entry: usize, max_record_bytes: usize) -> Result
     }
     io::copy(&mut elements.into_source(), &mut io::sink())?;
     Ok(records)
-}
-
-/// Tells records of one time of a channel apart: the same message twice, another version of it, or another message.
-#[derive(Default)]
-pub(super) struct Occurrences(HashMap<Ts, Vec<Version>>);
-
-struct Version {
-    author: String,
-    text: u64,
-    is_edited: bool,
-}
-
-impl Occurrences {
-    /// Forgets the channel before.
-    pub(super) fn clear(&mut self) {
-        self.0.clear();
-    }
-
-    /// Returns the number of a message among those of its time; the error is the outcome of a record that is none of its own.
-    pub(super) fn number(&mut self, message: &Message) -> Result<u32, Box<Outcome>> {
-        let mut text = DefaultHasher::new();
-        message.text.hash(&mut text);
-        let text = text.finish();
-        let versions = self.0.entry(message.ts).or_default();
-        for version in versions.iter().filter(|version| version.author == message.author) {
-            if version.text == text {
-                return Err(Box::new(Outcome::Skipped("duplicate".into())));
-            }
-            if version.is_edited || message.is_edited {
-                return Err(Box::new(Outcome::Skipped("duplicate_version".into())));
-            }
-        }
-        if versions.len() >= MAX_OCCURRENCES {
-            let reason = format!("there are more than {MAX_OCCURRENCES} records of its time");
-            return Err(Box::new(Outcome::Failed(reason)));
-        }
-        let (author, is_edited) = (message.author.clone(), message.is_edited);
-        versions.push(Version { author, text, is_edited });
-        Ok(u32::try_from(versions.len() - 1).unwrap_or(u32::MAX))
-    }
 }
 
 fn first_of_each<T>(mut list: Vec<T>, id: impl Fn(&T) -> &String) -> Vec<T> {
@@ -380,16 +380,23 @@ impl Lists {
         let mut lists = Self::default();
         for (root, folder) in roots.iter().enumerate() {
             for file in [PEOPLE_FILE, ORG_PEOPLE_FILE] {
-                lists.people.extend(read_list(entries, folder, file, person)?.unwrap_or_default());
+                let Some(List { found, bad }) = read_list(entries, folder, file, person)? else {
+                    continue;
+                };
+                lists.people.extend(found);
+                lists.bad_counts.people += bad.len();
+                lists.leave_out(folder, file, bad);
             }
             for (file, privacy) in CONVERSATION_FILES {
                 let read = |value: &Value, id| {
                     let privacy = privacy.or_else(|| Privacy::of(value));
                     (privacy, channel(value, id))
                 };
-                let Some(list) = read_list(entries, folder, file, read)? else { continue };
+                let Some(List { found, bad }) = read_list(entries, folder, file, read)? else {
+                    continue;
+                };
                 lists.is_complete = true;
-                for (privacy, channel) in list {
+                for (privacy, channel) in found {
                     match privacy {
                         None => lists.channels.push(Listed { root, channel }),
                         Some(privacy) => {
@@ -397,47 +404,138 @@ impl Lists {
                         }
                     }
                 }
+                for entry in &bad {
+                    let privacy = privacy.or_else(|| Privacy::of(&entry.value));
+                    if privacy.is_none() {
+                        lists.bad_counts.channels += 1;
+                        continue;
+                    }
+                    lists.bad_counts.conversations += 1;
+                    // The folder of a private conversation that has no id is private all the same.
+                    if let (Some(privacy), Some(name)) = (privacy, name(entry.value.get("name"))) {
+                        let conversation = channel(&entry.value, name);
+                        lists.private.push((root, Conversation::new(privacy, conversation)));
+                    }
+                }
+                lists.leave_out(folder, file, bad);
             }
         }
         if lists.is_complete { Ok(lists) } else { Err(Error::Missing { file: CHANNELS_FILE }) }
     }
+
+    /// Names entries that cannot be used.
+    fn leave_out(&mut self, folder: &str, file: &str, entries: Vec<Unusable>) {
+        let room = MAX_LEFT_OUT.saturating_sub(self.bad_entries.len());
+        let named = entries.into_iter().take(room).map(|entry| BadEntry {
+            file: shortened(&format!("{folder}{file}")),
+            entry: entry.number,
+            name: name(entry.value.get("name")),
+            reason: entry.reason,
+        });
+        self.bad_entries.extend(named);
+    }
 }
 
-/// Reads a list; `None` if the export has none of this name.
+/// The entries of a list.
+struct List<T> {
+    found: Vec<T>,
+    bad: Vec<Unusable>,
+}
+
+/// An entry that cannot be used.
+struct Unusable {
+    /// The number of the entry, from 1.
+    number: usize,
+    /// The names and marks of the entry, as far as it can be read.
+    value: Value,
+    reason: &'static str,
+}
+
+/// Counts the line that a reader has come to.
+struct Lines<R> {
+    source: R,
+    line: u64,
+}
+
+impl<R: BufRead> Read for Lines<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.fill_buf()?.read(buffer)?;
+        self.consume(length);
+        Ok(length)
+    }
+}
+
+impl<R: BufRead> BufRead for Lines<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.source.fill_buf()
+    }
+
+    fn consume(&mut self, length: usize) {
+        if let Ok(read) = self.source.fill_buf() {
+            let read = &read[..length.min(read.len())];
+            self.line += read.iter().map(|byte| u64::from(*byte == b'\n')).sum::<u64>();
+        }
+        self.source.consume(length);
+    }
+}
+
+/// Reads a list; `None` if the export has none of this name. An entry that cannot be used costs no other.
 fn read_list<T>(
     entries: &mut Entries,
     root: &str,
     file: &'static str,
     parse: impl Fn(&Value, String) -> T,
-) -> Result<Option<Vec<T>>, Error> {
+) -> Result<Option<List<T>>, Error> {
     let path = format!("{root}{file}");
     let Some(number) = entries.list().iter().position(|entry| entry.name == path) else {
         return Ok(None);
     };
-    let mut elements = Splitter::new(entries.reader(number)?, MAX_INDEX_ENTRY_BYTES);
-    let mut list = Vec::new();
-    let mut text_bytes = 0;
+    let lines = Lines { source: entries.reader(number)?, line: 1 };
+    let mut elements = Splitter::new(lines, MAX_INDEX_ENTRY_BYTES);
+    let mut list = List { found: Vec::new(), bad: Vec::new() };
+    let (mut number, mut text_bytes) = (0, 0);
     while let Some(item) = elements.next()? {
-        let bad = |problem| Error::BadEntry { file, entry: list.len() + 1, problem };
-        let json = match item {
-            Item::Element(json) => json,
-            Item::TooLong => return Err(bad("is too long")),
-            Item::Broken(_) => return Err(Error::NotAnArray { file }),
-        };
-        let value = lenient::value(json).ok_or_else(|| bad("is not a valid JSON object"))?;
-        let id = value.as_object().ok_or_else(|| bad("is not a valid JSON object"))?.get("id");
-        let id = id.and_then(Value::as_str).filter(|id| !id.is_empty() && !id.contains('\0'));
-        let id = id.ok_or_else(|| bad("has no id"))?.to_owned();
-        if list.len() == MAX_INDEX_ENTRIES {
+        number += 1;
+        if number > MAX_INDEX_ENTRIES {
             return Err(Error::IndexTooLong { file, max_entries: MAX_INDEX_ENTRIES });
         }
-        text_bytes += text_length(&value, &id);
+        let (value, reason) = match item {
+            Item::Element(json) => match lenient::value(json) {
+                Some(value) if value.is_object() => (value, "it has no id"),
+                _ => (Value::Null, "it is not a valid JSON object"),
+            },
+            Item::TooLong => (Value::Null, "it is longer than 4 MiB"),
+            Item::Broken(reason) => {
+                let line = elements.source().line;
+                return Err(Error::NotAnArray { file, reason, line });
+            }
+        };
+        let id = value.get("id").and_then(Value::as_str);
+        let id = id.filter(|id| !id.is_empty() && !id.contains('\0')).map(str::to_owned);
+        text_bytes += text_length(&value, id.as_deref().unwrap_or_default());
+        if id.is_none() {
+            text_bytes += size_of::<Unusable>();
+        }
         if text_bytes > MAX_INDEX_BYTES {
             return Err(Error::IndexTooLarge { file, max_bytes: MAX_INDEX_BYTES });
         }
-        list.push(parse(&value, id));
+        match id {
+            Some(id) => list.found.push(parse(&value, id)),
+            None => list.bad.push(Unusable { number, value: kept(&value), reason }),
+        }
     }
     Ok(Some(list))
+}
+
+/// Returns what is needed of an entry that cannot be used.
+fn kept(value: &Value) -> Value {
+    let keys = ["name", "name_normalized", "is_im", "is_mpim", "is_private", "is_group"];
+    let fields = keys.iter().filter_map(|key| {
+        let field = value.get(key)?;
+        let field = if field.is_boolean() { field.clone() } else { name(Some(field))?.into() };
+        Some(((*key).to_owned(), field))
+    });
+    Value::Object(fields.collect())
 }
 
 /// Returns about how many bytes are kept of an entry of a list.
@@ -452,8 +550,10 @@ fn person(value: &Value, id: String) -> Person {
     let names = paths.iter().filter_map(|path| name(value.pointer(path)));
     let name =
         names.map(|name| without_invisible(&name).trim().to_owned()).find(|name| !name.is_empty());
+    let is_named = name.is_some();
     let name = name.unwrap_or_else(|| id.clone()).into();
-    Person { name, is_bot: is_true(value, "is_bot"), id }
+    let updated = value.get("updated").and_then(Value::as_i64).filter(|at| *at > 0);
+    Person { name, is_named, updated, is_bot: is_true(value, "is_bot"), id }
 }
 
 fn channel(value: &Value, id: String) -> Channel {

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
 use super::{
-    Message, Outcome, Own, Reaction, Ts,
+    Deletion, Message, Outcome, Own, Reaction, Ts,
     content::{Content, TooLong},
     index::{self, Place},
     lenient,
@@ -15,6 +15,12 @@ const UNKNOWN_AUTHOR: &str = "unknown";
 const UNKNOWN_NAME: &str = "Unknown author";
 /// What Slack says in place of a deleted message that has answers.
 pub const TOMBSTONE: &str = "tombstone";
+/// What Slack's events say of a message that was deleted.
+const MESSAGE_DELETED: &str = "message_deleted";
+/// Kinds of records that say that a message was deleted.
+pub(super) const DELETIONS: [&str; 2] = [TOMBSTONE, MESSAGE_DELETED];
+/// Author of Slack's own texts, also of those in place of deleted messages.
+const SLACKBOT: &str = "USLACKBOT";
 const MAX_KIND_CHARS: usize = 64;
 
 /// Subtypes whose text somebody said; all others are Slack's own notices.
@@ -48,6 +54,8 @@ struct Fields<'a> {
     file: Value,
     files: Value,
     parent_user_id: Value,
+    deleted_ts: Value,
+    previous_message: Value,
     #[serde(borrow)]
     blocks: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -58,6 +66,7 @@ struct Fields<'a> {
 
 /// Holds why there is no message to keep: a kind or a reason.
 enum Rejected {
+    Deleted(Deletion),
     Skipped(String),
     Failed(String),
 }
@@ -66,6 +75,7 @@ enum Rejected {
 pub(super) fn outcome(json: &[u8], place: Place<'_>) -> Outcome {
     match judge(json, place) {
         Ok(message) => Outcome::Message(message),
+        Err(Rejected::Deleted(deletion)) => Outcome::Deleted(deletion),
         Err(Rejected::Skipped(kind)) => Outcome::Skipped(kind),
         Err(Rejected::Failed(reason)) => Outcome::Failed(reason),
     }
@@ -100,7 +110,7 @@ fn judge(json: &[u8], place: Place<'_>) -> Result<Message, Rejected> {
     let deleted = own.as_ref().is_some_and(|own| own.deleted.is_some());
     let kept = |kind: &&str| KEPT_SUBTYPES.contains(kind) || (deleted && *kind == TOMBSTONE);
     if let Some(kind) = subtype.filter(|kind| !kept(kind)) {
-        return Err(skipped(kind));
+        return Err(deletion(&fields, kind, place).map_or_else(|| skipped(kind), Rejected::Deleted));
     }
 
     let text = optional_str(&fields.text).map_err(|()| failed("text is not a string"))?;
@@ -141,6 +151,8 @@ fn judge(json: &[u8], place: Place<'_>) -> Result<Message, Rejected> {
         channel: place.channel().id.clone(),
         ts,
         occurrence: 0,
+        same_time: None,
+        thread_same_time: None,
         author: author.to_owned(),
         author_name: if author == UNKNOWN_AUTHOR {
             Some(UNKNOWN_NAME.to_owned())
@@ -158,6 +170,26 @@ fn judge(json: &[u8], place: Place<'_>) -> Result<Message, Rejected> {
         reactions,
         reactions_left_out,
         own: own.map(|own| Box::new(own.in_place(|name| place.id_of(name)))),
+    })
+}
+
+/// Returns which message a record of Slack's says was deleted, if it says so.
+fn deletion(fields: &Fields<'_>, kind: &str, place: Place<'_>) -> Option<Deletion> {
+    let kind = DELETIONS.into_iter().find(|known| *known == kind)?;
+    let before = &fields.previous_message;
+    let (ts, author) = if kind == TOMBSTONE {
+        (Some(&fields.ts), Some(&fields.user))
+    } else {
+        let ts = Some(&fields.deleted_ts).filter(|ts| ts.is_string());
+        (ts.or_else(|| before.get("ts")), before.get("user"))
+    };
+    let author = author.and_then(Value::as_str);
+    let is_author = |id: &&str| !id.is_empty() && *id != SLACKBOT && !id.contains('\0');
+    Some(Deletion {
+        channel: place.channel().id.clone(),
+        ts: Ts::parse(ts?.as_str()?)?,
+        author: author.filter(is_author).map(str::to_owned),
+        kind,
     })
 }
 

@@ -44,6 +44,11 @@ impl<R: BufRead> Splitter<R> {
         self.source
     }
 
+    /// Returns the source, as far as it was read.
+    pub(super) fn source(&self) -> &R {
+        &self.source
+    }
+
     /// Returns the next item, or `None` at the end; fails only if the source does.
     pub(super) fn next(&mut self) -> io::Result<Option<Item<'_>>> {
         if self.place == Place::Start {

@@ -159,37 +159,66 @@ fn refuses_lying_sizes_and_checksums() {
 }
 
 #[test]
-fn refuses_bad_indexes() {
+fn refuses_lists_that_are_none() {
     let message = |users: &str, channels: &str| {
         let files = [("users.json", users), ("channels.json", channels)];
         survey(&packed(&files)).unwrap_err().to_string()
     };
     for (users, problem) in [
-        ("{}", "users.json is not a complete JSON array"),
-        ("", "users.json is not a complete JSON array"),
-        (r#"[{"id":"U1"}"#, "users.json is not a complete JSON array"),
-        (r#"[{"id":"U1"},{"name":"x"}]"#, "users.json entry 2 has no id"),
-        (r#"[{"id":7}]"#, "users.json entry 1 has no id"),
-        (r#"[{"id":""}]"#, "users.json entry 1 has no id"),
-        ("[7]", "users.json entry 1 is not a valid JSON object"),
-        ("[{]]", "users.json entry 1 is not a valid JSON object"),
+        ("{}", "the file is not a JSON array, at line 1"),
+        ("", "the file is not a JSON array, at line 1"),
+        ("[\n{\"id\":\"U1\"}\n", "the array never ends, at line 3"),
+        ("[{\"id\":\"U1\"}]\n7", "there is data after the end of the array, at line 2"),
     ] {
-        assert_eq!(message(users, CHANNELS), problem);
-        let problem = problem.replace("users", "channels");
-        assert_eq!(message(USERS, users), problem);
+        let wanted = |file| format!("{file} is not a complete JSON array: {problem}");
+        assert_eq!(message(users, CHANNELS), wanted("users.json"));
+        assert_eq!(message(USERS, users), wanted("channels.json"));
     }
-    let long = format!(r#"[{{"id":"{}"}}]"#, "x".repeat(4 << 20));
-    let bytes = packed(&[("users.json", &long), ("channels.json", CHANNELS)]);
-    let limits = Limits { max_ratio: 2000, ..Limits::default() };
-    let found = Archive::open(file(&bytes), limits).unwrap().survey().unwrap_err();
-    assert_eq!(found.to_string(), "users.json entry 1 is too long");
 
     let found = survey(&packed(&[("channels.json", CHANNELS)]));
     assert!(matches!(found, Err(Error::Missing { file: "users.json" })));
     let found = survey(&packed(&[("users.json", USERS)]));
     assert!(matches!(found, Err(Error::Missing { file: "channels.json" })));
     let found = survey(&export(&[("groups.json", "{}")]));
-    assert!(matches!(found, Err(Error::NotAnArray { file: "groups.json" })));
+    assert!(matches!(found, Err(Error::NotAnArray { file: "groups.json", .. })));
+}
+
+#[test]
+fn an_entry_that_cannot_be_used_costs_no_other() {
+    let survey = |users: &str, channels: &str, private: &str| {
+        let files = [("users.json", users), ("channels.json", channels), ("groups.json", private)];
+        survey(&packed(&files)).unwrap()
+    };
+    for (entry, reason) in [
+        (r#"{"name":"x"}"#, "it has no id"),
+        (r#"{"id":7}"#, "it has no id"),
+        (r#"{"id":""}"#, "it has no id"),
+        (r#"{"id":"a\u0000"}"#, "it has no id"),
+        ("7", "it is not a valid JSON object"),
+        ("null", "it is not a valid JSON object"),
+        ("{]", "it is not a valid JSON object"),
+        (r#"{"id":"X","#, "it is not a valid JSON object"),
+    ] {
+        let entry = if entry.ends_with(',') { &format!("{entry}}}") } else { entry };
+        let list = |first: &str, last: &str| {
+            format!(
+                r#"[{{"id":"{first}","name":"{first}"}},{entry},{{"id":"{last}","name":"{last}"}}]"#
+            )
+        };
+        let found = survey(&list("U1", "U2"), &list("C1", "C2"), &list("G1", "G2"));
+        assert_eq!((found.people.len(), found.channels.len()), (2, 2), "{entry}");
+        let counts = found.bad_counts;
+        assert_eq!((counts.people, counts.channels, counts.conversations), (1, 1, 1), "{entry}");
+        let named: Vec<_> =
+            found.bad_entries.iter().map(|bad| (&*bad.file, bad.entry, bad.reason)).collect();
+        let files = ["users.json", "channels.json", "groups.json"];
+        assert_eq!(named, files.map(|file| (file, 2, reason)), "{entry}");
+    }
+    let long = format!(r#"[{{"id":"{}"}},{{"id":"U1"}}]"#, "x".repeat(4 << 20));
+    let bytes = packed(&[("users.json", &long), ("channels.json", CHANNELS)]);
+    let limits = Limits { max_ratio: 2000, ..Limits::default() };
+    let found = Archive::open(file(&bytes), limits).unwrap().survey().unwrap();
+    assert_eq!((found.people.len(), found.bad_entries[0].reason), (1, "it is longer than 4 MiB"));
 }
 
 proptest! {

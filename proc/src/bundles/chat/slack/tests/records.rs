@@ -1,5 +1,7 @@
 //! Tests single records: those kept, skipped and broken.
 
+use std::slice;
+
 use super::{
     super::{Archive, Limits, Message, Outcome, Position, Reaction, Ts},
     MESSAGE, export, file, open, records,
@@ -43,6 +45,8 @@ fn keeps_a_message_with_all_it_has() {
         Message {
             channel: "C1".to_owned(),
             occurrence: 0,
+            same_time: None,
+            thread_same_time: None,
             own_name: None,
             is_edited: true,
             thread_author: None,
@@ -135,16 +139,106 @@ fn records_of_one_time_are_told_apart_wherever_reading_begins() {
         let told = |outcome: &Outcome| match outcome {
             Outcome::Message(message) => format!("{}{}", message.text, message.occurrence),
             Outcome::Skipped(kind) => kind.clone(),
-            Outcome::Failed(reason) => panic!("{reason}"),
+            other => panic!("{other:?}"),
         };
         found.iter().map(|record| told(&record.outcome)).collect()
     };
     let all = records(&mut open(&bytes).unwrap(), Position::default());
-    assert_eq!(told(&all), ["a0", "duplicate", "b1", "duplicate_version", "d2", "duplicate"]);
+    let wanted = ["duplicate", "a0", "duplicate", "c1", "d2", "duplicate_version"];
+    assert_eq!(told(&all), wanted, "the newest version of each");
     for done in 1..all.len() {
         let rest = records(&mut open(&bytes).unwrap(), all[done - 1].next);
         assert_eq!(rest, all[done..], "reading goes on behind record {done}");
     }
+}
+
+#[test]
+fn the_newer_of_two_versions_is_the_message_in_any_order() {
+    let record = |text: &str, edited: &str| {
+        let edited = if edited.is_empty() {
+            String::new()
+        } else {
+            format!(r#","edited":{{"user":"U1","ts":"{edited}"}}"#)
+        };
+        format!(r#"{{"user":"U1","text":"{text}","ts":"1.0"{edited}}}"#)
+    };
+    let texts = |files: &[&[String]]| -> Vec<String> {
+        let named = |(number, records): (usize, &&[String])| {
+            (format!("general/{number}.json"), format!("[{}]", records.join(",")))
+        };
+        let files: Vec<(String, String)> = files.iter().enumerate().map(named).collect();
+        let files: Vec<(&str, &str)> =
+            files.iter().map(|(name, json)| (name.as_str(), json.as_str())).collect();
+        let found = records(&mut open(&export(&files)).unwrap(), Position::default());
+        let told = |outcome: &Outcome| match outcome {
+            Outcome::Message(message) => message.text.clone(),
+            Outcome::Skipped(kind) => kind.clone(),
+            other => panic!("{other:?}"),
+        };
+        found.iter().map(|record| told(&record.outcome)).collect()
+    };
+    let (old, new) = (record("old", ""), record("new", "2.0"));
+    let newest = record("newest", "3.0");
+    let other = "duplicate_version";
+    for files in [[vec![old.clone()], vec![new.clone()]], [vec![old.clone(), new.clone()], vec![]]]
+    {
+        let files: Vec<&[String]> = files.iter().map(Vec::as_slice).collect();
+        assert_eq!(texts(&files), [other, "new"], "{files:?}");
+    }
+    assert_eq!(
+        texts(&[slice::from_ref(&new), slice::from_ref(&old)]),
+        ["new", other],
+        "whatever is read first"
+    );
+    assert_eq!(texts(&[&[newest.clone(), old.clone(), new.clone()]]), ["newest", other, other]);
+    // A day that is there twice, without a time of the edit.
+    assert_eq!(texts(&[&[record("a", "")], &[record("b", "")]]), [other, "b"]);
+    // Texts of one file that nobody edited are messages of their own, also where the day is there twice.
+    let (a, b) = (record("a", ""), record("b", ""));
+    assert_eq!(texts(&[&[a.clone(), b.clone()]]), ["a", "b"]);
+    let twice = [a.clone(), b.clone()];
+    assert_eq!(texts(&[&twice, &twice]), ["duplicate", "duplicate", "a", "b"]);
+    assert_eq!(texts(&[&[a, b, new]]), ["a", other, "new"], "of the message before it");
+}
+
+#[test]
+fn a_record_of_a_deletion_names_the_message() {
+    let deletion = |record: &str| match outcome(record) {
+        Outcome::Deleted(deletion) => (deletion.ts.to_string(), deletion.author, deletion.kind),
+        other => panic!("{record}: {other:?}"),
+    };
+    for (record, ts, author, kind) in [
+        (
+            r#"{"subtype":"tombstone","user":"USLACKBOT","ts":"5.0","text":"gone"}"#,
+            "5.000000",
+            None,
+            "tombstone",
+        ),
+        (r#"{"subtype":"tombstone","user":"U1","ts":"5.0"}"#, "5.000000", Some("U1"), "tombstone"),
+        (
+            r#"{"subtype":"message_deleted","ts":"9.0","deleted_ts":"5.0","previous_message":{"user":"U2"}}"#,
+            "5.000000",
+            Some("U2"),
+            "message_deleted",
+        ),
+        (
+            r#"{"subtype":"message_deleted","ts":"9.0","previous_message":{"ts":"5.0"}}"#,
+            "5.000000",
+            None,
+            "message_deleted",
+        ),
+    ] {
+        assert_eq!(deletion(record), (ts.to_owned(), author.map(str::to_owned), kind), "{record}");
+    }
+    let skipped = Outcome::Skipped("message_deleted".to_owned());
+    assert_eq!(outcome(r#"{"subtype":"message_deleted","ts":"9.0"}"#), skipped);
+    // The message is in the archive too, as it was before.
+    let tombstone = r#"{"subtype":"tombstone","user":"USLACKBOT","ts":"1.000002"}"#;
+    let found = outcomes_of_file(&format!("[{tombstone},{MESSAGE},{LATER}]"));
+    let [Outcome::Deleted(_), Outcome::Message(_), Outcome::Skipped(kind)] = &found[..] else {
+        panic!("{found:?}")
+    };
+    assert_eq!(kind, "duplicate_version");
 }
 
 #[test]

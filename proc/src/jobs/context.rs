@@ -219,8 +219,28 @@ impl JobContext {
 
     /// Tells streams how far it came. A failure is no reason to stop: the next beat tells it again.
     pub(super) async fn announce(&self) {
-        if let Err(error) = self.apply(Command::Announce { claim: self.claim }).await {
-            tracing::debug!(job.id = %self.job.id, ?error, "progress was not told");
+        self.show(Command::Announce { claim: self.claim }).await;
+    }
+
+    /// Tells streams that the job has started, if it had waited for its bundle and is worked on now.
+    pub(crate) async fn begun(&self) {
+        if self.job.is_untold() {
+            self.show(Command::Begin { claim: self.claim }).await;
+        }
+    }
+
+    async fn show(&self, command: Command) {
+        // For other jobs nothing changes that their end would have to know.
+        let advance = self.job.is_untold().then(|| self.latest().begin());
+        match self.apply(command).await {
+            Ok(job) => {
+                if let Some(advance) = advance {
+                    self.latest().know(&advance, job);
+                }
+            }
+            Err(error) => {
+                tracing::debug!(job.id = %self.job.id, ?error, "progress was not told");
+            }
         }
     }
 

@@ -15,6 +15,9 @@ pub(crate) use self::job::{Attempted, Claim, Job, JobError, Progress, Share, Sta
 const MAX_CRASHES: i64 = 3;
 /// Longest time that a job waits in all for a bundle that is away or asks for time.
 pub(crate) const MAX_SNOOZE: Duration = Duration::from_hours(24);
+/// Time after which the owner of a job that waited for its bundle is told of an attempt that has come to nothing yet: longer
+/// than it takes to find that a bundle cannot be connected to.
+const QUIET_ATTEMPT: Duration = Duration::from_secs(15);
 /// Shortest and longest wait of a job whose bundle does not say when to come back.
 const SNOOZE_BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 
@@ -27,6 +30,8 @@ pub(crate) enum Command {
     Advance { claim: Claim, progress: Progress, checkpoint: Option<Value> },
     /// The worker's progress is shown.
     Announce { claim: Claim },
+    /// The bundle that the job waited for works on it.
+    Begin { claim: Claim },
     /// The worker did it.
     Succeed { claim: Claim, result: RawJson },
     /// The attempt failed; if another is left it begins after `backoff`.
@@ -53,6 +58,7 @@ impl Command {
         match self {
             Self::Advance { claim, .. }
             | Self::Announce { claim }
+            | Self::Begin { claim }
             | Self::Succeed { claim, .. }
             | Self::Fail { claim, .. }
             | Self::Snooze { claim, .. }
@@ -109,26 +115,16 @@ pub(crate) fn transition(
     command: Command,
     now: Timestamp,
 ) -> Result<(Job, Option<Event>), Refused> {
-    let event = match command {
-        Command::Claim { worker } => {
-            let due = matches!(job.state, State::Queued | State::Interrupted);
-            let is_put_off = job.run_after > now
-                && job.run_after != job.created_at
-                && job.state == State::Queued;
-            if !due || is_put_off {
-                return Err(Refused::State(job.state));
-            }
-            // An interrupted attempt goes on; only a queued job begins one.
-            job.attempt += i64::from(job.state == State::Queued);
-            job.state = State::Running;
-            job.fence += 1;
-            job.worker = Some(worker);
-            job.started_at = job.started_at.or(Some(now));
-            job.snoozed += job.snoozed_at.take().map_or(Duration::ZERO, |since| now.since(since));
-            Some(Event::Started)
+    if let Some(claim) = command.claim() {
+        prove(&job, claim)?;
+        // All else that a worker has to say shows that the wait for the bundle is over.
+        if !matches!(command, Command::Announce { .. } | Command::Snooze { .. }) {
+            job.snoozed_at = None;
         }
-        Command::Advance { claim, progress, checkpoint } => {
-            prove(&job, claim)?;
+    }
+    let event = match command {
+        Command::Claim { worker } => claim(&mut job, worker, now)?,
+        Command::Advance { progress, checkpoint, .. } => {
             job.progress = progress;
             if checkpoint.is_some() && checkpoint != job.checkpoint {
                 job.checkpoint = checkpoint;
@@ -137,19 +133,21 @@ pub(crate) fn transition(
             }
             None
         }
-        Command::Announce { claim } => {
-            prove(&job, claim)?;
-            Some(Event::Progress)
+        Command::Announce { .. } => {
+            let is_quiet = job.snoozed_at.is_some_and(|since| now.since(since) < QUIET_ATTEMPT);
+            if !is_quiet {
+                job.snoozed_at = None;
+            }
+            (!is_quiet).then_some(Event::Progress)
         }
-        Command::Succeed { claim, result } => {
-            prove(&job, claim)?;
+        Command::Begin { .. } => None,
+        Command::Succeed { result, .. } => {
             job.result = Some(result);
             job.error = None;
             job.progress.fraction = Some(1.0);
             Some(end(&mut job, State::Succeeded, Event::Succeeded, now))
         }
-        Command::Fail { claim, error, backoff } => {
-            prove(&job, claim)?;
+        Command::Fail { error, backoff, .. } => {
             let again = error.retryable && job.attempt < job.max_attempts;
             job.error = Some(error);
             if again {
@@ -160,22 +158,16 @@ pub(crate) fn transition(
                 Some(end(&mut job, State::Failed, Event::Failed, now))
             }
         }
-        Command::Snooze { claim, wait, reason } => {
-            prove(&job, claim)?;
-            Some(snooze(&mut job, wait, reason, now))
-        }
-        Command::Accept { claim } => {
-            prove(&job, claim)?;
+        Command::Snooze { wait, reason, .. } => snooze(&mut job, wait, reason, now),
+        Command::Accept { .. } => {
             job.worker = None;
             None
         }
-        Command::HandBack { claim } => {
-            prove(&job, claim)?;
+        Command::HandBack { .. } => {
             release(&mut job, State::Interrupted);
             Some(Event::Interrupted)
         }
-        Command::Lose { claim } => {
-            prove(&job, claim)?;
+        Command::Lose { .. } => {
             job.crashes += 1;
             if job.crashes > MAX_CRASHES {
                 let message = "its worker was lost again and again";
@@ -214,22 +206,69 @@ pub(crate) fn transition(
     Ok((job, event))
 }
 
+/// Gives a job that is due to a worker. A job that waited for its bundle tells nothing yet: the bundle may still be away.
+fn claim(job: &mut Job, worker: Uuid, now: Timestamp) -> Result<Option<Event>, Refused> {
+    let due = matches!(job.state, State::Queued | State::Interrupted);
+    let is_put_off =
+        job.run_after > now && job.run_after != job.created_at && job.state == State::Queued;
+    if !due || is_put_off {
+        return Err(Refused::State(job.state));
+    }
+    // An interrupted attempt goes on; only a queued job begins one.
+    job.attempt += i64::from(job.state == State::Queued);
+    job.state = State::Running;
+    job.fence += 1;
+    job.worker = Some(worker);
+    job.started_at = job.started_at.or(Some(now));
+    let event = match job.snoozed_at {
+        // The bundle may still be away: streams would have an entry for each call of it.
+        Some(since) => {
+            job.snoozed += now.since(since);
+            job.snoozed_at = Some(now);
+            None
+        }
+        None => Some(Event::Started),
+    };
+    Ok(event)
+}
+
 fn prove(job: &Job, claim: Claim) -> Result<(), Refused> {
     let theirs =
         job.state == State::Running && job.fence == claim.fence && job.worker == claim.worker;
     if theirs { Ok(()) } else { Err(Refused::Stale) }
 }
 
-/// Puts a job back, or ends it where the wait for its reason would be too long in all.
-fn snooze(job: &mut Job, wait: Duration, reason: Option<JobError>, now: Timestamp) -> Event {
+/// Returns whether an owner is to be told, before `event`, that the job `before` had started: its claim was not told.
+pub(crate) fn tells_start(before: &Job, after: &Job, event: Option<Event>) -> bool {
+    before.is_untold()
+        && match event {
+            // Put back once more, or still not told.
+            None => after.state == State::Running && !after.is_untold(),
+            // As if it had been cancelled while it waited.
+            Some(Event::Cancelled) => false,
+            Some(_) => true,
+        }
+}
+
+/// Puts a job back, or ends it where the wait for its reason would be too long in all. A job that is put back again for the
+/// same reason tells nothing.
+fn snooze(
+    job: &mut Job,
+    wait: Duration,
+    reason: Option<JobError>,
+    now: Timestamp,
+) -> Option<Event> {
     job.attempt -= 1;
+    let before = job.error.as_ref().map(|error| &error.code);
+    let is_told =
+        job.is_untold() && reason.as_ref().is_none_or(|reason| before == Some(&reason.code));
     match reason {
         Some(reason) if wait > MAX_SNOOZE.saturating_sub(job.snoozed) => {
             let message = format!("{}; a job waits for 24 hours at most", reason.message);
             job.error = Some(JobError { message, ..reason });
             // Operators find it by this among the jobs that were given up.
             job.snoozed = MAX_SNOOZE;
-            return end(job, State::Failed, Event::Failed, now);
+            return Some(end(job, State::Failed, Event::Failed, now));
         }
         Some(reason) => {
             job.snoozed_at = Some(now);
@@ -239,7 +278,7 @@ fn snooze(job: &mut Job, wait: Duration, reason: Option<JobError>, now: Timestam
     }
     release(job, State::Queued);
     job.run_after = now.after(wait);
-    Event::Retrying
+    (!is_told).then_some(Event::Retrying)
 }
 
 fn release(job: &mut Job, state: State) {
@@ -250,6 +289,7 @@ fn release(job: &mut Job, state: State) {
 
 fn end(job: &mut Job, state: State, event: Event, now: Timestamp) -> Event {
     release(job, state);
+    job.snoozed_at = None;
     job.finished_at = Some(now);
     event
 }

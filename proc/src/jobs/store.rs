@@ -84,11 +84,16 @@ fn apply_to(
         let outcome = match jobs.get(&id) {
             None => Err(Error::NotFound),
             Some(job) => {
-                let job = sabotaged(tx, Job::clone(job), &command);
-                machine::transition(job, sabotaged_snooze(tx, command), now).map_err(Error::from)
+                let before = sabotaged(tx, Job::clone(job), &command);
+                // Few jobs wait for a bundle; the others need no copy.
+                let untold = before.is_untold().then(|| before.clone());
+                let outcome = machine::transition(before, sabotaged_snooze(tx, command), now);
+                outcome.map(|(job, event)| (untold, job, event)).map_err(Error::from)
             }
         };
-        outcomes.push(outcome.map(|(job, event)| {
+        outcomes.push(outcome.map(|(untold, job, event)| {
+            let start = untold.filter(|before| machine::tells_start(before, &job, event));
+            told.extend(start.map(|before| Told::new(&before, Event::Started, now)));
             let job = Arc::new(job);
             jobs.insert(id, job.clone());
             changed.insert(id);
@@ -109,6 +114,8 @@ fn apply_to(
 #[derive(Clone, Debug)]
 pub(crate) struct End {
     job: Arc<Job>,
+    /// Told first where the job's claim was not.
+    start: Option<Told>,
     told: Option<Told>,
 }
 
@@ -119,9 +126,12 @@ impl End {
         command: Command,
         now: Timestamp,
     ) -> Result<Self, machine::Refused> {
-        let (job, event) = machine::transition(job.clone(), command, now)?;
+        let before = job;
+        let (job, event) = machine::transition(before.clone(), command, now)?;
+        let start = machine::tells_start(before, &job, event)
+            .then(|| Told::new(before, Event::Started, now));
         let told = event.map(|event| Told::new(&job, event, now));
-        Ok(Self { job: job.into(), told })
+        Ok(Self { job: job.into(), start, told })
     }
 }
 
@@ -132,7 +142,8 @@ pub(crate) fn end_all(tx: &mut Tx<'_>, ends: &[&End]) -> Result<Vec<Outcome>, st
     for end in ends.iter().filter(|end| end.job.share.is_some() && is_kept(end)) {
         claims::give_back(tx, end.job.id)?;
     }
-    let told = ends.iter().filter(|end| is_kept(end)).filter_map(|end| end.told.clone());
+    let told = ends.iter().filter(|end| is_kept(end));
+    let told = told.flat_map(|end| end.start.iter().chain(&end.told).cloned());
     tell(tx, told.collect())?;
     let outcome = |end: &&End| {
         let kept = is_kept(end).then(|| end.job.clone());

@@ -102,7 +102,10 @@ impl Operation for HttpOperation {
             }
         }
         match self.call(&context, &input).await {
-            Answered::Lines(response, left) => listener.follow(response, left).await,
+            Answered::Lines(response, left) => {
+                context.begun().await;
+                listener.follow(response, left).await
+            }
             Answered::Accepted => self.leave(&context, &mut listener, attempt.fence, None).await,
             Answered::Failed(error) => {
                 if error.attempted == Attempted::Snoozed && job.snoozed.is_zero() {

@@ -197,7 +197,8 @@ pub(crate) struct Job {
     /// Time for which the job was put back in all, up to its last claim, for a bundle that was away or asked for time.
     #[serde(skip)]
     pub(crate) snoozed: Duration,
-    /// Since when it is put back for that.
+    /// Since when it is put back for that. Set on a running job too, from its claim on, until it turns out that the wait is
+    /// over.
     #[serde(skip)]
     pub(crate) snoozed_at: Option<Timestamp>,
     pub(crate) progress: Progress,
@@ -233,6 +234,11 @@ impl Job {
             error.message = HIDDEN.into();
         }
         self
+    }
+
+    /// Returns whether it runs without its owner having been told: its bundle may still be away.
+    pub(crate) fn is_untold(&self) -> bool {
+        self.state == State::Running && self.snoozed_at.is_some()
     }
 
     /// Returns its place among its owner's waiting jobs, the lowest first. What has waited for long enough goes before

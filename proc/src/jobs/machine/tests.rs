@@ -143,7 +143,9 @@ fn a_job_waits_for_its_bundle_for_a_day_in_all_and_shows_why() {
             assert!(snoozed.error.is_some_and(|error| error.message.contains("24 hours")));
             break;
         }
-        assert_eq!((snoozed.state, event), (State::Queued, Some(Event::Retrying)));
+        // Its owner is told once.
+        let expected = (waits == 0).then_some(Event::Retrying);
+        assert_eq!((snoozed.state, event), (State::Queued, expected));
         assert_eq!(snoozed.run_after, at.after(wait));
         (at, waits) = (at.after(wait), waits + 1);
         (job, _) = transition(snoozed, Command::Claim { worker: WORKER }, at).unwrap();
@@ -152,6 +154,66 @@ fn a_job_waits_for_its_bundle_for_a_day_in_all_and_shows_why() {
     let waited = at.since(now());
     assert_eq!(waited, MAX_SNOOZE);
     assert!((1_000..2_000).contains(&waits), "{waits} waits of at most a minute and a quarter");
+}
+
+/// Applies a command and returns what the job's owner is told, in order.
+fn told(job: &Job, command: Command, at: Timestamp) -> (Job, Vec<Event>) {
+    let (after, event) = transition(job.clone(), command, at).unwrap();
+    let start = tells_start(job, &after, event).then_some(Event::Started);
+    (after, start.into_iter().chain(event).collect())
+}
+
+/// Returns a job that waits for its bundle and was claimed once more.
+fn claimed_again() -> (Job, Claim, Timestamp) {
+    let (job, claim) = claimed();
+    let (job, _) = snooze(job, claim, Duration::from_secs(1), now());
+    let at = job.run_after;
+    let (job, events) = told(&job, Command::Claim { worker: WORKER }, at);
+    assert!(events.is_empty(), "the bundle may still be away: {events:?}");
+    let claim = Claim { fence: job.fence, ..claim };
+    (job, claim, at)
+}
+
+#[test]
+fn a_job_that_waited_tells_its_start_before_anything_else() {
+    use Event::{Cancelled, Failed, Interrupted, Retrying, Started, Succeeded};
+    let (job, claim, at) = claimed_again();
+    let wait = Duration::from_secs(1);
+    let reason = |code| Some(JobError::transient(code, "some words"));
+    let announce = Command::Announce { claim };
+    let advance = Command::Advance { claim, progress: Progress::default(), checkpoint: None };
+    let error = JobError::permanent("broken", "it broke");
+    let fail = Command::Fail { claim, error: error.clone(), backoff: wait };
+    let same = Command::Snooze { claim, wait, reason: reason("bundle_unreachable") };
+    let other = Command::Snooze { claim, wait, reason: reason("bundle_busy") };
+    for (command, expected) in [
+        (announce.clone(), &[][..]),
+        (Command::Begin { claim }, &[Started]),
+        (advance, &[Started]),
+        (Command::Accept { claim }, &[Started]),
+        (Command::Succeed { claim, result: json!(1).into() }, &[Started, Succeeded]),
+        (fail, &[Started, Failed]),
+        (same, &[]),
+        (Command::Snooze { claim, wait, reason: None }, &[]),
+        (other, &[Started, Retrying]),
+        (Command::HandBack { claim }, &[Started, Interrupted]),
+        (Command::Lose { claim }, &[Started, Interrupted]),
+        (Command::Abandon { error }, &[Started, Failed]),
+        (Command::Cancel, &[Cancelled]),
+    ] {
+        let name = format!("{command:?}");
+        let (after, events) = told(&job, command, at);
+        assert_eq!(events, expected, "{name}");
+        let waits = after.snoozed_at.is_some();
+        assert_eq!(
+            waits,
+            !after.state.is_terminal() && (events.is_empty() || events.ends_with(&[Retrying])),
+            "{name}"
+        );
+    }
+    let (job, events) = told(&job, announce.clone(), at.after(QUIET_ATTEMPT));
+    assert_eq!(events, [Started, Event::Progress], "it takes longer than a connection");
+    assert_eq!(told(&job, announce, at.after(QUIET_ATTEMPT)).1, [Event::Progress]);
 }
 
 #[test]

@@ -283,6 +283,38 @@ async fn a_broken_bundle_is_called_three_times_over_the_time_of_its_retries() {
     assert_eq!((&job["attempt"], &job["error"]["code"]), (&json!(3), &json!("bundle_unavailable")));
 }
 
+#[tokio::test]
+async fn a_job_that_is_put_back_again_and_again_tells_its_owner_once() {
+    const POLLS: usize = 4;
+    let calls = AtomicUsize::new(0);
+    let answer = move |_: &Value| match calls.fetch_add(1, Ordering::Relaxed) {
+        0..POLLS => busy(1),
+        _ => Says::Ends(lines("{\"progress\":{\"done\":1}}\n{\"result\":1}\n")),
+    };
+    let (_parley, project, mut rogue) = start(&[], 60, answer).await;
+    let (mut stream, _) = follow(&project.client).await;
+    let id = text(&submit(&project, "b.work", json!({})).await.is(202)["id"]);
+    let mut told = Vec::new();
+    loop {
+        let event = stream.entry().await;
+        if event.data["job"]["id"] != json!(id) || event.kind() == "job.progress" {
+            continue;
+        }
+        if event.kind() == "job.retrying" {
+            assert_eq!(event.data["job"]["error"]["code"], "bundle_busy", "{event:?}");
+        }
+        told.push(event.kind().to_owned());
+        if event.kind() == "job.succeeded" {
+            break;
+        }
+    }
+    let expected = ["job.queued", "job.started", "job.retrying", "job.started", "job.succeeded"];
+    assert_eq!(told, expected);
+    for _ in 0..=POLLS {
+        rogue.called().await;
+    }
+}
+
 fn time(value: &Value) -> Timestamp {
     serde_json::from_value(value.clone()).expect("a time")
 }

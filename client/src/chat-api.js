@@ -104,8 +104,8 @@ export class ChatApi extends ApiClient {
   /** @type {(project: string, channel: string, messageId: string) => Promise<ReadMark>} */
   markRead = calls('PUT /api/chat/projects/:/read channel message_id');
   /**
-   * Changes what an open stream carries.
-   * @type {(streamId: string, change: {add?: string[], remove?: string[]}) => Promise<null>}
+   * Changes what an open stream carries. `project_id` says which, where several projects have streams of this id.
+   * @type {(streamId: string, change: {add?: string[], remove?: string[], project_id?: string}) => Promise<null>}
    */
   changeStreamChannels = calls('POST /sse/streams/:/channels');
 

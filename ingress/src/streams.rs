@@ -168,16 +168,36 @@ struct ChannelChange {
     add: Vec<ChannelName>,
     #[serde(default)]
     remove: Vec<ChannelName>,
+    /// The project of the stream; needed where the caller has streams of this name in several projects.
+    #[serde(default, alias = "projectId")]
+    project_id: Option<ProjectId>,
 }
 
-#[utoipa::path(post, path = "/sse/streams/{stream_id}/channels", request_body = ChannelChange, responses((status = 204)))]
+/// Project of a stream, as the query may name it instead of the body.
+#[derive(Deserialize, utoipa::IntoParams)]
+struct OfProject {
+    /// The project of the stream; needed where the caller has streams of this name in several projects.
+    #[serde(alias = "projectId")]
+    project_id: Option<ProjectId>,
+}
+
+#[utoipa::path(post, path = "/sse/streams/{stream_id}/channels", params(OfProject), request_body = ChannelChange, responses((status = 204)))]
 async fn channels(
     State(slots): State<Slots>,
     State(replica): State<Replica>,
     own: Own,
     Path(stream): Path<String>,
-    Json(ChannelChange { add, remove }): Json<ChannelChange>,
+    Query(query): Query<OfProject>,
+    Json(ChannelChange { add, remove, project_id }): Json<ChannelChange>,
 ) -> Result<http::StatusCode, ApiError> {
+    let wrong_project =
+        |message: &str| ApiError::Field { field: "project_id", message: message.to_owned() };
+    if let (Some(body), Some(query)) = (project_id, query.project_id)
+        && body != query
+    {
+        return Err(wrong_project("the query and the body name different projects"));
+    }
+    let project = project_id.or(query.project_id);
     for (field, names) in [("add", &add), ("remove", &remove)] {
         if names.len() > MAX_CHANNELS {
             let message = format!("at most {MAX_CHANNELS} channels");
@@ -186,9 +206,14 @@ async fn channels(
     }
     let user = own.user.id.clone();
     own.write(move |tx| {
-        let mut open = slots.find_stream(tx, &user, &stream, replica.oldest(tx.now()))?;
-        if open.is_empty() {
-            return Err(ApiError::NotFound("the stream"));
+        let oldest = replica.oldest(tx.now());
+        let mut open = slots.find_stream(tx, &user, &stream, project, oldest)?;
+        let Some(first) = open.first() else { return Err(ApiError::NotFound("the stream")) };
+        // Names of channels mean something in one project alone.
+        if open.iter().any(|open| open.scope != first.scope) {
+            return Err(wrong_project(
+                "streams of this name are open in several projects: say in which one",
+            ));
         }
         // In one order by everybody, so that two changes do not wait for each other's replicas.
         open.sort_unstable_by_key(|open| open.replica);

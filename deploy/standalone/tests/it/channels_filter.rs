@@ -201,3 +201,44 @@ async fn only_ones_own_open_streams_can_be_changed() {
     let gone = async { while change(&project, "tab", body.clone()).await.status != 404 {} };
     timeout(Duration::from_secs(10), gone).await.expect("it is gone");
 }
+
+#[tokio::test]
+async fn a_change_is_of_the_streams_of_one_project() {
+    let parley = Parley::start().await;
+    let ada = parley.as_user("ada");
+    let (one, other) = (ada.project().await, ada.project().await);
+    let (mut of_one, _) = one.stream("&stream_id=tab").await;
+    let (mut of_other, _) = other.stream("&stream_id=tab").await;
+    for project in [&one, &other] {
+        make(project, &["a"]).await;
+    }
+    let both = ["general", "a"];
+    let refused = change(&one, "tab", json!({"remove": ["a"]})).await.refused(422, "invalid_field");
+    assert_eq!(refused["field"], "project_id");
+    assert_eq!(heard(&one, &mut of_one, &both).await, both);
+    assert_eq!(heard(&other, &mut of_other, &both).await, both);
+
+    let named = json!({"remove": ["a"], "project_id": one.id});
+    assert_eq!(change(&one, "tab", named).await.status, 204);
+    let changed = async { while heard(&one, &mut of_one, &both).await != ["general"] {} };
+    timeout(Duration::from_secs(10), changed).await.expect("it changes");
+    assert_eq!(heard(&other, &mut of_other, &both).await, both, "of another project");
+
+    let in_query = format!("/sse/streams/tab/channels?project_id={}", other.id);
+    let body = json!({"remove": ["general"]});
+    assert_eq!(ada.call("POST", &in_query, &body).await.status, 204);
+    let changed = async { while heard(&other, &mut of_other, &both).await != ["a"] {} };
+    timeout(Duration::from_secs(10), changed).await.expect("it changes");
+    assert_eq!(heard(&one, &mut of_one, &both).await, ["general"]);
+
+    let contrary = json!({"remove": ["general"], "project_id": one.id});
+    ada.call("POST", &in_query, &contrary).await.refused(422, "invalid_field");
+    let third = ada.project().await;
+    let elsewhere = json!({"remove": ["general"], "project_id": third.id});
+    change(&one, "tab", elsewhere).await.refused(404, "not_found");
+    drop(of_other);
+    // With one stream of the name left, the project need not be named.
+    let body = json!({"add": ["a"]});
+    let alone = async { while change(&one, "tab", body.clone()).await.status != 204 {} };
+    timeout(Duration::from_secs(10), alone).await.expect("the other one is gone");
+}

@@ -76,16 +76,23 @@ impl Slots {
         Ok(reader.find(sql, &params, |row| row.get(0))?.flatten())
     }
 
-    /// Returns a user's streams of this name, in whichever projects. Only project streams are found, which are all
-    /// that have channels: their keys start with the user, so this reads a few rows and opens pay for no index.
+    /// Returns a user's streams of this name, in `project` or else in all projects. Only project streams are found, which
+    /// are all that have channels: their keys start with the user, so this reads a few rows and opens pay for no index.
     pub(crate) fn find_stream(
         &self,
         reader: &Reader<'_>,
         user: &UserId,
         stream: &str,
+        project: Option<ProjectId>,
         oldest: Timestamp,
     ) -> Result<Vec<Open>, Error> {
-        let (first, last) = projects_of(user);
+        let (first, last) = match project {
+            Some(project) => {
+                let key = Scope::Project(project, user.clone()).key();
+                (key.clone(), key)
+            }
+            None => projects_of(user),
+        };
         let [own, oldest] = self.live(oldest);
         let sql =
             format!("{COLUMNS} AND s.scope BETWEEN $3 AND $4 AND s.user_id = $5 AND s.stream = $6");

@@ -66,7 +66,7 @@ async fn inspection_shows_live_streams_and_finds_them(home: Home) {
         let (slots, third) = (who.clone(), third.connection);
         let asked = fixture.read(move |reader| {
             let of_project = slots.of_user_project(reader, &ada(), project, OLDEST).unwrap();
-            let of_stream = slots.find_stream(reader, &ada(), "a", OLDEST).unwrap();
+            let of_stream = slots.find_stream(reader, &ada(), "a", None, OLDEST).unwrap();
             (of_project, slots.find(reader, third, OLDEST).unwrap(), of_stream)
         });
         let (of_project, replica, of_stream) = asked.await;

@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 
 pub use self::console::ConsoleSignIn;
 use self::{
+    claims::Claims,
     fetch::Issuer,
     keys::Key,
     refresh::{Keys, Refresher},
@@ -104,6 +105,10 @@ impl Oidc {
                 tracing::debug!(reason, "tokens refused");
                 Err(Refused::Unauthenticated)
             }
+            Err(Unfit::Signature) => {
+                tracing::debug!("tokens refused: a signature is wrong");
+                Err(Refused::Unauthenticated)
+            }
             Err(Unfit::UserClaim) => {
                 // The issuer signed the token, so a setting is wrong and an operator has to know.
                 tracing::warn!(
@@ -123,10 +128,10 @@ impl Oidc {
         let (access, id) = (Token::parse(access)?, Token::parse(id)?);
         self.rules.access_head(&access)?;
         self.rules.id_head(&id)?;
-        let access_key = self.key(&access).await?;
-        let id_key = self.key(&id).await?;
-        let access_claims = self.rules.access(&access, &access_key, now)?;
-        let id_claims = self.rules.id(&id, &id_key, now)?;
+        let check = |key: &Key| self.rules.access(&access, key, now);
+        let (access_key, access_claims) = self.verified(&access, check).await?;
+        let check = |key: &Key| self.rules.id(&id, key, now);
+        let (id_key, id_claims) = self.verified(&id, check).await?;
         let identity = self.rules.pair(&access, &access_claims, &id, &id_claims)?;
         Ok(Good { identity, keys: vec![access_key, id_key] })
     }
@@ -134,14 +139,39 @@ impl Oidc {
     async fn check_alone(&self, id: &str, now: Timestamp) -> Result<Good, Unfit> {
         let id = Token::parse(id)?;
         self.rules.id_head(&id)?;
-        let key = self.key(&id).await?;
-        let identity = self.rules.alone(&self.rules.id(&id, &key, now)?)?;
-        Ok(Good { identity, keys: vec![key] })
+        let (key, claims) = self.verified(&id, |key| self.rules.id(&id, key, now)).await?;
+        Ok(Good { identity: self.rules.alone(&claims)?, keys: vec![key] })
     }
 
-    async fn key(&self, token: &Token<'_>) -> Result<Arc<Key>, Unfit> {
-        let key = self.keys.find(&token.kid, token.algorithm).await.ok_or(Unfit::NoKeys)?;
-        key.ok_or(Unfit::NoSuchKey)
+    /// Checks a token with the key that it names. A token that names none is checked with each of the few keys for its
+    /// algorithm.
+    async fn verified(
+        &self,
+        token: &Token<'_>,
+        check: impl Fn(&Key) -> Result<Claims, Unfit>,
+    ) -> Result<(Arc<Key>, Claims), Unfit> {
+        if let Some(kid) = &token.kid {
+            let key = self.keys.find(kid, token.algorithm).await.ok_or(Unfit::NoKeys)?;
+            let key = key.ok_or(Unfit::NoSuchKey)?;
+            let claims = check(&key)?;
+            return Ok((key, claims));
+        }
+        let mut is_refreshed = false;
+        loop {
+            let current = self.keys.current().ok_or(Unfit::NoKeys)?;
+            for key in current.fitting(token.algorithm) {
+                match check(&key) {
+                    Err(Unfit::Signature) => {}
+                    checked => return checked.map(|claims| (key, claims)),
+                }
+            }
+            if is_refreshed {
+                return Err(Unfit::NoSuchKey);
+            }
+            // The issuer may have a new key.
+            self.keys.refresh().await;
+            is_refreshed = true;
+        }
     }
 }
 

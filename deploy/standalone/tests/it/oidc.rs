@@ -333,3 +333,31 @@ async fn settings_that_are_not_safe_are_refused() {
         assert!(refusal.contains(said), "{flag} {value}: {refusal}");
     }
 }
+
+#[tokio::test]
+async fn tokens_that_name_no_key_are_verified_with_the_keys_of_their_algorithm() {
+    let (first, second) = (Signer::rsa(0, "first"), Signer::rsa(1, "second"));
+    for (count, is_named) in [(1, true), (1, false), (3, true)] {
+        let signers = [first.clone(), Signer::ec("ec"), second.clone()];
+        let issuer = Issuer::start(&[&first]).await;
+        let mut keys: Vec<_> = signers[..count].iter().map(Signer::jwk).collect();
+        if !is_named {
+            keys[0].as_object_mut().unwrap().remove("kid");
+        }
+        issuer.publish_text(&json!({"keys": keys}).to_string());
+        let parley = Parley::start_with(&issuer.flags()).await;
+        let pair = |signer: &Signer| {
+            let mut pair = Pair::new(&issuer, signer, "ada");
+            for draft in [&mut pair.access, &mut pair.id] {
+                draft.head.as_object_mut().unwrap().remove("kid");
+            }
+            pair
+        };
+        ready(&parley, &pair(&first)).await;
+        let last = me(&parley, &pair(&second)).await.status;
+        assert_eq!(last, if count == 3 { 200 } else { 401 }, "{count} keys");
+        let mut expired = pair(&first);
+        expired.access.claims["exp"] = (now() - 60).into();
+        me(&parley, &expired).await.refused(401, "unauthenticated");
+    }
+}

@@ -12,11 +12,14 @@ use serde_json::Value;
 
 /// More than any issuer has.
 const MAX_KEYS: usize = 20;
+/// Keys that are tried for a token which names none.
+const MAX_TRIED: usize = 4;
 
 /// A public key and what it may verify.
 #[derive(Debug)]
 pub(super) struct Key {
-    kid: String,
+    /// The key's name; `None` for a key that verifies only tokens which name none.
+    kid: Option<String>,
     jwk: Jwk,
     algorithms: Vec<Algorithm>,
     pub(super) decoding: DecodingKey,
@@ -51,8 +54,16 @@ impl KeySet {
     }
 
     pub(super) fn find(&self, kid: &str, algorithm: Algorithm) -> Option<Arc<Key>> {
-        let fits = |key: &&Arc<Key>| key.kid == kid && key.algorithms.contains(&algorithm);
+        let fits = |key: &&Arc<Key>| {
+            key.kid.as_deref() == Some(kid) && key.algorithms.contains(&algorithm)
+        };
         self.0.iter().find(fits).cloned()
+    }
+
+    /// Returns the first keys for the algorithm, for a token that names none.
+    pub(super) fn fitting(&self, algorithm: Algorithm) -> Vec<Arc<Key>> {
+        let fits = |key: &&Arc<Key>| key.algorithms.contains(&algorithm);
+        self.0.iter().filter(fits).take(MAX_TRIED).cloned().collect()
     }
 
     pub(super) fn hold(&self, key: &Arc<Key>) -> bool {
@@ -96,7 +107,7 @@ impl Key {
         };
         let algorithms: Vec<_> = by_kind.iter().copied().filter(fits).collect();
         let decoding = DecodingKey::from_jwk(&jwk).ok()?;
-        let kid = common.key_id.clone()?;
+        let kid = common.key_id.clone();
         (!algorithms.is_empty()).then_some(Self { kid, jwk, algorithms, decoding })
     }
 }
@@ -137,7 +148,6 @@ mod tests {
             with("alg", "HS256".into()),
             with("alg", "none".into()),
             with("n", "!".into()),
-            with("kid", Value::Null),
             with("kid", 7.into()),
             ec("P-384"),
             ec("P-521"),
@@ -156,6 +166,19 @@ mod tests {
         assert!(
             parse(&json!([ec("P-256")]), None).unwrap().find("other", Algorithm::ES256).is_some()
         );
+    }
+
+    #[test]
+    fn keys_without_a_name_are_for_tokens_that_name_none() {
+        let mut nameless = rsa("other", "AQAB");
+        nameless["kid"] = Value::Null;
+        let keys = parse(&json!([nameless, rsa("", "AQAC"), rsa("named", "AQAD")]), None).unwrap();
+        assert!(keys.find("other", Algorithm::RS256).is_none());
+        assert_eq!(keys.fitting(Algorithm::RS256).len(), 3);
+        assert!(keys.fitting(Algorithm::ES256).is_empty());
+        let many: Vec<_> = (0..20).map(|n| rsa(&n.to_string(), "AQAB")).collect();
+        let keys = parse(&json!(many), None).unwrap();
+        assert_eq!(keys.fitting(Algorithm::RS256).len(), MAX_TRIED);
     }
 
     #[test]

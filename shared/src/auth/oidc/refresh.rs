@@ -66,19 +66,25 @@ impl Keys {
         if let Some(key) = found()? {
             return Some(Some(key));
         }
+        self.refresh().await;
+        found()
+    }
+
+    /// Returns the keys that there are, `None` if the issuer never gave any.
+    pub(super) fn current(&self) -> Option<Arc<KeySet>> {
+        self.state.borrow().keys.clone()
+    }
+
+    /// Asks the issuer for keys it did not have, all callers together and no more than once a cooldown.
+    pub(super) async fn refresh(&self) {
         let number = self.demand.ask();
         let mut state = self.state.clone();
         let _ = timeout(PATIENCE, state.wait_for(|state| state.answered >= number)).await;
-        found()
     }
 
     /// Says whether the issuer still has the key.
     pub(super) fn hold(&self, key: &Arc<Key>) -> bool {
         self.current().is_some_and(|keys| keys.hold(key))
-    }
-
-    fn current(&self) -> Option<Arc<KeySet>> {
-        self.state.borrow().keys.clone()
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::{Algorithm, Validation, decode};
+use jsonwebtoken::{Algorithm, Validation, decode, errors::ErrorKind};
 use serde_json::Value;
 use sha2::{Digest, Sha256, Sha384, Sha512};
 
@@ -234,8 +234,12 @@ impl Rules {
         validation.required_spec_claims.clear();
         validation.validate_exp = false;
         validation.validate_aud = false;
-        let decoded = decode::<Claims>(token.text, &key.decoding, &validation)
-            .map_err(|_| Unfit::Token("the signature or a claim is wrong"))?;
+        let decoded = decode::<Claims>(token.text, &key.decoding, &validation).map_err(
+            |error| match error.kind() {
+                ErrorKind::InvalidSignature => Unfit::Signature,
+                _ => Unfit::Token("a claim is wrong"),
+            },
+        )?;
         let claims = decoded.claims;
         require(self.issuers.contains(&claims.iss), "`iss` is not the issuer")?;
         claims.in_time(now, now.after(LEEWAY))?;

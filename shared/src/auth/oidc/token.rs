@@ -9,7 +9,8 @@ const MAX_BYTES: usize = 16 * 1024;
 #[derive(Debug)]
 pub(super) struct Token<'a> {
     pub(super) text: &'a str,
-    pub(super) kid: String,
+    /// The key that the head names; issuers with a single key may name none.
+    pub(super) kid: Option<String>,
     pub(super) algorithm: Algorithm,
     /// The head's `typ` in lower case.
     pub(super) kind: Option<String>,
@@ -20,6 +21,8 @@ pub(super) struct Token<'a> {
 pub(super) enum Unfit {
     /// A token is wrong, for the operator's eyes.
     Token(&'static str),
+    /// The signature is not by the key.
+    Signature,
     /// The token names a key that the issuer does not have, or not yet.
     NoSuchKey,
     /// The issuer vouches for a user, but the user claim is missing or no text of 1 to 255 characters.
@@ -47,9 +50,8 @@ impl<'a> Token<'a> {
         if is_more_than_signed {
             return Err(Unfit::Token("the head asks for more than a signature"));
         }
-        let kid = head.kid.ok_or(Unfit::Token("the head names no key"))?;
         let kind = head.typ.map(|kind| kind.to_ascii_lowercase());
-        Ok(Self { text, kid, algorithm: head.alg, kind })
+        Ok(Self { text, kid: head.kid, algorithm: head.alg, kind })
     }
 
     /// Returns whether the head says that it is an access token, as RFC 9068 has it.

@@ -99,7 +99,6 @@ fn heads(keys: &Keys) -> Vec<(String, Make)> {
         ("alg", json!("")),
         ("alg", Value::Null),
         ("alg", json!(["RS256"])),
-        ("kid", Value::Null),
         ("kid", json!("")),
         ("kid", json!("unknown")),
         ("kid", json!("ec")),

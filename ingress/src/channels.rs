@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use shared::{
     http::{Json, Limit, Path, Query},
     ids::{ChannelId, ChannelName, ProjectId},
-    names::{has_invisible, without_invisible},
+    names::{has_invisible, is_visible, without_invisible},
     store::{Error, Reader, Row, Tx},
     time::Timestamp,
 };
@@ -82,7 +82,7 @@ impl TryFrom<String> for NewChannelName {
     type Error = String;
 
     fn try_from(name: String) -> Result<Self, String> {
-        if has_invisible(&name) {
+        if has_invisible(&name) || !is_visible(&name) {
             return Err(
                 "a channel's name has no direction marks or other invisible characters".into()
             );

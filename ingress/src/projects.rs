@@ -9,7 +9,7 @@ use shared::{
     deletion,
     http::{Json, Limit, Query},
     ids::{ProjectId, UserId},
-    names::without_invisible,
+    names::{is_visible, without_invisible},
     store::{Reader, Row, Tx},
     time::Timestamp,
 };
@@ -63,7 +63,7 @@ impl TryFrom<String> for ProjectName {
     fn try_from(name: String) -> Result<Self, &'static str> {
         let has_control = name.trim().chars().any(char::is_control);
         let name = without_invisible(&name).trim().to_owned();
-        if (1..=200).contains(&name.chars().count()) && !has_control {
+        if (1..=200).contains(&name.chars().count()) && !has_control && is_visible(&name) {
             Ok(Self(name))
         } else {
             Err("a project's name has 1 to 200 characters and no controls")

@@ -6,6 +6,7 @@ use serde::Serialize;
 use shared::{
     http::{Json, Path},
     ids::{ChannelName, Emoji, MessageId, ProjectId, UserId},
+    names::is_visible_emoji,
     store::Tx,
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -39,6 +40,11 @@ async fn add(
     member: As<Member>,
     Path((_project, id, emoji)): Path<(ProjectId, MessageId, Emoji)>,
 ) -> Result<Json<Message>, ApiError> {
+    // One that has such characters from before can still be removed.
+    if !is_visible_emoji(emoji.as_str()) {
+        let message = "an emoji has no direction marks or other invisible characters".to_owned();
+        return Err(ApiError::Field { field: "emoji", message });
+    }
     member
         .write(move |tx, caller| {
             let channel = messages::store::channel_of_undeleted(tx, caller, id)?;

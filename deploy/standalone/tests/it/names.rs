@@ -40,8 +40,13 @@ async fn names_of_projects_and_topics_lose_what_turns_the_text_around_them() {
         let body = json!({"name": nothing});
         ada.call("POST", "/api/chat/projects", &body).await.refused(422, "invalid_field");
     }
+    for nothing in ["\u{200d}", "\u{fe0f}"] {
+        let body = json!({"name": nothing});
+        ada.call("POST", "/api/chat/projects", &body).await.refused(422, "invalid_field");
+    }
     let channels = format!("{path}/channels");
-    for looks_like_another in ["gen\u{200b}eral", "\u{202e}lareneg", "general\u{e0041}"] {
+    for looks_like_another in ["gen\u{200b}eral", "\u{202e}lareneg", "general\u{e0041}", "\u{200d}"]
+    {
         let body = json!({"name": looks_like_another});
         let refusal = ada.call("POST", &channels, &body).await.refused(422, "invalid_field");
         assert_eq!(refusal["field"], "name", "{refusal}");
@@ -49,4 +54,30 @@ async fn names_of_projects_and_topics_lose_what_turns_the_text_around_them() {
     let body = json!({"name": "de\u{301}sign", "topic": "Plans\u{202e}\nand more"});
     let channel = ada.call("POST", &channels, &body).await.is(201);
     assert_eq!(channel["topic"], "Plans\nand more");
+}
+
+#[tokio::test]
+async fn a_reaction_has_no_invisible_characters_and_can_be_any_real_emoji() {
+    let parley = Parley::start().await;
+    let project = parley.as_user("ada").project().await;
+    let sent = project.send("react to this").await;
+    let path = |emoji: &str| {
+        let encode = |byte: u8| format!("%{byte:02X}");
+        let emoji: String = emoji.bytes().map(encode).collect();
+        format!("/messages/{}/reactions/{emoji}", sent["id"].as_str().expect("an id"))
+    };
+    for hidden in ["\u{202e}👍", "👍\u{200b}", "\u{200d}", "👍\u{200d}", "\u{2066}a\u{2069}"]
+    {
+        let refusal = project.call("PUT", &path(hidden), &json!({})).await;
+        let refusal = refusal.refused(422, "invalid_field");
+        assert_eq!(refusal["field"], "emoji", "{hidden:?}");
+    }
+    let flag = "🏴\u{e0067}\u{e0062}\u{e0065}\u{e006e}\u{e0067}\u{e007f}";
+    let real =
+        ["👨\u{200d}👩\u{200d}👧", "❤\u{fe0f}\u{200d}🔥", "1\u{fe0f}\u{20e3}", "👍🏽", flag, "+1"];
+    for emoji in real {
+        project.call("PUT", &path(emoji), &json!({})).await.is(200);
+    }
+    let history = project.history().await;
+    assert_eq!(history[0]["reactions"].as_array().map(Vec::len), Some(real.len()), "{history:?}");
 }

@@ -4,7 +4,7 @@ use proto::ImportMessage;
 use serde_json::value::RawValue;
 use shared::{
     ids::{ChannelName, Emoji, MessageId, ProjectId, UserId},
-    names::without_invisible,
+    names::{is_visible_emoji, without_invisible},
     time::Timestamp,
 };
 
@@ -119,7 +119,8 @@ impl Checked {
         });
         let mut reactions_refused = 0;
         let reactions = message.reactions.into_iter().filter_map(|reaction| {
-            let Ok(emoji) = reaction.emoji.parse::<Emoji>() else {
+            let emoji = reaction.emoji.parse::<Emoji>().ok();
+            let Some(emoji) = emoji.filter(|emoji| is_visible_emoji(emoji.as_str())) else {
                 reactions_refused += 1;
                 return None;
             };

@@ -196,6 +196,13 @@ async fn send(
     RetryKey(key): RetryKey,
     Json(new): Json<NewMessage>,
 ) -> Result<Response, ApiError> {
+    if let (Some(body), Some(header)) = (&new.client_message_id, &key)
+        && body != header
+    {
+        let message =
+            "client_message_id and the header Idempotency-Key differ; send one of them".to_owned();
+        return Err(ApiError::Field { field: "client_message_id", message });
+    }
     let draft = Draft {
         channel: new.channel.unwrap_or_else(crate::channels::default_name),
         text: new.text.checked()?,

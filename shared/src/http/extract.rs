@@ -249,8 +249,14 @@ impl<S: Send + Sync> FromRequestParts<S> for RetryKey {
     type Rejection = BodyError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, BodyError> {
-        let value = parts.headers.get("idempotency-key").filter(|value| !value.is_empty());
-        let Some(value) = value else { return Ok(Self(None)) };
+        let mut values = parts.headers.get_all("idempotency-key").iter();
+        let mut values = values.by_ref().filter(|value| !value.is_empty());
+        let Some(value) = values.next() else { return Ok(Self(None)) };
+        if values.any(|other| other != value) {
+            return Err(BodyError::Invalid(
+                "the request has two different Idempotency-Key headers".into(),
+            ));
+        }
         let key = value.to_str().unwrap_or_default().parse();
         key.map(|key| Self(Some(key)))
             .map_err(|error: Invalid| BodyError::Invalid(error.to_string()))

@@ -162,6 +162,18 @@ async fn the_same_key_and_body_is_the_same_message() {
     let second = by_header(&ada, "two", "k2").await.is(201);
     assert_eq!(ada.call("POST", "/messages", &keyed("two", "k2")).await.is(200), second);
     by_header(&ada, "two", "a b").await.refused(400, "invalid_request");
+    // Two keys that differ are no key.
+    let by_both = |headers: &[&str], body: Value| {
+        let mut request = ada.client.request("POST", &ada.path("/messages"));
+        for key in headers {
+            request = request.header("idempotency-key", *key);
+        }
+        Answer::to(request.json(&body))
+    };
+    let refusal = by_both(&["k4"], keyed("four", "k3")).await.refused(422, "invalid_field");
+    assert_eq!(refusal["field"], "client_message_id");
+    by_both(&["k3", "k4"], json!({"text": "four"})).await.refused(400, "invalid_request");
+    assert_eq!(by_both(&["k1", "k1"], keyed("one", "k1")).await.is(200), first);
     // Keys are each user's own, and each project's.
     let theirs = by_header(&grace, "one", "k1").await.is(201);
     assert_ne!(theirs["id"], first["id"]);

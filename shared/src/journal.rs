@@ -283,6 +283,7 @@ impl Tx<'_> {
 
     /// Deletes a topic and all its entries, for which it has to be short. Made again, it is another log with another epoch.
     pub fn forget(&mut self, topic: &Topic) -> Result<(), Error> {
+        self.erases();
         self.execute("DELETE FROM entries WHERE topic = $1", &[topic.as_str().into()])?;
         self.execute("DELETE FROM topics WHERE name = $1", &[topic.as_str().into()])?;
         Ok(())

@@ -46,7 +46,7 @@ pub enum Readiness {
     Ready,
     /// A stop was asked for.
     Draining,
-    /// The database does not answer.
+    /// The database does not answer, or refuses writes.
     Unavailable,
 }
 

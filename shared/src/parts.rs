@@ -47,7 +47,7 @@ impl Parts {
         let store = Store::open_with(&config.data_dir, &bus, config.sabotage())?;
         let lifecycle = Lifecycle::default();
         let database = store.health();
-        lifecycle.need(move || database.is_answering());
+        lifecycle.need(move || database.is_sound());
         Ok(Self {
             store,
             bus,
@@ -77,7 +77,7 @@ impl Parts {
         let bus = Bus::join(&config.nats, &lifecycle).await?;
         let store = Store::connect(url, &bus, config.sabotage())?;
         let database = store.health();
-        lifecycle.need(move || database.is_answering());
+        lifecycle.need(move || database.is_sound());
         Ok(Self {
             store,
             bus,

@@ -10,8 +10,10 @@
 //! collides with another, or whose connection is lost, is done again: so a closure changes nothing but the database.
 //!
 //! Every wait has a deadline. A call is answered within `REQUEST_TIMEOUT` whatever the database does: a thread may hang
-//! in the disk's or the server's silence, its caller never does. A write that was answered so has an unknown fate.
+//! in the disk's or the server's silence, its caller never does. A write that was answered so has an unknown fate. All calls
+//! of one request share that time, see [`budget`].
 
+pub mod budget;
 mod clock;
 mod connection;
 mod migrations;
@@ -46,7 +48,7 @@ pub use self::{
 };
 use self::{
     connection::Connection,
-    progress::Progress,
+    progress::{Progress, Refusal},
     queue::{Lane, Queue, Writes},
     rewrite::Location,
     work::{Call, Read},
@@ -159,6 +161,7 @@ struct Lanes {
     reads: Arc<Progress>,
     writes: Arc<Progress>,
     leases: Arc<Progress>,
+    refusal: Arc<Refusal>,
     has_deadlines: bool,
 }
 
@@ -190,7 +193,7 @@ impl Store {
             Ok(Connection::Sqlite(sqlite::Sqlite::open(&path, progress, clock.clone())?))
         };
         let lanes = Lanes::new(true, sabotage);
-        let writer = open(&lanes.writes)?;
+        let writer = open(&lanes.writes)?.watched(&lanes.refusal);
         migrations::run(&writer).context("failed to migrate the database")?;
         let last = "SELECT time FROM clock WHERE id = 1";
         if let Some(last) = writer.reader().find(last, &[], |row| row.get(0))? {
@@ -228,12 +231,13 @@ impl Store {
             let postgres =
                 server.connect(&lanes.writes).context("failed to connect to the database")?;
             postgres.require_durability()?;
-            let first = Connection::Postgres(Box::new(postgres));
+            let first = Connection::Postgres(Box::new(postgres)).watched(&lanes.refusal);
             migrations::run(&first).context("failed to migrate the database")?;
             first.reader().read_clock().context("failed to read the database's clock")?;
-            let more = (1..WRITERS).map(|_| open(&lanes.writes));
+            let watched = |progress| Ok(open(progress)?.watched(&lanes.refusal));
+            let more = (1..WRITERS).map(|_| watched(&lanes.writes));
             let writers = std::iter::once(Ok(first)).chain(more).collect::<anyhow::Result<_>>()?;
-            let for_leases = Some(open(&lanes.leases)?);
+            let for_leases = Some(watched(&lanes.leases)?);
             let location = Location::Server(url.to_owned().into());
             Self::start(
                 writers,
@@ -265,6 +269,10 @@ impl Store {
         clock: Clock,
     ) -> anyhow::Result<Self> {
         let alive = Arc::new(());
+        let erased = match &location {
+            Location::File(path) => Some(rewrite::start_emptying(path, Arc::downgrade(&alive))?),
+            Location::Server(_) => None,
+        };
         let queue = Arc::new(Queue::default());
         let lease_queue =
             if for_leases.is_some() { Arc::new(Queue::default()) } else { queue.clone() };
@@ -276,8 +284,10 @@ impl Store {
             bus: bus.clone(),
             sabotage,
             progress: progress.clone(),
+            refusal: lanes.refusal.clone(),
             store: Arc::downgrade(&alive),
             probe_interval: None,
+            erased: erased.clone(),
         };
         for connection in connections {
             let thread = writer(connection, &queue, &lanes.writes);
@@ -364,7 +374,11 @@ impl Store {
         E: From<Error> + Send + 'static,
         F: Fn(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
     {
-        let deadline = self.inner.lanes.admit(&self.inner.lanes.writes, REQUEST_TIMEOUT)?;
+        let _wait = budget::Wait::begin();
+        let deadline = self
+            .inner
+            .lanes
+            .admit(&self.inner.lanes.writes, budget::left().unwrap_or(REQUEST_TIMEOUT))?;
         let (call, answer) = Call::new(work, deadline);
         self.inner.writes.send(Box::new(call)).await?;
         answered(answer, deadline).await
@@ -377,7 +391,11 @@ impl Store {
         E: From<Error> + Send + 'static,
         F: Fn(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
     {
-        let deadline = self.inner.lanes.admit(&self.inner.lanes.writes, REQUEST_TIMEOUT)?;
+        let _wait = budget::Wait::begin();
+        let deadline = self
+            .inner
+            .lanes
+            .admit(&self.inner.lanes.writes, budget::left().unwrap_or(REQUEST_TIMEOUT))?;
         let (call, answer) = Call::new(work, deadline);
         self.inner.writes.send(Box::new(call.of(topic, false))).await?;
         answered(answer, deadline).await
@@ -393,7 +411,10 @@ impl Store {
         let deadline = self.inner.lanes.admit(&self.inner.lanes.writes, BULK_TIMEOUT)?;
         let (call, answer) = Call::new(work, deadline);
         self.inner.writes.send(Box::new(call.of(topic, true))).await?;
-        answered(answer, deadline).await
+        tokio::select! {
+            outcome = answered(answer, deadline) => outcome,
+            () = self.inner.lanes.gone() => Err(Error::Unavailable("it does not answer".into()).into()),
+        }
     }
 
     /// Like [`Store::write`], for renewals of leases and heartbeats, which requests must never hold up.
@@ -434,7 +455,11 @@ impl Store {
         E: From<Error> + Send + 'static,
         F: Fn(&Reader<'_>) -> Result<T, E> + Send + 'static,
     {
-        let deadline = self.inner.lanes.admit(&self.inner.lanes.reads, REQUEST_TIMEOUT)?;
+        let _wait = budget::Wait::begin();
+        let deadline = self
+            .inner
+            .lanes
+            .admit(&self.inner.lanes.reads, budget::left().unwrap_or(REQUEST_TIMEOUT))?;
         let (call, answer) = Call::new(work, deadline);
         match self.inner.reads.send_timeout(Box::new(call), QUEUE_WAIT).await {
             Ok(()) => answered(answer, deadline).await,
@@ -449,12 +474,14 @@ impl Lanes {
         let writes = Progress::new();
         let leases = if is_embedded { writes.clone() } else { Progress::new() };
         let has_deadlines = sabotage != Some(Sabotage::NoDatabaseDeadline);
-        Self { reads: Progress::new(), writes, leases, has_deadlines }
+        let (reads, refusal) = (Progress::new(), Refusal::new());
+        Self { reads, writes, leases, refusal, has_deadlines }
     }
 
     fn health(&self) -> Health {
         let all = [self.reads.clone(), self.writes.clone(), self.leases.clone()];
-        Health(if self.has_deadlines { Arc::new(all) } else { Arc::new([]) })
+        let lanes: Arc<[_]> = if self.has_deadlines { Arc::new(all) } else { Arc::new([]) };
+        Health { lanes, refusal: self.refusal.clone() }
     }
 
     /// Returns when a call has to be answered. While the database does not answer nobody is queued: a call would wait for
@@ -466,7 +493,18 @@ impl Lanes {
         if self.has_deadlines && !lane.was_answered_lately() && is_silent() {
             return Err(Error::Unavailable("it does not answer".into()));
         }
+        if self.has_deadlines && limit.is_zero() {
+            return Err(Error::Unavailable("the request has waited for too long".into()));
+        }
         Ok(self.deadline(limit))
+    }
+
+    /// Waits as long as any call may, and then until the database does not answer any more.
+    async fn gone(&self) {
+        tokio::time::sleep(REQUEST_TIMEOUT).await;
+        while self.admit(&self.writes, BULK_TIMEOUT).is_ok() {
+            tokio::time::sleep(PROBE_INTERVAL).await;
+        }
     }
 
     fn deadline(&self, limit: Duration) -> Instant {
@@ -496,6 +534,8 @@ struct Appended {
     news: Vec<News>,
     /// To be appended when all writes are done, see [`Tx::append_last`].
     last: Vec<Last>,
+    /// Text was erased, see [`Tx::erases`].
+    erases: bool,
 }
 
 /// An entry that has no number yet.

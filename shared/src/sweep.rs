@@ -118,7 +118,11 @@ pub fn delete_some(
     let sql = format!(
         "DELETE FROM {table} WHERE ({key}) IN (SELECT {key} FROM {table} WHERE {condition} LIMIT {MAX_ROWS})"
     );
-    tx.execute(&sql, params)
+    let deleted = tx.execute(&sql, params)?;
+    if deleted > 0 {
+        tx.erases();
+    }
+    Ok(deleted)
 }
 
 /// Runs `step`, a transaction that returns how many rows it deleted, until one deletes fewer than [`MAX_ROWS`]. Returns how

@@ -483,6 +483,7 @@ fn take_away(
 
 /// Gives a row the message's content; a link that it has is kept where the message has none.
 fn replace(tx: &mut Tx<'_>, message: &Checked, import: Option<Uuid>) -> Result<(), Error> {
+    tx.erases();
     tx.execute(
         "UPDATE messages SET author = $2, author_name = $3, text = $4, reply_to = COALESCE($5, reply_to), metadata = $6, \
          updated_at = $7, deleted_at = $8, import_id = $9 WHERE id = $1",

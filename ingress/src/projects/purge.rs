@@ -108,6 +108,7 @@ fn messages(tx: &mut Tx<'_>, project: ProjectId) -> Result<Option<usize>, Error>
     let mut rows =
         sweep::delete_some(tx, "reactions", "message_id, emoji, user_id", &condition, &ids)?;
     if rows < MAX_ROWS {
+        tx.erases();
         let sql = format!("DELETE FROM reaction_counts WHERE message_id IN ({numbers})");
         tx.execute(&sql, &ids)?;
         rows += tx.execute(&format!("DELETE FROM messages WHERE id IN ({numbers})"), &ids)?;

@@ -116,6 +116,7 @@ fn delete(tx: &mut Tx<'_>, ids: &[JobId], oldest: Timestamp) -> Result<(usize, V
                 // The rest of the lines, and the job with them, in the next transaction.
                 break;
             }
+            tx.erases();
             rows += tx.execute("DELETE FROM jobs WHERE id = $1", &id)?;
             deleted.push(job);
         }

@@ -20,7 +20,7 @@ use super::{
     deadline::{self, Until},
     peer::Replica,
 };
-use crate::{http::trace, service_token, time::Timestamp};
+use crate::{http::trace, service_token, store::budget, time::Timestamp};
 
 /// How often a call is made at most.
 const ATTEMPTS: u32 = 3;
@@ -75,7 +75,10 @@ impl Calls {
     }
 
     async fn make(self, request: Request<Body>) -> Result<Response<Body>, Status> {
-        let over = Instant::now() + self.deadline;
+        // A request that has waited for its database already waits less for its peer.
+        let left = budget::left().map_or(self.deadline, |left| self.deadline.min(left));
+        let _wait = budget::Wait::begin();
+        let over = Instant::now() + left;
         let (head, body) = request.into_parts();
         let body = body.collect().await?.to_bytes();
         let route = timeout_at(over, self.peer.route()).await.unwrap_or_default();

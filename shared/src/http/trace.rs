@@ -4,7 +4,10 @@ use axum::{extract::Request, middleware::Next, response::Response};
 use http::{HeaderMap, HeaderName, HeaderValue, request::Parts};
 use tracing::Instrument;
 
-use crate::ids::{SessionId, TraceId};
+use crate::{
+    ids::{SessionId, TraceId},
+    store::budget::with_budget,
+};
 
 pub(crate) const TRACE: HeaderName = HeaderName::from_static("x-trace-id");
 const SESSION: HeaderName = HeaderName::from_static("x-session-id");
@@ -58,7 +61,7 @@ pub(super) async fn middleware(mut request: Request, next: Next) -> Response {
         tracing::debug!(status = response.status().as_u16(), "request served");
         response
     };
-    let mut response = scope(trace.clone(), serve.instrument(span)).await;
+    let mut response = scope(trace.clone(), with_budget(serve.instrument(span))).await;
     let mut set = |name, value: &str| {
         if let Ok(value) = HeaderValue::from_str(value) {
             response.headers_mut().insert(name, value);

@@ -90,6 +90,8 @@ impl Tx<'_> {
         if self.sabotage == Some(Sabotage::NoRedaction) {
             return Ok(0);
         }
+        // The message's own row too was changed by the caller.
+        self.erases();
         let mut changed = 0;
         // Until the message is deleted a redacted version is found again, for its `deleted_at`.
         let message = redaction.deleted_at.is_none().then_some(redaction.message);
@@ -111,6 +113,7 @@ impl Tx<'_> {
         change: impl Fn(&str, &str) -> Option<String>,
     ) -> Result<usize, Error> {
         let sql = "SELECT seq, type, data, packed, tags FROM entries WHERE topic = $1 ORDER BY seq";
+        self.erases();
         let mut changed = 0;
         for found in self.query(sql, &[topic.as_str().into()], Found::read)? {
             changed += self.rewrite_row(topic, found, None, &change)?;

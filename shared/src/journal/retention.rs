@@ -225,6 +225,9 @@ fn apply(tx: &mut Tx<'_>, trims: &[Trim]) -> Result<usize, Error> {
         let params = [due.topic.as_str().into(), (*floor).into(), due.epoch.into()];
         deleted += tx.execute(sql, &params)?;
     }
+    if deleted > 0 {
+        tx.erases();
+    }
     for Trim { due, floor, look_at, oldest_at } in trims {
         // An append since the topic was read may have made it due.
         let sql = "UPDATE topics SET floor = CASE WHEN floor < $2 THEN $2 ELSE floor END, look_at = $3, \

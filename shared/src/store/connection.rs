@@ -4,7 +4,10 @@ use std::{collections::HashSet, sync::Arc, time::Instant};
 
 use uuid::Uuid;
 
-use super::{Appended, Error, Last, Row, Value, clock::Clock, postgres::Postgres, sqlite::Sqlite};
+use super::{
+    Appended, Error, Last, Row, Value, clock::Clock, postgres::Postgres, progress::Refusal,
+    sqlite::Sqlite,
+};
 use crate::{bus::News, journal::Topic, sabotage::Sabotage, time::Timestamp};
 
 /// A connection of one thread.
@@ -41,6 +44,14 @@ pub(super) enum Committed {
 }
 
 impl Connection {
+    /// Has `refusal` told of writes that are refused and of writes that are committed.
+    pub(super) fn watched(self, refusal: &Arc<Refusal>) -> Self {
+        match self {
+            Self::Sqlite(sqlite) => Self::Sqlite(sqlite.watched(refusal)),
+            Self::Postgres(postgres) => Self::Postgres(Box::new(postgres.watched(refusal))),
+        }
+    }
+
     /// Opens a transaction that writes.
     ///
     /// The topics' rows are locked at once and in one order, so that what a write finds in a project stays as it is until
@@ -60,9 +71,7 @@ impl Connection {
     /// Commits. With `has_evidence` the fate of the transaction can be found out if no answer comes.
     pub(super) fn commit(&mut self, has_evidence: bool) -> Committed {
         match self {
-            Self::Sqlite(sqlite) => {
-                sqlite.run("COMMIT").map_or_else(Committed::No, |()| Committed::Yes)
-            }
+            Self::Sqlite(sqlite) => sqlite.commit().map_or_else(Committed::No, |()| Committed::Yes),
             Self::Postgres(postgres) => postgres.commit(has_evidence),
         }
     }
@@ -94,6 +103,26 @@ impl Connection {
         if let Self::Postgres(postgres) = self {
             postgres.probe();
         }
+    }
+
+    /// Writes a row of its own, which shows whether the database accepts writes again.
+    pub(super) fn probe_writes(&mut self) {
+        let probe = self.begin(&[], Locking::Wait).and_then(|_| {
+            // SQLite's clock is in this row: it may not go back.
+            let sql = "INSERT INTO clock (id, time) VALUES (1, $1) \
+                       ON CONFLICT (id) DO UPDATE SET time = excluded.time";
+            let now = self.clock().now();
+            match self {
+                Self::Sqlite(sqlite) => sqlite.execute(sql, &[now.into()]),
+                Self::Postgres(postgres) => postgres.execute(sql, &[now.into()]),
+            }
+        });
+        let is_written = probe.is_ok() && matches!(self.commit(false), Committed::Yes);
+        // The connection has told of the outcome.
+        if !is_written {
+            let _ = self.run("ROLLBACK");
+        }
+        self.take_failure();
     }
 
     /// Gives the failed transaction up and makes the connection fit for another one, if it is worth trying before `until`;
@@ -358,6 +387,12 @@ impl Tx<'_> {
     /// append to is locked for the time of the commit alone. Nothing else may lock such a log.
     pub fn append_last(&mut self, topic: &Topic, kind: &'static str, data: Arc<str>) {
         self.appended.last.push(Last { topic: topic.clone(), kind, data });
+    }
+
+    /// Has the database keep no copy of what the transaction erases. The log of `SQLite` is emptied in the next seconds; without
+    /// this it keeps erased text until it is written over.
+    pub fn erases(&mut self) {
+        self.appended.erases = true;
     }
 
     /// Notes what whoever publishes is to tell.

@@ -26,7 +26,7 @@ use super::{
     Error, Row, Value,
     clock::Clock,
     connection::{Absent, Committed, Locking},
-    progress::Progress,
+    progress::{Progress, Refusal},
     value::Home,
 };
 use crate::{journal::Topic, time::Timestamp};
@@ -86,6 +86,10 @@ pub(super) struct Postgres {
     was_late: Cell<bool>,
     reply_timeout: Cell<Duration>,
     progress: Arc<Progress>,
+    /// Told of writes that are refused; `None` on a connection whose writes say nothing of the process.
+    refusal: Option<Arc<Refusal>>,
+    /// A statement of this transaction has changed rows.
+    has_written: Cell<bool>,
 }
 
 impl Server {
@@ -118,6 +122,8 @@ impl Server {
             was_late: Cell::new(false),
             reply_timeout: Cell::new(REPLY_TIMEOUT),
             progress: progress.clone(),
+            refusal: None,
+            has_written: Cell::new(false),
         };
         let until = Instant::now() + START_PATIENCE;
         // A server that refuses says why at once; one that is slow may have much to do.
@@ -143,6 +149,11 @@ fn settings() -> String {
 }
 
 impl Postgres {
+    /// Has `refusal` told of writes that are refused and of writes that are committed.
+    pub(super) fn watched(self, refusal: &Arc<Refusal>) -> Self {
+        Self { refusal: Some(refusal.clone()), ..self }
+    }
+
     pub(super) fn clock(&self) -> &Clock {
         &self.server.clock
     }
@@ -181,6 +192,7 @@ impl Postgres {
     /// not have, and why.
     pub(super) fn begin(&self, topics: &[&Topic], locking: Locking) -> Result<Vec<Absent>, Error> {
         self.last_sent.borrow_mut().clear();
+        self.has_written.set(false);
         if topics.is_empty() {
             return self.batch("BEGIN").map(|()| Vec::new());
         }
@@ -242,6 +254,11 @@ impl Postgres {
         match self.request(limit, async |client| client.batch_execute(sql).await) {
             Ok(()) => {
                 self.is_in_transaction.set(false);
+                if self.has_written.get()
+                    && let Some(refusal) = &self.refusal
+                {
+                    refusal.written();
+                }
                 Committed::Yes
             }
             // The server has said no.
@@ -333,6 +350,9 @@ impl Postgres {
         let limit = self.reply_timeout.get();
         let outcome = self.request(limit, async |client| client.execute(&statement, &params).await);
         let changed = outcome.map_err(|failure| self.note(failure))?;
+        if changed > 0 {
+            self.has_written.set(true);
+        }
         Ok(usize::try_from(changed).unwrap_or(usize::MAX))
     }
 
@@ -378,7 +398,11 @@ impl Postgres {
             self.stale.set(true);
         }
         let may_go_well = stale || code.is_none_or(again);
+        let is_refused = code.is_some_and(is_refusal);
         let error = Error::from(failure);
+        if is_refused && let Some(refusal) = &self.refusal {
+            refusal.refused(&error);
+        }
         if may_go_well {
             let mut failure = self.failure.borrow_mut();
             failure.get_or_insert_with(|| Error::Unavailable(error.to_string()));
@@ -513,10 +537,16 @@ fn is_lost(code: &SqlState) -> bool {
         SqlState::READ_ONLY_SQL_TRANSACTION,
         SqlState::TOO_MANY_CONNECTIONS,
         SqlState::DISK_FULL,
+        SqlState::IO_ERROR,
         SqlState::OUT_OF_MEMORY,
     ]
     .contains(code)
         || code.code().starts_with("08")
+}
+
+/// The server answers and refuses to write.
+fn is_refusal(code: &SqlState) -> bool {
+    [SqlState::READ_ONLY_SQL_TRANSACTION, SqlState::DISK_FULL, SqlState::IO_ERROR].contains(code)
 }
 
 /// Another transaction was in the way.

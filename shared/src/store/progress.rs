@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::Error;
 use crate::metrics::Metrics;
 
 /// A lane whose threads are all busy for this long, without one finished statement, is taken to have no database.
@@ -83,24 +84,97 @@ impl Progress {
     }
 }
 
-/// View of the database: does it answer? A clone is the same view. It does not keep the store open.
+/// Refusal of writes by a database that answers: its disk is full or fails, or it is read-only.
+///
+/// The refusal begins with the first write that the database refuses. It is over once a write is committed
+/// [`Refusal::HOLD`] after the last refused one: on a full disk a small write may still succeed between others.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    started: Instant,
+    /// Milliseconds from `started` to the first refused write of this refusal, plus one; zero while writes succeed.
+    first_ms: AtomicU64,
+    /// The same of the latest refused write.
+    last_ms: AtomicU64,
+}
+
+impl Refusal {
+    /// Time that has to pass after the last refused write.
+    pub(super) const HOLD: Duration = Duration::from_secs(3);
+
+    pub(super) fn new() -> Arc<Self> {
+        let (first_ms, last_ms) = (AtomicU64::new(0), AtomicU64::new(0));
+        Arc::new(Self { started: Instant::now(), first_ms, last_ms })
+    }
+
+    /// Notes a write that the database refused.
+    pub(super) fn refused(&self, error: &Error) {
+        let now_ms = self.now_ms();
+        self.last_ms.fetch_max(now_ms, Ordering::Relaxed);
+        let begins =
+            self.first_ms.compare_exchange(0, now_ms, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if begins {
+            tracing::error!(%error, "the database refuses writes, so the process is not ready");
+        }
+    }
+
+    /// Notes a committed write.
+    pub(super) fn written(&self) {
+        if self.first_ms.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let last_ms = self.last_ms.load(Ordering::Relaxed);
+        if Duration::from_millis(self.now_ms().saturating_sub(last_ms)) >= Self::HOLD
+            && self.first_ms.swap(0, Ordering::Relaxed) != 0
+        {
+            tracing::info!("the database accepts writes again");
+        }
+    }
+
+    /// Returns for how long writes have been refused, `None` while they succeed.
+    pub(super) fn lasts(&self) -> Option<Duration> {
+        let first_ms = self.first_ms.load(Ordering::Relaxed);
+        (first_ms != 0).then(|| Duration::from_millis(self.now_ms().saturating_sub(first_ms)))
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).map_or(u64::MAX, |ms| ms + 1)
+    }
+}
+
+/// View of the database: does it answer, and does it accept writes? A clone is the same view. It does not keep the store
+/// open.
 #[derive(Clone, Debug)]
-pub struct Health(pub(super) Arc<[Arc<Progress>]>);
+pub struct Health {
+    pub(super) lanes: Arc<[Arc<Progress>]>,
+    pub(super) refusal: Arc<Refusal>,
+}
 
 impl Health {
+    /// Returns whether the database serves this process: no lane has been waiting for it for too long, and it accepts
+    /// writes.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.is_answering() && self.refusal.lasts().is_none()
+    }
+
     /// Returns whether the database answers this process: no lane has been waiting for it for too long.
     #[must_use]
     pub fn is_answering(&self) -> bool {
-        !self.0.iter().any(|lane| lane.is_silent())
+        !self.lanes.iter().any(|lane| lane.is_silent())
     }
 
     /// Returns how long the database has not answered, zero while it does.
     fn silent_for(&self) -> Duration {
-        self.0.iter().map(|lane| lane.silent_for()).max().unwrap_or_default()
+        self.lanes.iter().map(|lane| lane.silent_for()).max().unwrap_or_default()
     }
 
-    /// Adds how long the database has not answered to the figures of a service.
+    /// Adds to the metrics of a service how long the database has not answered, and how long it has refused writes.
     pub fn tell(self, metrics: &Metrics) {
+        let help =
+            "How long the database has refused the writes of this process, 0 while it accepts them";
+        let refusal = self.refusal.clone();
+        let seconds = move || Some(refusal.lasts().map_or(0, |lasts| lasts.as_secs().max(1)));
+        metrics.gauge("database_refuses_writes_seconds", help, seconds);
         let help = "How long the database has not answered this process, 0 while it does";
         let seconds = move || {
             let silent = self.silent_for();
@@ -129,5 +203,23 @@ mod tests {
         assert!(lane.silent_for() < Duration::from_millis(4), "{:?}", lane.silent_for());
         lane.rest();
         assert_eq!(lane.silent_for(), Duration::ZERO);
+    }
+
+    #[test]
+    fn one_small_write_does_not_end_a_refusal_that_goes_on() {
+        let refusal = Refusal::new();
+        refusal.written();
+        assert_eq!(refusal.lasts(), None);
+        refusal.refused(&Error::Gone);
+        assert!(refusal.lasts().is_some());
+        refusal.written();
+        assert!(refusal.lasts().is_some(), "the last refused write was just now");
+        refusal.last_ms.store(0, Ordering::Relaxed);
+        let refusal = Refusal {
+            started: Instant::now().checked_sub(Refusal::HOLD).unwrap(),
+            ..Arc::into_inner(refusal).unwrap()
+        };
+        refusal.written();
+        assert_eq!(refusal.lasts(), None);
     }
 }

@@ -1,6 +1,7 @@
 //! The embedded home of the store: `SQLite`, write-ahead log, every commit synced to disk.
 
 use std::{
+    cell::Cell,
     collections::HashSet,
     fs::{File, TryLockError},
     path::Path,
@@ -18,7 +19,7 @@ use uuid::Uuid;
 use super::{
     Error, Row, Value,
     clock::Clock,
-    progress::Progress,
+    progress::{Progress, Refusal},
     value::{ColumnValue, Home, update},
 };
 
@@ -32,6 +33,10 @@ const ROWS: usize = 64;
 pub(super) struct Sqlite {
     connection: rusqlite::Connection,
     progress: Arc<Progress>,
+    /// Told of writes that are refused; `None` on a connection whose writes say nothing of the process.
+    refusal: Option<Arc<Refusal>>,
+    /// Changes on the connection at the last `COMMIT`.
+    committed_changes: Cell<u64>,
     clock: Clock,
 }
 
@@ -63,11 +68,57 @@ impl Sqlite {
         // Deleted text is overwritten in the file, not only unlinked.
         connection.pragma_update(None, "secure_delete", "ON")?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
-        Ok(Self { connection, progress: progress.clone(), clock })
+        let (progress, committed_changes) = (progress.clone(), Cell::default());
+        Ok(Self { connection, progress, refusal: None, committed_changes, clock })
+    }
+
+    /// Has `refusal` told of writes that are refused and of writes that are committed.
+    pub(super) fn watched(self, refusal: &Arc<Refusal>) -> Self {
+        Self { refusal: Some(refusal.clone()), ..self }
+    }
+
+    /// Notes a write that the database refused.
+    fn noted<T>(&self, outcome: rusqlite::Result<T>) -> Result<T, Error> {
+        use rusqlite::ErrorCode::{CannotOpen, DiskFull, ReadOnly, SystemIoFailure};
+        outcome.map_err(|error| {
+            let code = error.sqlite_error_code();
+            let error = Error::from(error);
+            if let (Some(refusal), Some(CannotOpen | DiskFull | ReadOnly | SystemIoFailure)) =
+                (&self.refusal, code)
+            {
+                refusal.refused(&error);
+            }
+            error
+        })
+    }
+
+    /// Commits, and notes whether something was written.
+    pub(super) fn commit(&self) -> Result<(), Error> {
+        self.run("COMMIT")?;
+        let changes = self.connection.total_changes();
+        if self.committed_changes.replace(changes) != changes
+            && let Some(refusal) = &self.refusal
+        {
+            refusal.written();
+        }
+        Ok(())
     }
 
     pub(super) fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    /// Moves all of the log into the file and truncates the log, unless a reader or a writer is in the way for longer than
+    /// `patience`. Returns whether the log is empty.
+    pub(super) fn empty_log(&self, patience: Duration) -> Result<bool, Error> {
+        let checkpoint = |mode: &str| {
+            let sql = format!("PRAGMA wal_checkpoint({mode})");
+            self.connection.query_row(&sql, [], |row| row.get::<_, i64>(0))
+        };
+        // Most of it without keeping writers waiting.
+        checkpoint("PASSIVE")?;
+        self.connection.busy_timeout(patience)?;
+        Ok(checkpoint("TRUNCATE")? == 0)
     }
 
     pub(super) fn batch(&self, sql: &str) -> Result<(), Error> {
@@ -77,7 +128,7 @@ impl Sqlite {
     /// Runs one of the short statements that frame transactions, prepared once.
     pub(super) fn run(&self, sql: &str) -> Result<(), Error> {
         self.progress.moved();
-        self.connection.prepare_cached(sql)?.execute([])?;
+        self.noted(self.connection.prepare_cached(sql)?.execute([]))?;
         Ok(())
     }
 
@@ -97,7 +148,7 @@ impl Sqlite {
         let mut statement = self.prepare(sql)?;
         let mut rows = statement.query(rusqlite::params_from_iter(params))?;
         let mut answer = Vec::new();
-        while let Some(row) = rows.next()? {
+        while let Some(row) = self.noted(rows.next())? {
             answer.push(map(&Row(Home::Sqlite(row)))?);
         }
         Ok(answer)
@@ -153,7 +204,7 @@ impl Sqlite {
     ) -> Result<(), Error> {
         let mut statement = self.prepare(&update(table, columns))?;
         for row in values.chunks(columns.len()) {
-            statement.execute(rusqlite::params_from_iter(row))?;
+            self.noted(statement.execute(rusqlite::params_from_iter(row)))?;
         }
         Ok(())
     }
@@ -170,7 +221,7 @@ impl Sqlite {
         let mut statement = self.prepare(&sql)?;
         let mut keys = HashSet::new();
         for row in values.chunks(columns.len()) {
-            let changed = statement.execute(rusqlite::params_from_iter(row))?;
+            let changed = self.noted(statement.execute(rusqlite::params_from_iter(row)))?;
             if let Some(Value::Uuid(key)) = row.first()
                 && changed > 0
             {
@@ -188,11 +239,11 @@ impl Sqlite {
     ) -> Result<Option<T>, Error> {
         let mut statement = self.prepare(sql)?;
         let mut rows = statement.query(rusqlite::params_from_iter(params))?;
-        rows.next()?.map(|row| map(&Row(Home::Sqlite(row)))).transpose()
+        self.noted(rows.next())?.map(|row| map(&Row(Home::Sqlite(row)))).transpose()
     }
 
     pub(super) fn execute(&self, sql: &str, params: &[Value<'_>]) -> Result<usize, Error> {
-        Ok(self.prepare(sql)?.execute(rusqlite::params_from_iter(params))?)
+        self.noted(self.prepare(sql)?.execute(rusqlite::params_from_iter(params)))
     }
 }
 

@@ -2,14 +2,14 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Weak},
+    sync::{Arc, Weak, mpsc::SyncSender},
     time::{Duration, Instant},
 };
 
 use super::{
-    Appended, Error, PATIENCE,
+    Appended, Error, PATIENCE, PROBE_INTERVAL,
     connection::{Committed, Connection, Locking},
-    progress::Progress,
+    progress::{Progress, Refusal},
     queue::{Queue, Taken},
     work::Write,
 };
@@ -33,10 +33,13 @@ pub(super) struct Writer {
     pub(super) bus: Bus,
     pub(super) sabotage: Option<Sabotage>,
     pub(super) progress: Arc<Progress>,
+    pub(super) refusal: Arc<Refusal>,
     /// Part of the store, and gone with its last handle.
     pub(super) store: Weak<()>,
     /// Time that the thread rests before it asks the server for a sign of life.
     pub(super) probe_interval: Option<Duration>,
+    /// Has the log of `SQLite` emptied, which still holds what was erased.
+    pub(super) erased: Option<SyncSender<()>>,
 }
 
 impl Writer {
@@ -48,7 +51,10 @@ impl Writer {
         let most = if self.connection.is_shared() { GROUP } else { 1 };
         loop {
             self.progress.rest();
-            let taken = self.queue.take(most, self.probe_interval);
+            let is_refused = self.refusal.lasts().is_some();
+            let probe_interval =
+                if is_refused { Some(PROBE_INTERVAL) } else { self.probe_interval };
+            let taken = self.queue.take(most, probe_interval);
             self.progress.work();
             match taken {
                 Taken::Group(group) => {
@@ -58,6 +64,7 @@ impl Writer {
                     let locked = self.commit(group.writes, group.locking);
                     self.queue.done(&group.topics, group.locking, locked);
                 }
+                Taken::Nothing if is_refused => self.connection.probe_writes(),
                 Taken::Nothing => self.connection.probe(),
                 Taken::Closed => return,
             }
@@ -139,12 +146,21 @@ impl Writer {
                 }
                 Err(Failed::Nothing(error)) => error,
             };
+            // A refusal that lasts is not waited for: those behind would be answered late.
+            let lasts = self.refusal.lasts().is_some_and(|lasts| lasts >= PATIENCE);
+            let until = if lasts { until.min(Instant::now()) } else { until };
             if let Err(error) = self.connection.recover(error, until) {
                 break Err(error);
             }
         };
         match outcome {
             Ok(appended) => {
+                if appended.erases
+                    && let Some(erased) = &self.erased
+                {
+                    // One that is full has been told already.
+                    let _ = erased.try_send(());
+                }
                 self.bus.publish_all(appended.news);
                 for work in group {
                     work.settle(Ok(()));

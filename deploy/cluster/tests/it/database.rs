@@ -196,18 +196,106 @@ async fn a_send_whose_commit_is_not_answered_is_there_once() {
     whole.stop().await;
 }
 
+/// Runs SQL on the server itself.
+fn run_sql(whole: &Whole, sql: &str) -> String {
+    let psql = whole.cluster.postgres().client("psql").expect("it is installed");
+    let output = { psql }.args(["-qAtc", sql]).output().expect("it is installed");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text").trim().to_owned()
+}
+
+#[tokio::test]
+async fn a_read_only_database_is_told_of_in_time_and_reads_go_on() {
+    let whole = start().await;
+    let (ingress, proc) = (whole.cluster.ingress_url(0), whole.cluster.proc_url(0));
+    let project = whole.project().await;
+    goes_on(&whole, &ingress, &project, &json!({"text": "before"})).await;
+    let url = format!("{ingress}{}", messages(&project));
+    let jobs = format!("{proc}/api/integrations/bundles/demo/operations/count");
+
+    run_sql(&whole, "ALTER SYSTEM SET default_transaction_read_only = on");
+    run_sql(&whole, "SELECT pg_reload_conf()");
+    join_all([&ingress, &proc].map(|base| ready_is(&whole, base, 503))).await;
+    for _ in 0..3 {
+        let text = json!({"text": "refused"});
+        let job = json!({"project_id": project, "data": {"to": 1}});
+        let (sent, submitted) = tokio::join!(
+            ask(&whole, Method::POST, url.clone(), Some(text)),
+            ask(&whole, Method::POST, jobs.clone(), Some(job)),
+        );
+        for (status, body) in [sent, submitted] {
+            assert_eq!((status, &body["error"]), (503, &json!("unavailable")), "{body}");
+        }
+        assert_eq!(count(&whole, &ingress, &project, "before").await, 1, "reads go on");
+    }
+
+    run_sql(&whole, "ALTER SYSTEM RESET default_transaction_read_only");
+    run_sql(&whole, "SELECT pg_reload_conf()");
+    join_all([&ingress, &proc].map(|base| ready_is(&whole, base, 200))).await;
+    goes_on(&whole, &ingress, &project, &json!({"text": "after"})).await;
+    assert_eq!(count(&whole, &ingress, &project, "refused").await, 0);
+    whole.stop().await;
+}
+
+/// A lock on the table of sessions that another program holds, as a migration or a dump does.
+struct HeldLock(std::process::Child);
+
+impl HeldLock {
+    /// Has a lock taken and kept for some seconds.
+    fn take(whole: &Whole, mode: &str, seconds: f32) -> Self {
+        let psql = whole.cluster.postgres().client("psql").expect("it is installed");
+        let sql = format!("LOCK TABLE sessions IN {mode} MODE; SELECT pg_sleep({seconds})");
+        Self({ psql }.args(["-1qAtc", &sql]).spawn().expect("it is installed"))
+    }
+}
+
+impl Drop for HeldLock {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+async fn lock_is(whole: &Whole, mode: &str, is_granted: bool) {
+    let sql = format!(
+        "SELECT COUNT(*) FROM pg_locks WHERE relation = 'sessions'::regclass AND mode = '{mode}' AND granted = {is_granted}"
+    );
+    let began = Instant::now();
+    while run_sql(whole, &sql) == "0" {
+        assert!(began.elapsed() < NOTICE, "{mode} is not granted={is_granted}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_new_session_waits_once_for_a_database_that_is_late_twice() {
+    let whole = start().await;
+    let url = format!("{}/api/auth/me", whole.cluster.ingress_url(0));
+    // The first lock holds up the read, and the second one, which is granted when the first ends, the write.
+    let _first = HeldLock::take(&whole, "ACCESS EXCLUSIVE", 4.5);
+    lock_is(&whole, "AccessExclusiveLock", true).await;
+    let second = HeldLock::take(&whole, "SHARE", 60.0);
+    lock_is(&whole, "ShareLock", false).await;
+    let url_of = |session: &str| format!("{url}?session={session}");
+    let (status, body) = ask(&whole, Method::GET, url_of("new-one"), None).await;
+    assert_eq!((status, &body["error"]), (503, &json!("unavailable")), "{body}");
+    lock_is(&whole, "ShareLock", true).await;
+    drop(second);
+    // The server notices that its client is gone only when the sleep ends.
+    run_sql(
+        &whole,
+        "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE relation = 'sessions'::regclass AND mode = 'ShareLock'",
+    );
+    let (status, body) = ask(&whole, Method::GET, url_of("new-one"), None).await;
+    assert_eq!(status, 200, "{body}");
+    whole.stop().await;
+}
+
 #[tokio::test]
 async fn a_project_whose_commit_is_cut_is_made_once() {
     let whole = start().await;
     let base = whole.cluster.ingress_url(0);
-    let postgres = whole.cluster.postgres();
-    let sql = |sql: &str| {
-        let output =
-            postgres.client("psql").expect("it is installed").args(["-qAtc", sql]).output();
-        let output = output.expect("it is installed");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).expect("text").trim().to_owned()
-    };
+    let sql = |sql: &str| run_sql(&whole, sql);
     // Commits wait for a standby that does not exist.
     let wait_for = |standby: &str| {
         sql(&format!("ALTER SYSTEM SET synchronous_standby_names = '{standby}'"));

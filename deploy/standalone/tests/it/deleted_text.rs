@@ -111,6 +111,34 @@ async fn the_text_of_a_deleted_or_edited_message_is_nowhere() {
     assert!(!contents.having("the last version").is_empty(), "what was not deleted is there");
 }
 
+#[tokio::test]
+async fn erased_text_leaves_the_databases_files_while_the_process_runs() {
+    let parley = Parley::start().await;
+    let ada = parley.as_user("ada").project().await;
+    leak(&ada).await;
+    let files = ["parley.db", "parley.db-wal"].map(|name| parley.dir.path().join(name));
+    let has = |text: &str| {
+        let holds = |file: &std::path::PathBuf| {
+            let bytes = std::fs::read(file).unwrap_or_default();
+            bytes.windows(text.len()).any(|window| window == text.as_bytes())
+        };
+        files.iter().any(holds)
+    };
+    assert!(has("the last version"), "the files are read as they are");
+    let began = std::time::Instant::now();
+    eventually("the text is gone", async || !has(DELETED) && !has(EDITED)).await;
+    assert!(began.elapsed() < std::time::Duration::from_secs(8), "{:?}", began.elapsed());
+    // Also what is sent and deleted right afterwards, while others send.
+    let sent = ada.send("hunter3-deleted").await;
+    ada.delete(&format!("/messages/{}", text(&sent["id"]))).await.is(200);
+    let gone = async || {
+        ada.send("business as usual").await;
+        !has("hunter3-deleted")
+    };
+    eventually("the text is gone under load", gone).await;
+    assert!(has("the last version") && has("business as usual"), "all else is there");
+}
+
 /// Reads what a stream replays, up to the deletion.
 async fn replayed(stream: &mut Sse) {
     let mut events = Vec::new();

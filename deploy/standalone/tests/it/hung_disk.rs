@@ -1,4 +1,5 @@
-//! A disk that hangs under SQLite: the threads of the database stand still, and every caller is answered all the same.
+//! A disk that hangs under SQLite: the threads of the database stand still, and every caller is answered all the same. A disk
+//! that is full: writes are refused, reads go on, and readiness tells.
 
 use std::{
     fs,
@@ -84,4 +85,39 @@ async fn a_hung_disk_is_told_of_in_time_and_all_goes_on_afterwards() {
         let told = told.iter().filter(|told| json!(told) == text).count();
         assert_eq!((kept, told), (1, 1), "{text} is kept and delivered once");
     }
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_of_in_time_and_reads_go_on() {
+    let dir = Arc::new(tempfile::tempdir().expect("a folder for data"));
+    let (library, full) = (build(dir.path()), dir.path().join("full"));
+    let full_name = full.to_str().expect("text");
+    let env = [("LD_PRELOAD", &*library), ("FULL_DISK", full_name), ("RATE_LIMIT_SENDS", "off")];
+    let parley = Parley::start_with_env(&dir, &env).await;
+    let ada = parley.as_user("ada");
+    let project = ada.project().await;
+    project.send("before").await;
+    let path = format!("/api/chat/projects/{}/messages", project.id);
+
+    for round in 0..2 {
+        fs::write(&full, "").expect("the folder is ours");
+        ready_is(&ada, 503).await;
+        for _ in 0..5 {
+            let began = Instant::now();
+            let refused = ada.call("POST", &path, &json!({"text": "refused"})).await.is(503);
+            assert_eq!(refused["error"], "unavailable");
+            assert!(began.elapsed() < ANSWER, "answered after {:?}", began.elapsed());
+            ada.get(&path).await.is(200);
+        }
+        assert_eq!(ada.get("/health/ready").await.status, 503);
+        assert_eq!(ada.get("/health/live").await.status, 200);
+
+        fs::remove_file(&full).expect("it is there");
+        ready_is(&ada, 200).await;
+        project.send(&format!("after {round}")).await;
+    }
+    let page = ada.get(&path).await.is(200);
+    let texts = page["messages"].as_array().expect("a list").iter();
+    let texts: Vec<_> = texts.map(|message| message["text"].clone()).collect();
+    assert_eq!(texts, ["after 1", "after 0", "before"], "what was refused is not there");
 }
